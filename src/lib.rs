@@ -1,0 +1,30 @@
+//! Belay: snapshots of self-hosted low-code platforms that can be proved to restore.
+//!
+//! This is the crate's map. Imports run downward only (`tests/house.rs` reads the `use` lines and holds it):
+//!
+//! | layer | holds | may use |
+//! | --- | --- | --- |
+//! | [`model`] | ids, names, nodes, the manifest, events: types without I/O | nothing |
+//! | [`policy`] | retention: pure functions; `now` is an argument | model |
+//! | [`store`] | bytes under names: a local directory; a faulty one for tests | model |
+//! | [`config`] | the file, its validation, secrets | model, policy |
+//! | [`repository`] | restic's format 2: format, locks, writer, reader, check, prune | model, store |
+//! | [`component`] | what an instance is made of: files | model |
+//! | [`catalog`] | the local SQLite database | model |
+//! | [`ops`] | one file per operation, readable as a story | all above |
+//! | [`cli`] | the command line; the only layer that knows a terminal | all above |
+//!
+//! Sizes are `u64` in formats and `usize` in memory; the crate is for 64-bit Linux.
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
+compile_error!("Belay is for 64-bit Linux");
+
+pub mod catalog;
+pub mod cli;
+pub mod component;
+pub mod config;
+pub mod model;
+pub mod ops;
+pub mod policy;
+pub mod repository;
+pub mod store;

@@ -1,0 +1,10 @@
+//! The words of the project as types: ids, names, sizes, times, nodes, the manifest, jobs and events.
+//!
+//! No I/O happens here and nothing is decided here; every other layer may use these types.
+
+pub mod event;
+pub mod id;
+pub mod manifest;
+pub mod name;
+pub mod node;
+pub mod size;

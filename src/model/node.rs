@@ -1,0 +1,97 @@
+//! One entry of a file tree with everything about it but its content, as it is on disk.
+//!
+//! Names and link targets are bytes: Linux asks for no encoding.
+
+use jiff::Timestamp;
+
+/// What kind of entry a node is, with what only that kind has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeKind {
+    /// A regular file, with its size in bytes.
+    File {
+        /// Bytes of content, holes counted.
+        size: u64,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link with its target as stored, which need not exist.
+    Symlink {
+        /// The target, uninterpreted.
+        target: Vec<u8>,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Major and minor number, as `st_rdev` encodes them.
+        device: u64,
+    },
+    /// A character device.
+    CharDevice {
+        /// Major and minor number, as `st_rdev` encodes them.
+        device: u64,
+    },
+    /// A named pipe.
+    Fifo,
+    /// A Unix socket, which cannot be restored but is recorded.
+    Socket,
+}
+
+/// An extended attribute.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExtendedAttribute {
+    /// Its full name, such as `user.comment` or `system.posix_acl_access`.
+    pub name: String,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// An entry's name and metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// The last component of its path: never empty, `.` or `..`, without `/` and NUL.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub kind: NodeKind,
+    /// Permission bits with set-user-id, set-group-id and sticky: `st_mode & 0o7777`.
+    pub mode: u32,
+    /// Last change of the content.
+    pub mtime: Timestamp,
+    /// Last change of the inode.
+    pub ctime: Timestamp,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The owner's name on the machine that was backed up; empty where it has none.
+    pub user: String,
+    /// The group's name on the machine that was backed up; empty where it has none.
+    pub group: String,
+    /// Inode number: together with `device_id` tells hard links of one file.
+    pub inode: u64,
+    /// The file system's device number.
+    pub device_id: u64,
+    /// Number of hard links.
+    pub links: u64,
+    /// Extended attributes, sorted by name; access control lists are among them.
+    pub extended_attributes: Vec<ExtendedAttribute>,
+}
+
+/// Whether bytes may be an entry's name: not empty, `.` or `..`, and without `/` and NUL.
+/// Everything that is read from a repository goes through this before it touches a disk.
+pub fn is_valid_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, b'/' | 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_leave_their_directory_are_invalid() {
+        for name in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0b"] {
+            assert!(!is_valid_name(name), "{name:?}");
+        }
+        for name in [&b"a"[..], b"...", b" ", b"\xff\xfe", b"a\nb", b"\\"] {
+            assert!(is_valid_name(name), "{name:?}");
+        }
+    }
+}
