@@ -1,1 +1,2 @@
-//! (placeholder)
+//! A repository in restic's format, version 2.
+pub mod format;
