@@ -55,7 +55,8 @@ mod tests {
 
     /// What runs that ended so, newest first, come to: the failures, and the place of the newest.
     fn frozen(ends: &[RunEnd]) -> Option<(u32, usize)> {
-        let time = |place: usize| Timestamp::from_second(1_800_000_000 - place as i64).unwrap();
+        let time =
+            |place: usize| Timestamp::UNIX_EPOCH - std::time::Duration::from_secs(place as u64);
         let runs: Vec<_> = ends
             .iter()
             .enumerate()

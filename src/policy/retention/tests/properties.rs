@@ -78,26 +78,36 @@ fn policies() -> impl Strategy<Value = Keep> {
     })
 }
 
-/// Seconds from the special moment: close by or years away, often in round numbers so that times coincide.
-fn distances() -> impl Strategy<Value = i64> {
+/// Seconds from the special moment, often in round numbers so that times coincide.
+fn near() -> impl Strategy<Value = i64> {
+    prop_oneof![(-8..=8_i64).prop_map(|quarters| quarters * HOUR / 4), -3 * HOUR..=3 * HOUR]
+}
+
+/// The same, from close by to years away.
+fn anywhere() -> impl Strategy<Value = i64> {
     prop_oneof![
-        (-8..=8_i64).prop_map(|quarters| quarters * HOUR / 4),
-        -3 * HOUR..=3 * HOUR,
-        (-60..=60_i64).prop_map(|hours| hours * HOUR),
-        (-400..=60_i64).prop_map(|days| days * DAY),
-        -1_200 * DAY..=60 * DAY,
+        2 => near(),
+        1 => (-60..=60_i64).prop_map(|hours| hours * HOUR),
+        1 => (-400..=60_i64).prop_map(|days| days * DAY),
+        1 => -1_200 * DAY..=60 * DAY,
     ]
+}
+
+/// The snapshots of one history: distance, whether good, whether pinned, the first byte of the id.
+fn snapshots() -> impl Strategy<Value = Vec<(i64, bool, bool, u8)>> {
+    let with = |distance: BoxedStrategy<i64>| {
+        let one = (distance, prop::bool::weighted(0.8), prop::bool::weighted(0.05), any::<u8>());
+        prop::collection::vec(one, 0..50)
+    };
+    prop_oneof![with(near().boxed()), with(anywhere().boxed())]
 }
 
 prop_compose! {
     fn cases()(
         (zone_name, moment) in prop::sample::select(&PLACES[..]),
         keep in policies(),
-        now in distances(),
-        snapshots in prop::collection::vec(
-            (distances(), prop::bool::weighted(0.8), prop::bool::weighted(0.05), any::<u8>()),
-            0..50,
-        ),
+        now in anywhere(),
+        snapshots in snapshots(),
     ) -> Case {
         let moment: Timestamp = moment.parse().unwrap();
         let at = |distance| Timestamp::from_second(moment.as_second() + distance).unwrap();
