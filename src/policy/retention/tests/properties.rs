@@ -55,14 +55,18 @@ fn counts() -> impl Strategy<Value = Option<NonZeroU32>> {
     prop_oneof![3 => Just(0), 3 => 1..5_u32, 1 => 5..40_u32].prop_map(NonZeroU32::new)
 }
 
+/// None in half of the policies, and short in half of the others: a long one would hide what the other rules do.
 fn withins() -> impl Strategy<Value = Option<Within>> {
     let parts = (0..3_u32, 0..14_u32, 0..6_u32, 0..40_u32, 0..80_u32, any::<[bool; 5]>());
-    parts.prop_map(|(years, months, weeks, days, hours, used)| {
+    let any = parts.prop_map(|(years, months, weeks, days, hours, used)| {
         let numbers = [(years, "y"), (months, "mo"), (weeks, "w"), (days, "d"), (hours, "h")];
         let used = numbers.iter().zip(used).filter(|((number, _), used)| *used && *number > 0);
-        let text: String = used.map(|((number, unit), _)| format!("{number}{unit}")).collect();
-        text.parse().ok()
-    })
+        let parts: Vec<_> = used.map(|((number, unit), _)| format!("{number}{unit}")).collect();
+        parts.concat().parse().ok()
+    });
+    let short =
+        prop_oneof![(1..6_u32).prop_map(|hours| format!("{hours}h")), Just("1d".to_owned())];
+    prop_oneof![2 => Just(None), 1 => short.prop_map(|text| text.parse().ok()), 1 => any]
 }
 
 fn policies() -> impl Strategy<Value = Keep> {
