@@ -10,8 +10,8 @@
 //!
 //! The rules are those of `restic forget`, with these choices of our own:
 //! - `hourly` … `yearly` keep the newest snapshot of each period of the instance's own calendar, and count only
-//!   periods that have a snapshot. An hour that the clock repeats is two hours. restic's habit of also keeping the
-//!   oldest snapshot while a rule has slots left is not copied.
+//!   periods that have a snapshot. An hour that the clock repeats is two hours. The oldest snapshot is not kept
+//!   besides while a rule has slots left, as newer versions of restic do.
 //! - `within` counts back from the last good snapshot, not from the clock, so that an instance that is idle loses
 //!   nothing. As with restic, a snapshot of exactly that age is outside: `14d` keeps 14 nights.
 //! - A snapshot that is not good is kept until a newer good one exists, so that a person can look at it.
