@@ -16,6 +16,9 @@ pub struct Location {
     pub blob: PackedBlob,
 }
 
+/// An index file as it was found: readable, or damaged with the reason.
+pub type MaybeIndexFile = (FileId, Result<IndexFile, RepositoryError>);
+
 /// 24 bytes for each blob beside its id: a terabyte has a million blobs.
 #[derive(Clone, Copy)]
 struct Entry {

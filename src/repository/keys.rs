@@ -33,6 +33,15 @@ pub struct KeyInfo {
     pub in_use: bool,
 }
 
+/// The key files of a repository.
+#[derive(Debug, Default)]
+pub struct Keys {
+    /// Oldest first.
+    pub readable: Vec<KeyInfo>,
+    /// Damaged ones, with the reason.
+    pub damaged: Vec<(FileId, RepositoryError)>,
+}
+
 /// A fresh recovery key, as it is printed and typed.
 pub fn random_recovery_key() -> Result<String, RepositoryError> {
     let mut random = [0; 32];
@@ -113,12 +122,12 @@ impl Repository {
         write(self.store.as_ref(), &self.key, password, cost, label)
     }
 
-    /// What may be told of each key file, oldest first, and the damaged ones.
-    pub fn keys(&self) -> Result<(Vec<KeyInfo>, Vec<(FileId, RepositoryError)>), RepositoryError> {
-        let (mut keys, mut damaged) = (Vec::new(), Vec::new());
+    /// What may be told of each key file.
+    pub fn keys(&self) -> Result<Keys, RepositoryError> {
+        let mut keys = Keys::default();
         for listed in self.store.list(FileKind::Key)? {
             match read(self.store.as_ref(), listed.id) {
-                Ok(file) => keys.push(KeyInfo {
+                Ok(file) => keys.readable.push(KeyInfo {
                     id: listed.id,
                     created: file.created,
                     username: file.username,
@@ -126,12 +135,12 @@ impl Repository {
                     label: file.label,
                     in_use: listed.id == self.key_id,
                 }),
-                Err(error) if error.is_damage() => damaged.push((listed.id, error)),
+                Err(error) if error.is_damage() => keys.damaged.push((listed.id, error)),
                 Err(error) => return Err(error),
             }
         }
-        keys.sort_by_key(|key| (key.created, key.id));
-        Ok((keys, damaged))
+        keys.readable.sort_by_key(|key| (key.created, key.id));
+        Ok(keys)
     }
 
     /// Remove a password. The one that opened the repository now stays, so that one always remains.

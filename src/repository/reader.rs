@@ -7,8 +7,10 @@ use super::format::pack::{BlobKind, PackedBlob};
 use super::format::tree::{self, TreeNode};
 use super::format::{FormatError, verify_sum};
 use super::{Repository, RepositoryError};
-use crate::model::id::{BlobId, FileId};
+use crate::model::id::{BlobId, FileId, Sha256};
 use crate::store::{FileKind, FileName};
+use sha2::Digest as _;
+use std::io::{self, Cursor, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Reads from one state of a repository. Several threads may use it at once.
@@ -128,5 +130,39 @@ impl Reader {
             }
         }
         Ok(content)
+    }
+
+    /// A file's content as a stream.
+    pub fn stream(&self, node: &TreeNode) -> ContentStream<'_> {
+        ContentStream { reader: self, blobs: node.content.clone().into_iter(), current: Cursor::default() }
+    }
+
+    /// The SHA-256 sum of the blobs' plaintext, one after the other.
+    pub fn sum_of(&self, blobs: &[BlobId]) -> Result<Sha256, RepositoryError> {
+        let mut sum = sha2::Sha256::new();
+        for id in blobs {
+            sum.update(self.blob(BlobKind::Data, *id)?);
+        }
+        Ok(Sha256(sum.finalize().into()))
+    }
+}
+
+/// A file's content, one blob in memory at a time.
+pub struct ContentStream<'a> {
+    reader: &'a Reader,
+    blobs: std::vec::IntoIter<BlobId>,
+    current: Cursor<Vec<u8>>,
+}
+
+impl Read for ContentStream<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.current.read(out)?;
+            if count > 0 || out.is_empty() {
+                return Ok(count);
+            }
+            let Some(id) = self.blobs.next() else { return Ok(0) };
+            self.current = Cursor::new(self.reader.blob(BlobKind::Data, id).map_err(io::Error::other)?);
+        }
     }
 }

@@ -1,0 +1,440 @@
+//! Backup: lock, find out whose snapshots these are, read every component to its end, seal, write, record.
+
+mod seal;
+
+use self::seal::{Draft, Sealed};
+use super::checksums::{ChecksumWriter, Checksums};
+use super::job::{self, JobResult, JobSubject};
+use super::select::{self, TAG, TAG_BEFORE_RESTORE, TAG_INSTANCE, TAG_JOB, TAG_PLATFORM};
+use super::session::{InstanceLock, Session};
+use super::show::read_manifest;
+use super::state::{PROGRAM, snapshot_file};
+use super::tree::{Previous, TreeBuilder, made_directory, made_file, made_node, made_tree};
+use super::{Context, OpsError, sync};
+use crate::catalog::JobKind;
+use crate::component::files::walk::{self, WalkOptions, WalkReport};
+use crate::config::{Config, FilesRoot, Instance};
+use crate::host;
+use crate::model::event::{Event, Events};
+use crate::model::id::{InstanceId, JobId, RepositoryId, SnapshotId};
+use crate::model::manifest::{
+    ComponentManifest, FileManifest, InstanceRef, KeyFit, Manifest, SCHEMA_VERSION,
+};
+use crate::model::node::{NodeKind, display_path};
+use crate::model::size::Bytes;
+use crate::repository::Snapshot;
+use crate::repository::blob_index::BlobIndex;
+use crate::repository::format::snapshot::SnapshotFile;
+use crate::repository::format::tree::TreeNode;
+use crate::repository::lock::LockMode;
+use crate::repository::reader::Reader;
+use crate::repository::writer::Writer;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+
+/// A file whose inode changed so shortly before a run may have changed again within the clock's resolution.
+const CLOCK_RESOLUTION: SignedDuration = SignedDuration::from_secs(1);
+
+/// How to take a snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct BackupOptions {
+    /// Read every file, also those whose size and times are as in the snapshot before.
+    pub reread: bool,
+    /// This is what a restore of the given snapshot is about to overwrite.
+    pub before_restore_of: Option<SnapshotId>,
+}
+
+/// A snapshot that was taken.
+#[derive(Clone, Debug, Serialize)]
+pub struct BackupOutcome {
+    /// Its id.
+    pub id: SnapshotId,
+    /// The instance's name.
+    pub instance: String,
+    /// True: what is not sealed is an error and no outcome.
+    pub sealed: bool,
+    /// Bytes of content.
+    pub size_bytes: u64,
+    /// Bytes that were new in the repository.
+    pub added_bytes: u64,
+    /// Files, directories and other entries, by kind.
+    pub counts: BTreeMap<String, u64>,
+    /// Seconds from the beginning to the end.
+    pub duration_seconds: f64,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+impl JobResult for BackupOutcome {
+    fn snapshot(&self) -> Option<SnapshotId> {
+        Some(self.id)
+    }
+}
+
+/// Take a snapshot of an instance.
+pub fn backup(
+    config: &Config,
+    session: &Session,
+    instance: &Instance,
+    options: &BackupOptions,
+    context: &Context,
+) -> Result<BackupOutcome, OpsError> {
+    let _busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    backup_locked(config, session, instance, options, context)
+}
+
+/// The same for a caller that holds the instance's lock already.
+pub(super) fn backup_locked(
+    config: &Config,
+    session: &Session,
+    instance: &Instance,
+    options: &BackupOptions,
+    context: &Context,
+) -> Result<BackupOutcome, OpsError> {
+    let identity = identify(session, instance, context)?;
+    let id = job::random_job_id()?;
+    let subject = JobSubject {
+        kind: JobKind::Backup,
+        instance: Some((&instance.name, identity)),
+        repository: session.name.as_ref(),
+    };
+    let (outcome, _) = job::run(&config.state_dir, id, &subject, context, |context| {
+        Run { config, session, instance, options, context, identity, job: id }.take()
+    })?;
+    Ok(outcome)
+}
+
+/// This host's id for the instance. A name that belongs to another id stops the backup until a person has said which
+/// of the two it is.
+fn identify(session: &Session, instance: &Instance, context: &Context) -> Result<InstanceId, OpsError> {
+    let catalog = session.require_catalog()?;
+    if let Some(id) = catalog.instance_id(&instance.name, &instance.repository)? {
+        return Ok(id);
+    }
+    let snapshots = {
+        let _lock = session.lock_for_reading("backup", context)?;
+        session.repository.snapshots()?
+    };
+    let others = snapshots.readable.iter().filter(|snapshot| snapshot.file.hostname == instance.name.as_str());
+    if let Some((other, snapshot)) =
+        others.filter_map(|snapshot| Some((select::instance_of(&snapshot.file)?, snapshot))).last()
+    {
+        let name = &instance.name;
+        return Err(OpsError::refused(
+            format!(
+                "the repository has snapshots of another instance called '{name}' (the newest is {} of {}), \
+                 and this host has never backed it up",
+                snapshot.id.short(),
+                snapshot.file.time.strftime("%Y-%m-%d"),
+            ),
+            format!(
+                "if this is the same instance (a new host, or a lost state directory): `belay adopt {name} --id {other}`; \
+                 if it is another one: `belay adopt {name} --new`, or give it another name"
+            ),
+        ));
+    }
+    super::adopt::adopt_new(session, instance)
+}
+
+struct Run<'a> {
+    config: &'a Config,
+    session: &'a Session,
+    instance: &'a Instance,
+    options: &'a BackupOptions,
+    context: &'a Context,
+    identity: InstanceId,
+    job: JobId,
+}
+
+impl Run<'_> {
+    fn take(&self) -> Result<BackupOutcome, OpsError> {
+        let started = Timestamp::now();
+        let purpose = format!("backup {}", self.instance.name);
+        let lock = self.session.lock(LockMode::Shared, purpose, self.context)?;
+        let index = self.load_index()?;
+        let reader = Arc::new(Reader::with_index(&self.session.repository, index.clone()));
+        let previous = self.find_previous(&reader)?;
+        let writer = Writer::start(&self.session.repository, index, &self.context.cancel)?;
+
+        let mut draft = Draft::new(started);
+        for root in &self.instance.paths {
+            let component = self.read_component(root, &writer, &reader, previous.as_ref())?;
+            draft.add(component);
+        }
+        let expected: Vec<&str> = self.instance.paths.iter().map(|root| root.name.as_str()).collect();
+        let sealed = draft.seal(&expected, |components| self.manifest(started, components, &writer))?;
+
+        let manifest = sealed.manifest.clone();
+        let file = self.store(sealed, &writer, previous.as_ref())?;
+        let snapshot = writer.commit(file, &lock, &self.context.events)?;
+        self.record(&snapshot, &manifest);
+        Ok(self.outcome(snapshot.id, manifest))
+    }
+
+    /// What is in the repository already. Packs that are gone or cut short do not count: their blobs are stored again.
+    fn load_index(&self) -> Result<BlobIndex, OpsError> {
+        let mut index = BlobIndex::load(&self.session.repository)?;
+        let events = &self.context.events;
+        for (id, error) in &index.damaged {
+            events.warn(format!(
+                "The index {} cannot be read ({error}); what it lists is stored again. Run `belay check`.",
+                id.short()
+            ));
+        }
+        let missing = index.forget_missing_packs(&self.session.repository)?;
+        if !missing.is_empty() {
+            let count = missing.len();
+            events.warn(format!(
+                "{count} packs are missing or cut short; what this snapshot needs of them is stored again. Run `belay check`."
+            ));
+        }
+        Ok(index)
+    }
+
+    /// The newest snapshot of this instance that can be read, with its manifest and the entries of its root.
+    fn find_previous(&self, reader: &Reader) -> Result<Option<PreviousSnapshot>, OpsError> {
+        let snapshots = self.session.repository.snapshots()?;
+        let own = |snapshot: &&Snapshot| select::instance_of(&snapshot.file) == Some(self.identity);
+        let Some(snapshot) = snapshots.readable.iter().rev().find(own) else { return Ok(None) };
+        let read = || {
+            let manifest = read_manifest(reader, snapshot)?;
+            Ok(manifest.zip(Some(reader.tree(snapshot.file.tree)?)))
+        };
+        match read() {
+            Ok(Some((manifest, root))) => Ok(Some(PreviousSnapshot { id: snapshot.id, manifest, root })),
+            Ok(None) => Ok(None),
+            Err::<_, crate::repository::RepositoryError>(error) if error.is_damage() => {
+                self.context.events.warn(format!(
+                    "Snapshot {} cannot be read ({error}); every file is read again. Run `belay check`.",
+                    snapshot.id.short()
+                ));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn read_component(
+        &self,
+        root: &FilesRoot,
+        writer: &Writer,
+        reader: &Reader,
+        previous: Option<&PreviousSnapshot>,
+    ) -> Result<Component, OpsError> {
+        let name = root.name.as_str();
+        let started = Timestamp::now();
+        let events = &self.context.events;
+        events.phase("reading", format!("{} of {}", name, self.instance.name));
+        let previous = match previous {
+            Some(previous) if !self.options.reread => previous.component(reader, name)?,
+            _ => None,
+        };
+        let mut checksums = ChecksumWriter::new(writer.file());
+        let mut builder = TreeBuilder::new(writer, previous, &mut checksums);
+        let options = WalkOptions { exclude: self.instance.exclude.clone() };
+        let mut progress = progress_of(events);
+        let read = walk::read_tree(
+            &root.path,
+            name.as_bytes(),
+            &options,
+            &self.context.cancel,
+            &mut builder,
+            &mut progress,
+        );
+        let report = read.map_err(|source| OpsError::Component {
+            instance: self.instance.name.to_string(),
+            component: name.to_owned(),
+            source,
+        })?;
+        let tree = builder.finish()?;
+        let sums = checksums.finish()?.wait()?;
+        let sums_name = format!("{name}.sha256");
+        let sums_manifest = FileManifest {
+            path: format!("/checksums/{sums_name}"),
+            size_bytes: sums.size,
+            sha256: sums.sha256,
+        };
+        let sums_node = made_node(&sums_name, NodeKind::File { size: sums.size }, started);
+        let sums = TreeNode { node: sums_node, content: sums.blobs, subtree: None };
+        let manifest = ComponentManifest {
+            name: name.to_owned(),
+            kind: "files".into(),
+            path: format!("/files/{name}"),
+            source: display_path(root.path.as_os_str().as_bytes()),
+            started,
+            finished: Timestamp::now(),
+            size_bytes: report.bytes,
+            counts: counts_of(&report),
+            files: Vec::new(),
+            checksums: Some(sums_manifest),
+        };
+        let warnings = warnings_of(name, &report);
+        for warning in &warnings {
+            events.warn(warning);
+        }
+        for path in &report.vanished.paths {
+            events.note(format!("{name}: {path} vanished before it could be read, and is not in the snapshot."));
+        }
+        Ok(Component { tree, sums, manifest, warnings })
+    }
+
+    fn manifest(&self, started: Timestamp, components: &[Component], writer: &Writer) -> Manifest {
+        Manifest {
+            schema: SCHEMA_VERSION,
+            program: PROGRAM.into(),
+            instance: InstanceRef {
+                id: self.identity,
+                name: self.instance.name.clone(),
+                host: host::hostname(),
+                host_id: host::host_id(),
+            },
+            job: self.job,
+            platform: self.instance.platform.to_string(),
+            version: None,
+            started,
+            finished: Timestamp::now(),
+            sealed: true,
+            // Nothing is encrypted in plain files.
+            key_fit: KeyFit::Unproven,
+            components: components.iter().map(|component| component.manifest.clone()).collect(),
+            size_bytes: components.iter().map(|component| component.manifest.size_bytes).sum(),
+            added_bytes: writer.statistics().added_bytes,
+            warnings: components.iter().flat_map(|component| component.warnings.clone()).collect(),
+        }
+    }
+
+    /// Store what a sealed snapshot consists of beside its blobs; returns its document.
+    fn store(
+        &self,
+        sealed: Sealed,
+        writer: &Writer,
+        previous: Option<&PreviousSnapshot>,
+    ) -> Result<SnapshotFile, OpsError> {
+        let Sealed { manifest, components } = sealed;
+        let time = manifest.started;
+        let json = serde_json::to_vec_pretty(&manifest)
+            .map_err(|error| crate::repository::RepositoryError::Internal(error.to_string()))?;
+        let (trees, sums) = components.into_iter().map(|component| (component.tree, component.sums)).unzip();
+        let mut root = vec![
+            made_file(writer, "manifest.json", &json, time)?.0,
+            made_file(writer, "belay.toml", self.config.source_text().as_bytes(), time)?.0,
+            made_directory(writer, "files", trees, time)?,
+            made_directory(writer, "checksums", sums, time)?,
+        ];
+        let tree = made_tree(writer, &mut root)?;
+        let mut tags = vec![
+            TAG.to_owned(),
+            format!("{TAG_INSTANCE}={}", self.identity),
+            format!("{TAG_PLATFORM}={}", self.instance.platform),
+            format!("{TAG_JOB}={}", self.job),
+        ];
+        if let Some(restored) = self.options.before_restore_of {
+            tags.push(format!("{TAG_BEFORE_RESTORE}={restored}"));
+        }
+        let base = snapshot_file(tree, time, tags);
+        let parent = previous.map(|previous| previous.id);
+        Ok(SnapshotFile { hostname: self.instance.name.to_string(), parent, ..base })
+    }
+
+    /// The snapshot is in the repository whatever happens here, and the catalog follows with the next command.
+    fn record(&self, snapshot: &Snapshot, manifest: &Manifest) {
+        let Some(catalog) = &self.session.catalog else { return };
+        let record = sync::record_of(snapshot, Some(manifest));
+        let repository = RepositoryId(self.session.repository.id().0);
+        if let Err(error) = catalog.record_snapshot(repository, &record, Some(manifest)) {
+            self.context.events.warn(format!("The snapshot could not be recorded in the catalog: {error}."));
+        }
+    }
+
+    fn outcome(&self, id: SnapshotId, manifest: Manifest) -> BackupOutcome {
+        let mut counts = BTreeMap::new();
+        for component in &manifest.components {
+            for (kind, count) in &component.counts {
+                *counts.entry(kind.clone()).or_insert(0) += count;
+            }
+        }
+        let instance = self.instance.name.to_string();
+        let (size_bytes, added_bytes) = (manifest.size_bytes, manifest.added_bytes);
+        let (size, added) = (Bytes(size_bytes), Bytes(added_bytes));
+        self.context.events.send(Event::Sealed { snapshot: id, instance: instance.clone(), size, added });
+        let duration_seconds = Timestamp::now().duration_since(manifest.started).as_secs_f64();
+        let warnings = manifest.warnings;
+        BackupOutcome { id, instance, sealed: true, size_bytes, added_bytes, counts, duration_seconds, warnings }
+    }
+}
+
+/// A component that was read to its end.
+pub(super) struct Component {
+    tree: TreeNode,
+    sums: TreeNode,
+    manifest: ComponentManifest,
+    warnings: Vec<String>,
+}
+
+/// The snapshot before.
+struct PreviousSnapshot {
+    id: SnapshotId,
+    manifest: Manifest,
+    root: Vec<TreeNode>,
+}
+
+impl PreviousSnapshot {
+    /// The same component in it, or none where it has none or it cannot be read.
+    fn component<'a>(&self, reader: &'a Reader, name: &str) -> Result<Option<Previous<'a>>, OpsError> {
+        let find = |folder: &str, name: &str| {
+            let folder = self.root.iter().find(|node| node.node.name == folder.as_bytes());
+            let Some(tree) = folder.and_then(|folder| folder.subtree) else { return Ok(None) };
+            let nodes = reader.tree(tree)?;
+            Ok(nodes.into_iter().find(|node| node.node.name == name.as_bytes()))
+        };
+        let found = find("files", name).and_then(|root| Ok(root.zip(find("checksums", &format!("{name}.sha256"))?)));
+        match found {
+            Ok(Some((root, sums))) => Ok(Some(Previous {
+                reader,
+                root,
+                trusted_until: self.manifest.started.saturating_sub(CLOCK_RESOLUTION).unwrap_or(Timestamp::MIN),
+                checksums: Checksums::new(reader.stream(&sums)),
+            })),
+            Ok(None) => Ok(None),
+            Err::<_, crate::repository::RepositoryError>(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Tell progress at most five times a second.
+pub(super) fn progress_of(events: &Events) -> impl FnMut(u64, u64) + use<> {
+    let events = events.clone();
+    let mut told = std::time::Instant::now();
+    move |bytes, items| {
+        if told.elapsed() >= std::time::Duration::from_millis(200) {
+            told = std::time::Instant::now();
+            events.send(Event::Progress { bytes, total_bytes: None, items });
+        }
+    }
+}
+
+fn counts_of(report: &WalkReport) -> BTreeMap<String, u64> {
+    let counts = [
+        ("files", report.files),
+        ("directories", report.directories),
+        ("symlinks", report.symlinks),
+        ("others", report.others),
+        ("excluded", report.excluded),
+        ("vanished", report.vanished.count),
+    ];
+    counts.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect()
+}
+
+fn warnings_of(component: &str, report: &WalkReport) -> Vec<String> {
+    let changed = report.changed.paths.iter().map(|path| {
+        format!("{component}: {path} changed each time it was read; the snapshot has it as it was read last.")
+    });
+    let more = report.changed.count.saturating_sub(report.changed.paths.len() as u64);
+    let more = (more > 0).then(|| format!("{component}: {more} more files changed each time they were read."));
+    let others = report.warnings.iter().map(|warning| format!("{component}: {warning}"));
+    changed.chain(more).chain(others).collect()
+}

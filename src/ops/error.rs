@@ -1,0 +1,131 @@
+//! What can go wrong in an operation, with what to do about it.
+
+use crate::catalog::CatalogError;
+use crate::component::files::create::CreateError;
+use crate::component::files::swap::SwapError;
+use crate::component::files::walk::WalkError;
+use crate::config::{ConfigError, SecretError};
+use crate::model::event::Cancelled;
+use crate::repository::RepositoryError;
+use std::io;
+use std::path::PathBuf;
+
+/// A failure of an operation.
+#[derive(Debug, thiserror::Error)]
+pub enum OpsError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A secret that the configuration refers to.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Reading a component.
+    #[error("component {component} of {instance} could not be read: {source}")]
+    Component {
+        /// The instance.
+        instance: String,
+        /// Its component.
+        component: String,
+        /// Why.
+        source: WalkError<RepositoryError>,
+    },
+    /// Writing restored files.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// Swapping a restored tree in.
+    #[error(transparent)]
+    Swap(#[from] SwapError),
+    /// A file outside repositories and components.
+    #[error("could not {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// What was asked for makes no sense, or is not configured.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// What was asked for would do harm.
+    #[error("{message}")]
+    Refused {
+        /// Why not.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// Another job works on the instance.
+    #[error("instance {instance} is busy: process {pid} works on it")]
+    Busy {
+        /// The instance.
+        instance: String,
+        /// Who holds it.
+        pid: String,
+    },
+    /// A file of a snapshot is not of the kind that was expected.
+    #[error("{object} is not what was expected: {reason}")]
+    WrongFile {
+        /// Which file.
+        object: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<Cancelled> for OpsError {
+    fn from(cancelled: Cancelled) -> Self {
+        Self::Repository(cancelled.into())
+    }
+}
+
+impl OpsError {
+    /// A usage error with a hint.
+    pub(crate) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// A refusal with a hint.
+    pub(crate) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// Whether somebody asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Repository(RepositoryError::Cancelled(_))
+            | Self::Component { source: WalkError::Cancelled(_) | WalkError::Sink(RepositoryError::Cancelled(_)), .. } => true,
+            Self::Create(error) => error.is_cancelled(),
+            _ => false,
+        }
+    }
+
+    /// What to do next, where there is something to say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage { hint, .. } | Self::Refused { hint, .. } => hint.clone(),
+            Self::Repository(error) => error.hint().map(Into::into),
+            Self::Component { source: WalkError::Sink(error), .. } => error.hint().map(Into::into),
+            Self::Component { source, .. } => source.hint().map(Into::into),
+            Self::Catalog(error) => error.hint().map(Into::into),
+            Self::Busy { .. } => Some("wait until it is done, or look at it with `belay status`".into()),
+            Self::WrongFile { .. } => Some("run `belay check` to see what is damaged".into()),
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Some("make room there and run it again".into())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Making the catalog again from the repository alone.
+
+use super::session::{Session, store_at};
+use super::{Context, OpsError, sync};
+use crate::catalog::{self, Catalog};
+use crate::config::{Config, Environment};
+use crate::host;
+use crate::model::id::{InstanceId, RepositoryId};
+use crate::model::name::Name;
+use crate::repository::Repository;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What was made again.
+#[derive(Debug, Serialize)]
+pub struct Rebuilt {
+    /// Where the old catalog was put; none where there was none.
+    pub kept: Option<PathBuf>,
+    /// Snapshots that the catalog knows now.
+    pub snapshots: usize,
+    /// Pins that it knows now.
+    pub pins: usize,
+    /// Jobs that were carried over from the old catalog.
+    pub jobs: usize,
+    /// Instances of this host that it knows now.
+    pub instances: usize,
+    /// What could not be read in the old catalog, in words.
+    pub lost: Vec<String>,
+}
+
+/// A repository to read from.
+struct Source {
+    name: Name,
+    url: String,
+    repository: Arc<Repository>,
+    lock_wait: Duration,
+}
+
+/// Rebuild from all repositories of the configuration.
+pub fn rebuild(config: &Config, environment: &Environment, context: &Context) -> Result<Rebuilt, OpsError> {
+    let mut sources = Vec::new();
+    for repository in config.repositories.values() {
+        // Every repository is opened before the old catalog is put aside.
+        let password = repository.password.resolve(environment)?;
+        let opened = Repository::open(store_at(&repository.url)?, password.expose().as_bytes())?;
+        sources.push(Source {
+            name: repository.name.clone(),
+            url: repository.url.clone(),
+            repository: Arc::new(opened),
+            lock_wait: repository.lock_wait,
+        });
+    }
+    rebuild_from(&config.state_dir, sources, context)
+}
+
+/// Rebuild on a bare machine, from one repository.
+pub fn rebuild_bare(session: Session, url: &str, state_dir: &Path, context: &Context) -> Result<Rebuilt, OpsError> {
+    let name = "main".parse().expect("'main' is a name");
+    let source = Source { name, url: url.to_owned(), lock_wait: session.lock_wait(), repository: session.repository };
+    rebuild_from(state_dir, vec![source], context)
+}
+
+fn rebuild_from(state_dir: &Path, sources: Vec<Source>, context: &Context) -> Result<Rebuilt, OpsError> {
+    let recreated = Catalog::recreate(state_dir, Timestamp::now())?;
+    let mut rebuilt = Rebuilt {
+        kept: recreated.kept,
+        snapshots: 0,
+        pins: 0,
+        jobs: recreated.jobs,
+        instances: 0,
+        lost: recreated.lost,
+    };
+    drop(recreated.catalog);
+    for Source { name, url, repository, lock_wait } in sources {
+        context.events.phase("reading", repository.location());
+        let catalog = Catalog::open(state_dir)?;
+        catalog.record_repository(RepositoryId(repository.id().0), &name, &url)?;
+        let session = Session::with_parts(repository, Some(name.clone()), Some(catalog), lock_wait);
+        let view = sync::view(&session, context)?;
+        rebuilt.snapshots += view.records.len();
+        rebuilt.pins += view.pins.len();
+        adopt_own(&session, &name, context)?;
+    }
+    rebuilt.instances = Catalog::open(state_dir)?.instances()?.len();
+    Ok(rebuilt)
+}
+
+/// The instances that this very host backed up last under their names are its own again. Those of another host are not:
+/// if this host takes another's place, a person says so with `belay adopt`.
+fn adopt_own(session: &Session, repository: &Name, context: &Context) -> Result<(), OpsError> {
+    let catalog = session.require_catalog()?;
+    let id = RepositoryId(session.repository.id().0);
+    let mut newest: BTreeMap<Name, (Timestamp, InstanceId, bool)> = BTreeMap::new();
+    let (host, host_id) = (host::hostname(), host::host_id());
+    for record in catalog.snapshots(id)? {
+        let Some(manifest) = catalog.manifest(id, record.id)? else { continue };
+        let is_own = manifest.instance.host == host && manifest.instance.host_id == host_id;
+        let entry = newest.entry(manifest.instance.name.clone()).or_insert((record.time, manifest.instance.id, is_own));
+        if record.time > entry.0 {
+            *entry = (record.time, manifest.instance.id, is_own);
+        }
+    }
+    for (name, (_, id, is_own)) in newest {
+        if catalog.instance_id(&name, repository)?.is_some() {
+            continue;
+        }
+        if !is_own {
+            context.events.note(format!(
+                "Instance '{name}' was backed up from another host. If this host takes its place: belay adopt {name}"
+            ));
+            continue;
+        }
+        let repository = repository.clone();
+        let (host, host_id, adopted_at) = (host.clone(), host_id.clone(), Timestamp::now());
+        catalog.adopt(&catalog::Instance { id, name, repository, host, host_id, adopted_at })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Restore: into an empty directory, or in place of an instance's files.
+//!
+//! In place means beside and swapped: the new trees are complete and durable before anything of the old state moves, and
+//! the old state is in a snapshot, or set aside under a name that is told. See [`into`].
+
+mod extract;
+pub mod into;
+mod journal;
+mod selection;
+
+pub use extract::Extracted;
+pub use journal::finish_interrupted;
+
+use self::selection::Selection;
+use super::select::SnapshotRef;
+use super::session::Session;
+use super::show::read_manifest;
+use super::{Context, OpsError};
+use crate::component::files::create::TreeCreator;
+use crate::model::id::SnapshotId;
+use crate::model::manifest::Manifest;
+use crate::repository::Snapshot;
+use crate::repository::lock::Lock;
+use crate::repository::reader::Reader;
+use jiff::Timestamp;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What of a snapshot is restored; everything where both are empty.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Components by name.
+    pub components: Vec<String>,
+    /// Paths in the snapshot, or where they came from.
+    pub paths: Vec<String>,
+}
+
+/// What is restored into a directory.
+#[derive(Debug, Serialize)]
+pub struct ToDirPlan {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// When it was taken.
+    pub time: Timestamp,
+    /// Where to.
+    pub target: PathBuf,
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What was restored into a directory.
+#[derive(Debug, Serialize)]
+pub struct RestoredToDir {
+    /// What was planned.
+    pub plan: ToDirPlan,
+    /// What was written; none after a dry run.
+    pub done: Option<Extracted>,
+}
+
+/// A snapshot opened for a restore.
+struct Source {
+    _lock: Option<Lock>,
+    reader: Reader,
+    snapshot: Snapshot,
+    manifest: Option<Manifest>,
+}
+
+impl Source {
+    fn open(session: &Session, snapshot: &SnapshotRef, context: &Context) -> Result<Self, OpsError> {
+        let lock = session.lock_for_reading("restore", context)?;
+        let mut reader = Reader::new(&session.repository)?;
+        for (id, error) in &reader.index().damaged {
+            context.events.warn(format!("The index {} cannot be read ({error}); the packs themselves are read.", id.short()));
+        }
+        let snapshot = snapshot.resolve(&session.repository.snapshots()?, &reader, session)?;
+        let manifest = match read_manifest(&reader, &snapshot) {
+            Ok(manifest) => manifest,
+            // An index file that is gone altogether leaves no trace: only packs that nothing lists.
+            Err(error) if error.is_damage() && reader.add_unindexed_packs()? > 0 => {
+                context.events.warn(format!("{error}. Packs that no index lists are read, too."));
+                read_manifest(&reader, &snapshot).unwrap_or(None)
+            }
+            Err(error) if error.is_damage() => {
+                context.events.warn(format!("The manifest cannot be read: {error}. The rest is restored as far as it is there."));
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { _lock: lock, reader, snapshot, manifest })
+    }
+}
+
+/// Restore into a directory that is empty or does not exist, in the snapshot's own layout.
+pub fn to_dir(
+    session: &Session,
+    snapshot: &SnapshotRef,
+    wanted: &Wanted,
+    target: &Path,
+    dry_run: bool,
+    context: &Context,
+) -> Result<RestoredToDir, OpsError> {
+    ensure_empty(target)?;
+    let source = Source::open(session, snapshot, context)?;
+    let selection = Selection::new(wanted, source.manifest.as_ref())?;
+    context.events.phase("planning", target.display().to_string());
+    let size = extract::measure(&source.reader, source.snapshot.file.tree, &selection, context)?;
+    selection.ensure_found()?;
+    let plan = ToDirPlan {
+        snapshot: source.snapshot.id,
+        time: source.snapshot.file.time,
+        target: target.to_owned(),
+        files: size.files,
+        bytes: size.bytes,
+    };
+    if dry_run {
+        return Ok(RestoredToDir { plan, done: None });
+    }
+    std::fs::create_dir_all(target)
+        .map_err(|source| OpsError::Io { action: "create", path: target.to_owned(), source })?;
+    ensure_room(target, size.bytes)?;
+    context.events.phase("restoring", target.display().to_string());
+    let creator = TreeCreator::open(target)?;
+    let done = extract::extract(&source.reader, source.snapshot.file.tree, &selection, creator, size.bytes, context)?;
+    Ok(RestoredToDir { plan, done: Some(done) })
+}
+
+fn ensure_empty(target: &Path) -> Result<(), OpsError> {
+    let failed = |source| OpsError::Io { action: "read the directory", path: target.to_owned(), source };
+    match std::fs::read_dir(target) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(Err(error)) => Err(failed(error)),
+            Some(Ok(_)) => Err(OpsError::refused(
+                format!("{} is not empty: nothing there would be overwritten unseen", target.display()),
+                "choose an empty or a new directory",
+            )),
+        },
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// An error before the first byte when the target has too little room for `bytes`.
+fn ensure_room(target: &Path, bytes: u64) -> Result<(), OpsError> {
+    use crate::model::size::Bytes;
+    let failed = |error: rustix::io::Errno| OpsError::Io {
+        action: "look for room in",
+        path: target.to_owned(),
+        source: error.into(),
+    };
+    let filesystem = rustix::fs::statvfs(target).map_err(failed)?;
+    let free = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
+    if free >= bytes {
+        return Ok(());
+    }
+    Err(OpsError::refused(
+        format!("{} has {} free, and the restore needs {}", target.display(), Bytes(free), Bytes(bytes)),
+        "make room there, restore elsewhere, or restore a part with --component or --path",
+    ))
+}

@@ -1,0 +1,323 @@
+//! Writing a snapshot's entries below a directory: directories and links by one thread, files' content by several.
+
+use super::selection::{Part, Selection};
+use crate::component::files::create::{CreateReport, CreatedFile, TreeCreator};
+use crate::model::event::Event;
+use crate::model::id::BlobId;
+use crate::model::node::{Node, NodeKind, display_path};
+use crate::ops::{Context, OpsError};
+use crate::repository::RepositoryError;
+use crate::repository::format::FormatError;
+use crate::repository::format::pack::BlobKind;
+use crate::repository::format::tree::TreeNode;
+use crate::repository::reader::Reader;
+use serde::Serialize;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Threads that fetch and write: more than cores, since they wait for the disk half of the time.
+const WORKERS: usize = 4;
+/// Pieces that wait for a worker; this bounds the open files, too.
+const WAITING: usize = 64;
+/// Blobs in a piece: a large file is written by several workers at once.
+const PIECE_BLOBS: usize = 8;
+
+/// What was written.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Extracted {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Links, pipes and devices.
+    pub others: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// What could not be brought back as it was, such as owners when not root.
+    pub warnings: Vec<String>,
+}
+
+/// Files and bytes that a selection comes to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Size {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+/// A piece of a file: consecutive blobs, and where the first of them goes.
+struct Piece {
+    file: Arc<OpenFile>,
+    blobs: Vec<BlobId>,
+    offset: u64,
+}
+
+/// A file that is finished by whoever writes its last piece.
+struct OpenFile {
+    created: CreatedFile,
+    node: Node,
+    path: String,
+    pieces_left: AtomicU64,
+}
+
+/// What the threads share.
+struct Shared<'a> {
+    reader: &'a Reader,
+    context: &'a Context,
+    failed: AtomicBool,
+    failure: Mutex<Option<OpsError>>,
+    bytes: AtomicU64,
+    files: AtomicU64,
+    total_bytes: u64,
+    told: Mutex<Instant>,
+}
+
+/// A directory whose entries are being walked.
+struct Open {
+    path: Vec<u8>,
+    nodes: std::vec::IntoIter<TreeNode>,
+}
+
+/// How much there is to restore.
+pub(super) fn measure(
+    reader: &Reader,
+    tree: BlobId,
+    selection: &Selection,
+    context: &Context,
+) -> Result<Size, OpsError> {
+    let mut size = Size::default();
+    let mut open = vec![(Vec::new(), tree)];
+    // A subtree that is wanted wholly and was measured once need not be read again for the room that it takes.
+    let mut whole: HashMap<BlobId, ()> = HashMap::new();
+    while let Some((parent, id)) = open.pop() {
+        context.cancel.check()?;
+        for TreeNode { node, subtree, .. } in reader.tree(id)? {
+            let path = [parent.as_slice(), b"/", &node.name].concat();
+            let part = selection.part(&path);
+            if let (NodeKind::File { size: bytes }, Part::Whole) = (&node.kind, part) {
+                size.files += 1;
+                size.bytes = size.bytes.saturating_add(*bytes);
+            }
+            if let Some(subtree) = subtree.filter(|_| part != Part::None) {
+                if whole.len() > MAX_ENTRIES {
+                    return Err(too_many());
+                }
+                whole.insert(subtree, ());
+                open.push((path, subtree));
+            }
+        }
+        if size.files as usize > MAX_ENTRIES || open.len() > MAX_ENTRIES {
+            return Err(too_many());
+        }
+    }
+    Ok(size)
+}
+
+/// A crafted repository can say "this directory, twice" sixty times and mean 2^60 files.
+const MAX_ENTRIES: usize = 200_000_000;
+
+fn too_many() -> OpsError {
+    OpsError::WrongFile {
+        object: "the snapshot".into(),
+        reason: format!("it has more than {MAX_ENTRIES} entries"),
+    }
+}
+
+/// Write the selected entries below the creator's directory.
+pub(super) fn extract(
+    reader: &Reader,
+    tree: BlobId,
+    selection: &Selection,
+    mut creator: TreeCreator,
+    total_bytes: u64,
+    context: &Context,
+) -> Result<Extracted, OpsError> {
+    let shared = Shared {
+        reader,
+        context,
+        failed: AtomicBool::new(false),
+        failure: Mutex::default(),
+        bytes: AtomicU64::new(0),
+        files: AtomicU64::new(0),
+        total_bytes,
+        told: Mutex::new(Instant::now()),
+    };
+    let (sender, receiver) = sync_channel(WAITING);
+    let receiver = Mutex::new(receiver);
+    let walked = std::thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| shared.work(&receiver));
+        }
+        let walked = walk(&shared, tree, selection, &mut creator, &sender);
+        drop(sender);
+        walked
+    });
+    if let Some(error) = shared.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let (directories, others) = walked?;
+    context.cancel.check()?;
+    let report: CreateReport = creator.finish()?;
+    let (files, bytes) = (shared.files.into_inner(), shared.bytes.into_inner());
+    Ok(Extracted { files, directories, others, bytes, warnings: report.warnings })
+}
+
+/// Create everything but the files' content; returns how many directories and other entries there were.
+fn walk(
+    shared: &Shared<'_>,
+    tree: BlobId,
+    selection: &Selection,
+    creator: &mut TreeCreator,
+    pieces: &SyncSender<Piece>,
+) -> Result<(u64, u64), OpsError> {
+    let (mut directories, mut others) = (0, 0);
+    let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
+    let mut names: HashSet<Vec<u8>> = HashSet::new();
+    let mut open = vec![Open { path: Vec::new(), nodes: shared.reader.tree(tree)?.into_iter() }];
+    while let Some(directory) = open.last_mut() {
+        shared.check()?;
+        let Some(node) = directory.nodes.next() else {
+            open.pop();
+            if !open.is_empty() {
+                creator.leave()?;
+            }
+            continue;
+        };
+        let path = [directory.path.as_slice(), b"/", &node.node.name].concat();
+        let part = selection.part(&path);
+        if part == Part::None {
+            continue;
+        }
+        match (&node.node.kind, node.subtree) {
+            (NodeKind::Directory, Some(subtree)) => {
+                creator.enter(&node.node)?;
+                directories += 1;
+                open.push(Open { path, nodes: shared.reader.tree(subtree)?.into_iter() });
+            }
+            (NodeKind::File { size }, _) if part == Part::Whole => {
+                let inode = (node.node.device_id, node.node.inode);
+                let is_linked = node.node.links > 1 && node.node.inode != 0;
+                if let Some(first) = links.get(&inode).filter(|_| is_linked) {
+                    creator.hard_link(first, &node.node)?;
+                    shared.files.fetch_add(1, Ordering::Relaxed);
+                    shared.bytes.fetch_add(*size, Ordering::Relaxed);
+                    continue;
+                }
+                if is_linked {
+                    links.insert(inode, path[1..].to_vec());
+                }
+                begin_file(shared, creator, &node, *size, &path, pieces)?;
+            }
+            _ if part == Part::Whole => {
+                creator.leaf(&node.node)?;
+                others += 1;
+            }
+            _ => {}
+        }
+        names.clear();
+    }
+    Ok((directories, others))
+}
+
+fn begin_file(
+    shared: &Shared<'_>,
+    creator: &mut TreeCreator,
+    node: &TreeNode,
+    size: u64,
+    path: &[u8],
+    pieces: &SyncSender<Piece>,
+) -> Result<(), OpsError> {
+    let mut offset = 0_u64;
+    let mut offsets = Vec::with_capacity(node.content.len() / PIECE_BLOBS + 1);
+    for (index, id) in node.content.iter().enumerate() {
+        if index % PIECE_BLOBS == 0 {
+            offsets.push(offset);
+        }
+        offset = offset.saturating_add(shared.reader.locate(BlobKind::Data, *id)?.blob.plaintext_length());
+    }
+    let path = display_path(path);
+    if offset != size {
+        let error = FormatError::Invalid(format!("its blobs have {offset} bytes, and it should have {size}"));
+        return Err(RepositoryError::Damaged { file: path, source: error }.into());
+    }
+    let created = creator.create_file(&node.node)?;
+    let pieces_left = AtomicU64::new(offsets.len() as u64);
+    let file = Arc::new(OpenFile { created, node: node.node.clone(), path, pieces_left });
+    if offsets.is_empty() {
+        return shared.finish(&file);
+    }
+    for (blobs, offset) in node.content.chunks(PIECE_BLOBS).zip(offsets) {
+        let piece = Piece { file: Arc::clone(&file), blobs: blobs.to_vec(), offset };
+        if pieces.send(piece).is_err() {
+            return shared.check();
+        }
+    }
+    Ok(())
+}
+
+impl Shared<'_> {
+    /// An error once the restore was cancelled or failed; the failure itself is kept aside.
+    fn check(&self) -> Result<(), OpsError> {
+        self.context.cancel.check()?;
+        if self.failed.load(Ordering::SeqCst) {
+            return Err(RepositoryError::Internal("the restore failed already".into()).into());
+        }
+        Ok(())
+    }
+
+    fn work(&self, pieces: &Mutex<Receiver<Piece>>) {
+        loop {
+            let next = pieces.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(piece) = next else { return };
+            // After a failure pieces are only taken away, so that the walk is not left waiting.
+            if self.check().is_ok()
+                && let Err(error) = self.write(&piece)
+            {
+                self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                self.failed.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn write(&self, Piece { file, blobs, offset }: &Piece) -> Result<(), OpsError> {
+        let mut offset = *offset;
+        for id in blobs {
+            self.context.cancel.check()?;
+            let bytes = self.reader.blob(BlobKind::Data, *id).map_err(|error| at(&file.path, error))?;
+            file.created.write_at(offset, &bytes)?;
+            offset += bytes.len() as u64;
+            self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.tell();
+        }
+        if file.pieces_left.fetch_sub(1, Ordering::SeqCst) == 1 { self.finish(file) } else { Ok(()) }
+    }
+
+    fn finish(&self, file: &OpenFile) -> Result<(), OpsError> {
+        file.created.finish(&file.node)?;
+        self.files.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn tell(&self) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.elapsed() < Duration::from_millis(200) {
+            return;
+        }
+        *told = Instant::now();
+        self.context.events.send(Event::Progress {
+            bytes: self.bytes.load(Ordering::Relaxed),
+            total_bytes: Some(self.total_bytes),
+            items: self.files.load(Ordering::Relaxed),
+        });
+    }
+}
+
+/// A damaged blob, with the file that needs it.
+fn at(path: &str, error: RepositoryError) -> OpsError {
+    if error.is_damage() {
+        return OpsError::WrongFile { object: path.to_owned(), reason: error.to_string() };
+    }
+    error.into()
+}

@@ -1,0 +1,126 @@
+//! Which entries of a snapshot a restore takes.
+
+use super::Wanted;
+use crate::model::manifest::Manifest;
+use crate::ops::OpsError;
+use crate::ops::show::path_components;
+use std::cell::RefCell;
+
+/// How an entry stands to what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// It and everything below it is wanted.
+    Whole,
+    /// Something below it is wanted.
+    Way,
+    /// Nothing of it is wanted.
+    None,
+}
+
+/// Paths in the snapshot that are wanted; everything where there are none.
+pub(super) struct Selection {
+    paths: Vec<Vec<Vec<u8>>>,
+    found: RefCell<Vec<bool>>,
+    names: Vec<String>,
+}
+
+impl Selection {
+    /// Components become their paths; a path from the source's machine becomes its place in the snapshot.
+    pub(super) fn new(wanted: &Wanted, manifest: Option<&Manifest>) -> Result<Self, OpsError> {
+        let mut names = Vec::new();
+        for component in &wanted.components {
+            let known = manifest.map(|manifest| manifest.components.as_slice()).unwrap_or_default();
+            let Some(found) = known.iter().find(|known| known.name == *component) else {
+                let all: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
+                return Err(OpsError::usage(
+                    format!("the snapshot has no component '{component}'"),
+                    format!("it has: {}", all.join(", ")),
+                ));
+            };
+            names.push(found.path.clone());
+        }
+        for path in &wanted.paths {
+            names.push(in_snapshot(path, manifest));
+        }
+        let paths: Vec<Vec<Vec<u8>>> = names
+            .iter()
+            .map(|name| path_components(name).into_iter().map(<[u8]>::to_vec).collect())
+            .filter(|path: &Vec<_>| !path.is_empty())
+            .collect();
+        let found = RefCell::new(vec![false; paths.len()]);
+        Ok(Self { paths, found, names })
+    }
+
+    /// Everything.
+    pub(super) fn everything() -> Self {
+        Self { paths: Vec::new(), found: RefCell::default(), names: Vec::new() }
+    }
+
+    /// How the entry at `path` (`/a/b`) stands to what is wanted.
+    pub(super) fn part(&self, path: &[u8]) -> Part {
+        if self.paths.is_empty() {
+            return Part::Whole;
+        }
+        let own: Vec<&[u8]> = path.split(|byte| *byte == b'/').skip(1).collect();
+        let mut part = Part::None;
+        for (index, wanted) in self.paths.iter().enumerate() {
+            let shared = own.iter().zip(wanted).take_while(|(own, wanted)| **own == wanted.as_slice()).count();
+            if shared == wanted.len() {
+                self.found.borrow_mut()[index] = true;
+                part = Part::Whole;
+            } else if shared == own.len() && part == Part::None {
+                part = Part::Way;
+            }
+        }
+        part
+    }
+
+    /// An error naming what was asked for and never met.
+    pub(super) fn ensure_found(&self) -> Result<(), OpsError> {
+        match self.found.borrow().iter().position(|found| !found) {
+            None => Ok(()),
+            Some(index) => Err(OpsError::usage(
+                format!("'{}' is not in the snapshot", self.names[index]),
+                "`belay ls SNAPSHOT` shows what is",
+            )),
+        }
+    }
+}
+
+/// `/srv/uploads/a` where the component `uploads` came from `/srv/uploads` is `/files/uploads/a`.
+fn in_snapshot(path: &str, manifest: Option<&Manifest>) -> String {
+    let components = manifest.map(|manifest| manifest.components.as_slice()).unwrap_or_default();
+    for component in components {
+        if let Some(rest) = path.strip_prefix(component.source.as_str())
+            && (rest.is_empty() || rest.starts_with('/'))
+        {
+            return format!("{}{rest}", component.path);
+        }
+    }
+    path.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_are_the_way_and_children_are_whole() {
+        let wanted = Wanted { components: vec![], paths: vec!["/files/a/b".into(), "files/c/".into()] };
+        let selection = Selection::new(&wanted, None).unwrap();
+        for (path, part) in [
+            ("/files", Part::Way),
+            ("/files/a", Part::Way),
+            ("/files/a/b", Part::Whole),
+            ("/files/a/b/x", Part::Whole),
+            ("/files/a/bb", Part::None),
+            ("/manifest.json", Part::None),
+        ] {
+            assert_eq!(selection.part(path.as_bytes()), part, "{path}");
+        }
+        assert!(selection.ensure_found().is_err(), "files/c was never met");
+        assert_eq!(selection.part(b"/files/c"), Part::Whole);
+        assert!(selection.ensure_found().is_ok());
+        assert_eq!(Selection::everything().part(b"/x"), Part::Whole);
+    }
+}

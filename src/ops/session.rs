@@ -1,0 +1,163 @@
+//! Opening what an operation works with: the configuration's repository and, where there is one, the catalog.
+
+use super::{Context, OpsError};
+use crate::catalog::Catalog;
+use crate::config::{Config, Environment, Instance, RepositoryConfig, Secret};
+use crate::host;
+use crate::model::id::RepositoryId;
+use crate::model::name::Name;
+use crate::repository::Repository;
+use crate::repository::lock::{Lock, LockMode, LockRequest};
+use crate::store::Store;
+use crate::store::local::LocalStore;
+use rustix::fs::FlockOperation;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long to wait for another's lock where no configuration says.
+const DEFAULT_LOCK_WAIT: Duration = Duration::from_secs(60);
+
+/// An open repository with what belongs to it on this host.
+pub struct Session {
+    /// The repository.
+    pub repository: Arc<Repository>,
+    /// What the configuration calls it; none on a bare machine.
+    pub name: Option<Name>,
+    /// The catalog; none on a bare machine.
+    pub catalog: Option<Catalog>,
+    /// How long to wait for locks.
+    lock_wait: Duration,
+}
+
+/// The store at `url`. Only local paths are known in this version, which the configuration has checked already.
+pub fn store_at(url: &str) -> Result<Arc<dyn Store>, OpsError> {
+    let path = url.strip_prefix("file://").unwrap_or(url);
+    if path.starts_with('/') {
+        return Ok(Arc::new(LocalStore::new(path)));
+    }
+    Err(OpsError::usage(
+        format!("the repository '{}' is no absolute path", crate::config::redact_url(url)),
+        "give the path of a directory, such as /srv/backup/belay",
+    ))
+}
+
+impl Session {
+    /// Open a repository of the configuration, and the catalog.
+    pub fn open(config: &Config, repository: &RepositoryConfig, environment: &Environment) -> Result<Self, OpsError> {
+        let password = repository.password.resolve(environment)?;
+        let mut opened = Repository::open(store_at(&repository.url)?, password.expose().as_bytes())?;
+        opened.set_compression(repository.compression);
+        let catalog = Catalog::open(&config.state_dir)?;
+        catalog.record_repository(RepositoryId(opened.id().0), &repository.name, &repository.url)?;
+        Ok(Self {
+            repository: Arc::new(opened),
+            name: Some(repository.name.clone()),
+            catalog: Some(catalog),
+            lock_wait: repository.lock_wait,
+        })
+    }
+
+    /// Open a repository on a machine without configuration.
+    pub fn open_bare(url: &str, password: &Secret) -> Result<Self, OpsError> {
+        let repository = Repository::open(store_at(url)?, password.expose().as_bytes())?;
+        Ok(Self { repository: Arc::new(repository), name: None, catalog: None, lock_wait: DEFAULT_LOCK_WAIT })
+    }
+
+    /// A session of parts that are open already.
+    pub(super) fn with_parts(
+        repository: Arc<Repository>,
+        name: Option<Name>,
+        catalog: Option<Catalog>,
+        lock_wait: Duration,
+    ) -> Self {
+        Self { repository, name, catalog, lock_wait }
+    }
+
+    /// How long this session waits for locks.
+    pub(super) fn lock_wait(&self) -> Duration {
+        self.lock_wait
+    }
+
+    /// Lock the repository.
+    pub fn lock(&self, mode: LockMode, purpose: impl Into<String>, context: &Context) -> Result<Lock, OpsError> {
+        let request = LockRequest { mode, purpose: purpose.into(), wait: self.lock_wait };
+        Ok(Lock::acquire(&self.repository, request, &context.events, &context.cancel)?)
+    }
+
+    /// Lock the repository for reading. One that cannot be written to is read without a lock: a restore must work from
+    /// a read-only copy.
+    pub fn lock_for_reading(&self, purpose: impl Into<String>, context: &Context) -> Result<Option<Lock>, OpsError> {
+        use crate::repository::RepositoryError;
+        match self.lock(LockMode::Shared, purpose, context) {
+            Err(OpsError::Repository(RepositoryError::Store(error)))
+                if error.is_full()
+                    || matches!(
+                        error.source.kind(),
+                        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied
+                    ) =>
+            {
+                context.events.note(format!("The repository is read without a lock: {error}."));
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    /// The catalog, for operations that need a configuration anyway.
+    pub(super) fn require_catalog(&self) -> Result<&Catalog, OpsError> {
+        self.catalog.as_ref().ok_or_else(|| {
+            OpsError::usage("this needs a configuration", "give one with --config instead of --repository")
+        })
+    }
+}
+
+/// The instance called `name`.
+pub fn find_instance<'a>(config: &'a Config, name: &str) -> Result<&'a Instance, OpsError> {
+    config.instances.get(name).ok_or_else(|| {
+        let known: Vec<&str> = config.instances.keys().map(Name::as_str).collect();
+        let hint = if known.is_empty() {
+            "the configuration has no instances".to_owned()
+        } else {
+            format!("the configuration has: {}", known.join(", "))
+        };
+        OpsError::usage(format!("there is no instance '{name}'"), hint)
+    })
+}
+
+/// One job at a time works on an instance of this host; the lock ends with the process, however it ends.
+pub struct InstanceLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+impl InstanceLock {
+    /// Lock the instance, or say who holds it.
+    pub fn acquire(state_dir: &Path, instance: &Name) -> Result<Self, OpsError> {
+        let directory = state_dir.join("locks");
+        let path = directory.join(format!("{instance}.lock"));
+        let failed = |action| {
+            let path = path.clone();
+            move |source| OpsError::Io { action, path, source }
+        };
+        std::fs::create_dir_all(&directory).map_err(failed("create"))?;
+        let mut options = File::options();
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed("open"))?;
+        for made in [&directory, &path] {
+            crate::catalog::give_to_owner_of(state_dir, made).map_err(failed("change the owner of"))?;
+        }
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut pid = String::new();
+                // Who holds it is a help, not a need.
+                let _ = file.read_to_string(&mut pid);
+                return Err(OpsError::Busy { instance: instance.to_string(), pid: pid.trim().to_owned() });
+            }
+            Err(error) => return Err(failed("lock")(error.into())),
+        }
+        // On a full disk the lock holds without saying whose it is.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", host::Process::current().pid));
+        Ok(Self(file))
+    }
+}

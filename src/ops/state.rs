@@ -1,0 +1,134 @@
+//! State that must survive this host, kept in the repository: small snapshots tagged `belay-state`, numbered, the whole
+//! state in each. The highest number counts; of two writers at once, both with the same number, the pins of both count.
+
+use super::OpsError;
+use super::select::TAG_STATE;
+use super::session::Session;
+use super::tree::{made_file, made_tree};
+use crate::host;
+use crate::model::event::{Cancel, Events};
+use crate::model::pin::Pin;
+use crate::repository::blob_index::BlobIndex;
+use crate::repository::format::snapshot::SnapshotFile;
+use crate::repository::lock::Lock;
+use crate::repository::reader::Reader;
+use crate::repository::writer::Writer;
+use crate::repository::{RepositoryError, Snapshot, Snapshots};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The tag with the number: `belay-state-number=7`.
+const TAG_NUMBER: &str = "belay-state-number";
+const FILE: &str = "state.json";
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Older states that are kept besides the newest, should the newest be damaged.
+const KEEP_OLDER: u64 = 2;
+
+/// The state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    /// Which one.
+    pub(super) number: u64,
+    /// All pins.
+    #[serde(default)]
+    pub(super) pins: Vec<Pin>,
+}
+
+fn number_of(snapshot: &Snapshot) -> Option<u64> {
+    if snapshot.file.has_tag(TAG_STATE) { snapshot.file.tag(TAG_NUMBER)?.parse().ok() } else { None }
+}
+
+/// The newest state; number 0 and empty where there is none. A damaged one is told, and the one before counts.
+pub(super) fn read(reader: &Reader, snapshots: &Snapshots, events: &Events) -> Result<State, RepositoryError> {
+    let mut states: Vec<(u64, &Snapshot)> =
+        snapshots.readable.iter().filter_map(|snapshot| Some((number_of(snapshot)?, snapshot))).collect();
+    states.sort_by_key(|(number, snapshot)| std::cmp::Reverse((*number, snapshot.id)));
+    let mut newest: Option<State> = None;
+    for (number, snapshot) in states {
+        match &newest {
+            Some(state) if state.number != number => break,
+            _ => {}
+        }
+        match read_one(reader, snapshot) {
+            Ok(state) => {
+                let known = newest.get_or_insert(State { number, pins: Vec::new() });
+                for pin in state.pins {
+                    let is_new = |own: &Pin| own.snapshot != pin.snapshot || own.reason != pin.reason;
+                    if known.pins.iter().all(is_new) {
+                        known.pins.push(pin);
+                    }
+                }
+            }
+            Err(error) if error.is_damage() => {
+                events.warn(format!("The pins in snapshot {} cannot be read: {error}.", snapshot.id.short()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut state = newest.unwrap_or_default();
+    state.pins.sort_by(|a, b| (a.pinned_at, a.snapshot, &a.reason).cmp(&(b.pinned_at, b.snapshot, &b.reason)));
+    Ok(state)
+}
+
+fn read_one(reader: &Reader, snapshot: &Snapshot) -> Result<State, RepositoryError> {
+    use crate::repository::format::FormatError;
+    let damaged = |error: FormatError| RepositoryError::Damaged {
+        file: format!("the state in snapshot {}", snapshot.id),
+        source: error,
+    };
+    let root = reader.tree(snapshot.file.tree)?;
+    let node = root.iter().find(|node| node.node.name == FILE.as_bytes());
+    let node = node.ok_or_else(|| damaged(FormatError::Invalid("state.json is not there".into())))?;
+    let json = reader.content(node, MAX_BYTES)?;
+    serde_json::from_slice(&json).map_err(|error| damaged(FormatError::Invalid(error.to_string())))
+}
+
+/// Write the next state, and drop those that are too old to matter. The caller holds a shared lock.
+pub(super) fn write(
+    session: &Session,
+    index: BlobIndex,
+    lock: &Lock,
+    snapshots: &Snapshots,
+    next: &State,
+    (events, cancel): (&Events, &Cancel),
+) -> Result<(), OpsError> {
+    let now = Timestamp::now();
+    let json = serde_json::to_vec_pretty(next).map_err(|error| RepositoryError::Internal(error.to_string()))?;
+    let writer = Writer::start(&session.repository, index, cancel)?;
+    let (file, _) = made_file(&writer, FILE, &json, now)?;
+    let tree = made_tree(&writer, &mut [file])?;
+    let tags = vec![TAG_STATE.to_owned(), format!("{TAG_NUMBER}={}", next.number)];
+    let file = SnapshotFile { hostname: TAG_STATE.into(), ..snapshot_file(tree, now, tags) };
+    writer.commit(file, lock, events)?;
+    for snapshot in &snapshots.readable {
+        if number_of(snapshot).is_some_and(|number| number + KEEP_OLDER < next.number) {
+            session.repository.remove_snapshot(snapshot.id)?;
+        }
+    }
+    Ok(())
+}
+
+/// A snapshot's document with what all of ours have in common.
+pub(super) fn snapshot_file(
+    tree: crate::model::id::BlobId,
+    time: Timestamp,
+    tags: Vec<String>,
+) -> SnapshotFile {
+    SnapshotFile {
+        time,
+        parent: None,
+        tree,
+        paths: Some(vec!["/".into()]),
+        hostname: String::new(),
+        username: host::username(),
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        excludes: None,
+        tags: Some(tags),
+        original: None,
+        program_version: Some(PROGRAM.into()),
+    }
+}
+
+/// The program and its version, as snapshots and manifests name it.
+pub(super) const PROGRAM: &str = concat!("belay ", env!("CARGO_PKG_VERSION"));
