@@ -7,4 +7,6 @@ pub mod id;
 pub mod manifest;
 pub mod name;
 pub mod node;
+pub mod pin;
 pub mod size;
+pub mod snapshot_record;

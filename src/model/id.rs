@@ -84,6 +84,10 @@ hex_id!(
     Sha256, 32, "SHA-256 sum"
 );
 hex_id!(
+    /// Identifies a repository for good, wherever it lies: the `id` in its `config` file, which is random.
+    RepositoryId, 32, "repository id"
+);
+hex_id!(
     /// Identifies an instance for good, whatever it is called: random, kept in the catalog and as a tag of each snapshot.
     InstanceId, 16, "instance id"
 );
@@ -100,6 +104,12 @@ impl From<FileId> for SnapshotId {
 
 impl From<SnapshotId> for FileId {
     fn from(id: SnapshotId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<FileId> for RepositoryId {
+    fn from(id: FileId) -> Self {
         Self(id.0)
     }
 }
