@@ -74,7 +74,7 @@ pub(super) fn migrate(
     migrations: &[&[&str]],
 ) -> Result<(), CatalogError> {
     let failed =
-        |error| CatalogError::sqlite("bring to the newest version the tables", path)(error);
+        |error| CatalogError::sqlite("bring the tables to the newest version", path)(error);
     while version(connection, path, migrations.len())? < migrations.len() {
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
             .map_err(failed)?;
