@@ -23,6 +23,7 @@ pub mod catalog;
 pub mod cli;
 pub mod component;
 pub mod config;
+pub mod host;
 pub mod model;
 pub mod ops;
 pub mod policy;

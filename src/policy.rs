@@ -1,1 +1,5 @@
-//! (placeholder)
+//! What should be, decided from evidence: pure functions without clock and I/O.
+//!
+//! `now` is always an argument, and the same evidence always gives the same verdict, with its reasons.
+
+pub mod retention;

@@ -95,3 +95,7 @@ mod tests {
         }
     }
 }
+/// A path for people: bytes that are not UTF-8, control characters and backslashes are written as escapes.
+pub fn display_path(path: &[u8]) -> String {
+    path.escape_ascii().to_string()
+}

@@ -1,0 +1,104 @@
+//! This machine and its processes: names, and whether a process that left a mark is still alive.
+
+use sha2::{Digest as _, Sha256};
+use std::fs;
+
+/// The machine's name; `localhost` where it has none.
+pub fn hostname() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".into() } else { name }
+}
+
+/// Tells hosts of one name apart, without giving the machine id away: 16 digits of a sum over it and the name.
+pub fn host_id() -> String {
+    let machine = ["/etc/machine-id", "/var/lib/dbus/machine-id"]
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok())
+        .unwrap_or_default();
+    let sum = Sha256::new()
+        .chain_update(b"belay host id\0")
+        .chain_update(machine.trim())
+        .chain_update(b"\0")
+        .chain_update(hostname())
+        .finalize();
+    hex::encode(&sum[..8])
+}
+
+/// The name of the user who runs this process, or its number where it has none.
+pub fn username() -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| uid.to_string())
+}
+
+/// A process, told apart from later ones with the same number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// The machine's boot.
+    pub boot_id: String,
+    /// When it started, in clock ticks after boot.
+    pub start: u64,
+}
+
+impl Process {
+    /// This process.
+    pub fn current() -> Self {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        Self { pid, boot_id: boot_id(), start: start_of(pid).unwrap_or(0) }
+    }
+
+    /// Whether it is certainly gone: another boot, no such process, or another process under its number.
+    pub fn is_gone(&self) -> bool {
+        self.boot_id != boot_id()
+            || is_gone(self.pid)
+            || start_of(self.pid).is_some_and(|start| start != self.start)
+    }
+}
+
+/// Whether no process has this number. One that may not be signalled is alive.
+pub fn is_gone(pid: i32) -> bool {
+    let Some(pid) =
+        rustix::process::Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get() > 0)
+    else {
+        return true;
+    };
+    rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// Field 22 of `/proc/PID/stat`, counted behind the command, which may hold spaces and brackets (proc(5)).
+fn start_of(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive_and_another_start_or_boot_is_gone() {
+        let this = Process::current();
+        assert!(this.start > 0 && !this.is_gone());
+        assert!(Process { start: this.start + 1, ..this.clone() }.is_gone());
+        assert!(Process { boot_id: "earlier".into(), ..this }.is_gone());
+        assert!(is_gone(i32::MAX) && is_gone(0) && is_gone(-1));
+    }
+
+    #[test]
+    fn a_child_that_was_waited_for_is_gone() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(is_gone(i32::try_from(child.id()).unwrap()));
+    }
+}

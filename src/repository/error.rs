@@ -1,0 +1,168 @@
+//! What can go wrong with a repository, sorted by what a person does about it.
+
+use super::format::FormatError;
+use crate::model::event::Cancelled;
+use crate::model::id::{BlobId, FileId};
+use crate::store::StoreError;
+use std::fmt::Display;
+
+/// A failure of the repository layer.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file is there, and is not what it should be.
+    #[error("{file} is damaged: {source}")]
+    Damaged {
+        /// The file, by its name in the repository.
+        file: String,
+        /// Why.
+        source: FormatError,
+    },
+    /// `config` is damaged or of another version.
+    #[error("the configuration of the repository {location} cannot be used: {reason}")]
+    DamagedConfig {
+        /// The repository.
+        location: String,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing is there.
+    #[error("there is no repository at {location}")]
+    NotFound {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// A repository is there already.
+    #[error("there is a repository already at {location}")]
+    Exists {
+        /// Where.
+        location: String,
+    },
+    /// Key files without `config`.
+    #[error("{location} has key files but no configuration: it is half made, or was damaged")]
+    KeysWithoutConfig {
+        /// Where.
+        location: String,
+    },
+    /// No key file opens with the password.
+    #[error("the password opens none of the {tried} keys of {location}{damaged}")]
+    WrongPassword {
+        /// The repository.
+        location: String,
+        /// How many key files were tried.
+        tried: usize,
+        /// Key files that are damaged, said in words; empty when there are none.
+        damaged: String,
+    },
+    /// Somebody else holds a lock that excludes ours.
+    #[error("the repository {location} is locked {holder}")]
+    Locked {
+        /// The repository.
+        location: String,
+        /// Who holds the lock and since when, in words.
+        holder: String,
+    },
+    /// Our own lock was removed, or could not be refreshed for too long.
+    #[error("the lock on {location} was lost: {reason}")]
+    LockLost {
+        /// The repository.
+        location: String,
+        /// How.
+        reason: String,
+    },
+    /// A blob is in no index and no pack.
+    #[error("the {kind} blob {id} is missing: no pack of the repository holds it")]
+    MissingBlob {
+        /// `data` or `tree`.
+        kind: &'static str,
+        /// Its id.
+        id: BlobId,
+    },
+    /// A pack, verified before it was written, did not read back: the memory or the processor is at fault.
+    #[error(
+        "a pack did not read back from memory as it was made: {source}. This machine's memory may be faulty"
+    )]
+    Unverified {
+        /// What did not fit.
+        source: FormatError,
+    },
+    /// Something removed packs or indexes that a finished run needs.
+    #[error("{kind} {id} was removed while this run needed it; the snapshot was not kept")]
+    RemovedMeanwhile {
+        /// `pack` or `index`.
+        kind: &'static str,
+        /// Its id.
+        id: FileId,
+    },
+    /// The last key, or the one in use, is not removed.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody asked to stop.
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
+    /// A thread or another part of the machine failed.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl RepositoryError {
+    /// A damaged file.
+    pub(crate) fn format(file: &dyn Display, source: FormatError) -> Self {
+        Self::Damaged { file: file.to_string(), source }
+    }
+
+    /// Whether a file is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_not_found())
+    }
+
+    /// Whether the repository itself is at fault: something is damaged or missing in it.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::DamagedConfig { .. } | Self::MissingBlob { .. } => true,
+            Self::Store(error) => {
+                use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+                matches!(error.source.kind(), InvalidData | NotFound | UnexpectedEof)
+            }
+            _ => false,
+        }
+    }
+
+    /// What to do, where there is something to say beyond the reason.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::Damaged { .. } | Self::MissingBlob { .. } => Some(
+                "run `belay check` to see which snapshots are touched; the others still restore",
+            ),
+            Self::DamagedConfig { .. } => Some(
+                "restoring still works; to write again, bring `config` back from a copy of the repository",
+            ),
+            Self::NotFound { .. } => {
+                Some("check the URL, or create the repository with `belay init`")
+            }
+            Self::Exists { .. } => Some("use it as it is, or choose another place for a new one"),
+            Self::KeysWithoutConfig { .. } => Some(
+                "choose an empty place for a new repository, or bring `config` back from a copy",
+            ),
+            Self::WrongPassword { .. } => Some(
+                "check the password, or use another one of the repository: the recovery key opens it, too",
+            ),
+            Self::Locked { .. } => Some(
+                "wait until it is done; a lock whose process is dead is removed by itself, one of another machine after 30 minutes",
+            ),
+            Self::LockLost { .. } => {
+                Some("nothing was lost; run it again, and do not remove locks while Belay works")
+            }
+            Self::RemovedMeanwhile { .. } => {
+                Some("run it again; was a prune run without its lock?")
+            }
+            Self::Unverified { .. } => {
+                Some("test this machine's memory before you rely on its backups")
+            }
+            Self::Refused(_) | Self::Cancelled(_) | Self::Internal(_) => None,
+        }
+    }
+}

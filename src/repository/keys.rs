@@ -1,0 +1,160 @@
+//! Passwords of a repository: each is a key file that holds the same master key.
+
+use super::format::key::{KeyFile, MAX_BYTES, ScryptCost};
+use super::format::{FormatError, crypto::MasterKey, sha256, verify_sum};
+use super::{Repository, RepositoryError};
+use crate::host;
+use crate::model::id::FileId;
+use crate::store::{FileKind, FileName, Listed, Store};
+use jiff::Timestamp;
+use std::fmt::Write as _;
+
+/// So many key files are tried, as restic does: each costs as much as a wrong guess.
+const MAX_KEYS: usize = 20;
+/// The label of the password that `init` prints.
+pub const RECOVERY_LABEL: &str = "recovery";
+/// A recovery key has 160 bits, in groups of four of these letters and digits (Crockford's base 32: no I, L, O, U).
+const RECOVERY_ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// What may be told of a key file.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct KeyInfo {
+    /// Its id.
+    pub id: FileId,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Who made it.
+    pub username: String,
+    /// On which machine.
+    pub hostname: String,
+    /// What it is for, where Belay made it.
+    pub label: Option<String>,
+    /// Whether this is the one that opened the repository now.
+    pub in_use: bool,
+}
+
+/// A fresh recovery key, as it is printed and typed.
+pub fn random_recovery_key() -> Result<String, RepositoryError> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| RepositoryError::Internal(error.to_string()))?;
+    let mut text = String::with_capacity(39);
+    for (index, byte) in random.iter().enumerate() {
+        if index > 0 && index % 4 == 0 {
+            text.push('-');
+        }
+        text.push(char::from(RECOVERY_ALPHABET[usize::from(byte % 32)]));
+    }
+    Ok(text)
+}
+
+/// Seal the master key with `password` and write the key file.
+pub(super) fn write(
+    store: &dyn Store,
+    master: &MasterKey,
+    password: &[u8],
+    cost: ScryptCost,
+    label: Option<String>,
+) -> Result<FileId, RepositoryError> {
+    if password.is_empty() {
+        return Err(RepositoryError::Refused("an empty password protects nothing".into()));
+    }
+    let failed = |error| RepositoryError::format(&"the new key", error);
+    let owner = (host::username(), host::hostname());
+    let file =
+        KeyFile::seal(master, password, cost, owner, label, Timestamp::now()).map_err(failed)?;
+    let json = serde_json::to_vec(&file).map_err(|error| failed(FormatError::invalid(error)))?;
+    let id = FileId(sha256(&json));
+    store.write(FileName::Id(FileKind::Key, id), &json)?;
+    Ok(id)
+}
+
+/// The master key that `password` opens, and the file that held it.
+pub(super) fn open(
+    store: &dyn Store,
+    mut files: Vec<Listed>,
+    password: &[u8],
+) -> Result<(FileId, MasterKey), RepositoryError> {
+    files.sort_by_key(|file| file.id);
+    let mut damaged = String::new();
+    let mut tried = 0;
+    for listed in files.iter().take(MAX_KEYS) {
+        let name = FileName::Id(FileKind::Key, listed.id);
+        let opened = read(store, listed.id).and_then(|file| {
+            file.open(password).map_err(|error| RepositoryError::format(&name, error))
+        });
+        match opened {
+            Ok(Some(key)) => return Ok((listed.id, key)),
+            Ok(None) => tried += 1,
+            Err(error) if error.is_damage() => {
+                write!(damaged, "; {error}").expect("writing to a String cannot fail");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(RepositoryError::WrongPassword { location: store.location(), tried, damaged })
+}
+
+fn read(store: &dyn Store, id: FileId) -> Result<KeyFile, RepositoryError> {
+    let name = FileName::Id(FileKind::Key, id);
+    let json = store.read(name, MAX_BYTES as u64)?;
+    let damaged = |error| RepositoryError::format(&name, error);
+    verify_sum(&json, id.0).map_err(damaged)?;
+    serde_json::from_slice(&json).map_err(|error| damaged(FormatError::invalid(error)))
+}
+
+impl Repository {
+    /// Add a password; `label` says what it is for.
+    pub fn add_key(
+        &self,
+        password: &[u8],
+        cost: ScryptCost,
+        label: Option<String>,
+    ) -> Result<FileId, RepositoryError> {
+        write(self.store.as_ref(), &self.key, password, cost, label)
+    }
+
+    /// What may be told of each key file, oldest first, and the damaged ones.
+    pub fn keys(&self) -> Result<(Vec<KeyInfo>, Vec<(FileId, RepositoryError)>), RepositoryError> {
+        let (mut keys, mut damaged) = (Vec::new(), Vec::new());
+        for listed in self.store.list(FileKind::Key)? {
+            match read(self.store.as_ref(), listed.id) {
+                Ok(file) => keys.push(KeyInfo {
+                    id: listed.id,
+                    created: file.created,
+                    username: file.username,
+                    hostname: file.hostname,
+                    label: file.label,
+                    in_use: listed.id == self.key_id,
+                }),
+                Err(error) if error.is_damage() => damaged.push((listed.id, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        keys.sort_by_key(|key| (key.created, key.id));
+        Ok((keys, damaged))
+    }
+
+    /// Remove a password. The one that opened the repository now stays, so that one always remains.
+    pub fn remove_key(&self, id: FileId) -> Result<(), RepositoryError> {
+        if id == self.key_id {
+            return Err(RepositoryError::Refused(format!(
+                "the key {} is the one that opened the repository now; open it with another password to remove this one",
+                id.short()
+            )));
+        }
+        Ok(self.store.remove(FileName::Id(FileKind::Key, id))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recovery_keys_are_long_and_differ() {
+        let (one, two) = (random_recovery_key().unwrap(), random_recovery_key().unwrap());
+        assert_ne!(one, two);
+        assert_eq!(one.len(), 39);
+        assert!(one.split('-').all(|group| group.len() == 4));
+    }
+}

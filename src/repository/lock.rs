@@ -1,0 +1,338 @@
+//! Locks that Belay and restic respect of each other.
+//!
+//! A lock is a small file; whoever made one looks again after a moment and gives way if somebody else was quicker. It is
+//! refreshed every five minutes by a new file that takes its place. Stale locks are removed: those of dead processes of
+//! this machine, and those that nobody refreshed for 30 minutes.
+
+use super::format::lock::{LockFile, MAX_BYTES, REFRESH_EVERY, RELIABLE_FOR, STALE_AFTER};
+use super::{Repository, RepositoryError};
+use crate::host::{self, Process};
+use crate::model::event::{Cancel, Event, Events};
+use crate::model::id::FileId;
+use crate::store::{FileKind, FileName, Listed};
+use jiff::{SignedDuration, Timestamp};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long after making a lock another one that was made at the same moment must be visible; restic waits as long.
+const SETTLE: Duration = Duration::from_millis(200);
+/// How often a waiting process looks again.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Whether a lock's holder must be alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// Beside other shared ones.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// What a lock is wanted for.
+#[derive(Clone, Debug)]
+pub struct LockRequest {
+    /// Shared or exclusive.
+    pub mode: LockMode,
+    /// What the holder does, for people: `backup uploads`.
+    pub purpose: String,
+    /// How long to wait for others.
+    pub wait: Duration,
+}
+
+/// A held lock, refreshed in the background and removed when dropped.
+pub struct Lock {
+    shared: Arc<Shared>,
+    refresher: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    repository: Arc<Repository>,
+    request: LockRequest,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+struct State {
+    id: FileId,
+    time: Timestamp,
+    /// Why the lock cannot be relied upon any more.
+    lost: Option<String>,
+    released: bool,
+}
+
+/// A lock that keeps another out, in words.
+struct Holder(LockFile);
+
+impl fmt::Display for Holder {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(LockFile { exclusive, hostname, username, pid, time, purpose, .. }) = self;
+        let kind = if *exclusive { "exclusively " } else { "" };
+        write!(formatter, "{kind}by process {pid} of {username} on {hostname}")?;
+        if let Some(purpose) = purpose {
+            write!(formatter, " ({purpose})")?;
+        }
+        write!(formatter, " since {}", time.strftime("%Y-%m-%d %H:%M:%S UTC"))
+    }
+}
+
+impl Lock {
+    /// Take a lock, waiting for others as long as the request says.
+    pub fn acquire(
+        repository: &Arc<Repository>,
+        request: LockRequest,
+        events: &Events,
+        cancel: &Cancel,
+    ) -> Result<Self, RepositoryError> {
+        let (id, time) = acquire_file(repository, &request, events, cancel)?;
+        let state = Mutex::new(State { id, time, lost: None, released: false });
+        let shared = Arc::new(Shared {
+            repository: Arc::clone(repository),
+            request,
+            state,
+            wake: Condvar::new(),
+        });
+        let for_thread = Arc::clone(&shared);
+        let refresher = std::thread::Builder::new()
+            .name("lock".into())
+            .spawn(move || for_thread.refresh_until_released())
+            .map_err(|error| {
+                RepositoryError::Internal(format!("could not start a thread: {error}"))
+            })?;
+        Ok(Self { shared, refresher: Some(refresher) })
+    }
+
+    /// An error when the lock is not there any more, or was not refreshed for so long that others may ignore it.
+    pub fn ensure_held(&self) -> Result<(), RepositoryError> {
+        let state = self.shared.lock_state();
+        let lost = |reason: String| {
+            Err(RepositoryError::LockLost { location: self.shared.repository.location(), reason })
+        };
+        if let Some(reason) = &state.lost {
+            return lost(reason.clone());
+        }
+        if Timestamp::now().duration_since(state.time) > RELIABLE_FOR {
+            return lost(format!("it was last refreshed at {}", state.time));
+        }
+        match self
+            .shared
+            .repository
+            .store
+            .read(FileName::Id(FileKind::Lock, state.id), MAX_BYTES as u64)
+        {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => lost("somebody removed its file".into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Take the lock again after it was lost. What happened to the repository meanwhile is the caller's to find out.
+    pub fn take_again(&self, events: &Events, cancel: &Cancel) -> Result<(), RepositoryError> {
+        let (id, time) =
+            acquire_file(&self.shared.repository, &self.shared.request, events, cancel)?;
+        let old = {
+            let mut state = self.shared.lock_state();
+            let old = state.id;
+            (state.id, state.time, state.lost) = (id, time, None);
+            old
+        };
+        self.shared.wake.notify_all();
+        Ok(self.shared.repository.store.remove(FileName::Id(FileKind::Lock, old))?)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.shared.lock_state().released = true;
+        self.shared.wake.notify_all();
+        if let Some(refresher) = self.refresher.take() {
+            // A panic of the refresher has no more to say here.
+            let _ = refresher.join();
+        }
+        let id = self.shared.lock_state().id;
+        // A lock that cannot be removed goes stale with this process.
+        let _ = self.shared.repository.store.remove(FileName::Id(FileKind::Lock, id));
+    }
+}
+
+impl Shared {
+    fn lock_state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refresh_until_released(&self) {
+        let every = REFRESH_EVERY.unsigned_abs();
+        let mut state = self.lock_state();
+        loop {
+            let (next, _) = self
+                .wake
+                .wait_timeout_while(state, every, |state| !state.released)
+                .unwrap_or_else(PoisonError::into_inner);
+            state = next;
+            if state.released {
+                return;
+            }
+            if state.lost.is_none() {
+                self.refresh(&mut state);
+            }
+        }
+    }
+
+    /// Write a new lock file and remove the old one. A failure is not final: the lock stays reliable for a while, and the
+    /// next attempt comes before that ends.
+    fn refresh(&self, state: &mut State) {
+        let store = &self.repository.store;
+        let old = FileName::Id(FileKind::Lock, state.id);
+        if matches!(store.read(old, MAX_BYTES as u64), Err(error) if error.is_not_found()) {
+            state.lost = Some("somebody removed its file".into());
+            return;
+        }
+        let file = lock_file(&self.request);
+        if let Ok(id) = self.repository.save(FileKind::Lock, &file) {
+            (state.id, state.time) = (id, file.time);
+            // The old file goes stale by itself if it cannot be removed.
+            let _ = store.remove(old);
+        }
+    }
+}
+
+fn lock_file(request: &LockRequest) -> LockFile {
+    let process = Process::current();
+    LockFile {
+        time: Timestamp::now(),
+        exclusive: request.mode == LockMode::Exclusive,
+        hostname: host::hostname(),
+        username: host::username(),
+        pid: process.pid,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        boot_id: Some(process.boot_id),
+        process_start: Some(process.start),
+        purpose: Some(request.purpose.clone()),
+    }
+}
+
+fn acquire_file(
+    repository: &Repository,
+    request: &LockRequest,
+    events: &Events,
+    cancel: &Cancel,
+) -> Result<(FileId, Timestamp), RepositoryError> {
+    let deadline = Instant::now() + request.wait;
+    let mut told = false;
+    loop {
+        cancel.check()?;
+        let mut holder = conflicting(repository, request.mode, None, events)?;
+        if holder.is_none() {
+            let file = lock_file(request);
+            let id = save_lock(repository, request, &file)?;
+            std::thread::sleep(SETTLE);
+            holder = match conflicting(repository, request.mode, Some(id), events) {
+                Ok(None) => return Ok((id, file.time)),
+                Ok(holder) => holder,
+                Err(error) => {
+                    let _ = repository.store.remove(FileName::Id(FileKind::Lock, id));
+                    return Err(error);
+                }
+            };
+            repository.store.remove(FileName::Id(FileKind::Lock, id))?;
+        }
+        let holder = holder.map(|holder| holder.to_string()).unwrap_or_default();
+        if Instant::now() >= deadline {
+            return Err(RepositoryError::Locked { location: repository.location(), holder });
+        }
+        if !told {
+            events.phase("waiting", format!("the repository is locked {holder}"));
+            told = true;
+        }
+        // Two that gave way to each other must not meet again at once.
+        let jitter =
+            Duration::from_millis(getrandom::u32().map_or(0, |random| u64::from(random % 400)));
+        std::thread::sleep((POLL + jitter).min(deadline.saturating_duration_since(Instant::now())));
+    }
+}
+
+/// Write a lock's file. On a full disk an exclusive lock may use the reserve: it is the way to make room again.
+fn save_lock(
+    repository: &Repository,
+    request: &LockRequest,
+    file: &LockFile,
+) -> Result<FileId, RepositoryError> {
+    match repository.save(FileKind::Lock, file) {
+        Err(RepositoryError::Store(error))
+            if error.is_full() && request.mode == LockMode::Exclusive =>
+        {
+            repository.store.release_reserve()?;
+            repository.save(FileKind::Lock, file)
+        }
+        other => other,
+    }
+}
+
+/// A live lock that excludes one of `mode`, other than `own`. Stale ones are removed on the way.
+fn conflicting(
+    repository: &Repository,
+    mode: LockMode,
+    own: Option<FileId>,
+    events: &Events,
+) -> Result<Option<Holder>, RepositoryError> {
+    for listed in repository.store.list(FileKind::Lock)? {
+        if Some(listed.id) == own {
+            continue;
+        }
+        let lock: LockFile = match repository.load(FileKind::Lock, listed.id, MAX_BYTES) {
+            Ok(lock) => lock,
+            Err(error) if error.is_not_found() => continue,
+            Err(error) if error.is_damage() => {
+                if is_older_than(&listed, STALE_AFTER) {
+                    remove_stale(repository, listed.id, "it is damaged and old", events)?;
+                    continue;
+                }
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(reason) = staleness(&lock) {
+            remove_stale(repository, listed.id, &reason, events)?;
+        } else if lock.exclusive || mode == LockMode::Exclusive {
+            return Ok(Some(Holder(lock)));
+        }
+    }
+    Ok(None)
+}
+
+fn is_older_than(listed: &Listed, age: SignedDuration) -> bool {
+    let modified = listed.modified.and_then(|time| Timestamp::try_from(time).ok());
+    modified.is_some_and(|time| Timestamp::now().duration_since(time) > age)
+}
+
+/// Why a lock binds nobody any more; `None` for a live one.
+fn staleness(lock: &LockFile) -> Option<String> {
+    if Timestamp::now().duration_since(lock.time) > STALE_AFTER {
+        return Some(format!("it was last refreshed at {}", lock.time));
+    }
+    if lock.hostname != host::hostname() {
+        return None;
+    }
+    let gone = match (&lock.boot_id, lock.process_start) {
+        (Some(boot_id), Some(start)) => {
+            Process { pid: lock.pid, boot_id: boot_id.clone(), start }.is_gone()
+        }
+        // restic tells only the number.
+        _ => host::is_gone(lock.pid),
+    };
+    gone.then(|| format!("its process {} is gone", lock.pid))
+}
+
+fn remove_stale(
+    repository: &Repository,
+    id: FileId,
+    reason: &str,
+    events: &Events,
+) -> Result<(), RepositoryError> {
+    repository.store.remove(FileName::Id(FileKind::Lock, id))?;
+    events.note(format!("A stale lock was removed: {reason}."));
+    events.send(Event::Removed { kind: "lock", id });
+    Ok(())
+}

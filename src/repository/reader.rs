@@ -1,0 +1,132 @@
+//! Reading blobs and trees. Every blob is authenticated, unfolded within bounds, and compared with the sum that names it.
+
+use super::blob_index::{BlobIndex, Location};
+use super::format::compress::{Decompressor, MAX_DATA_BYTES, MAX_TREE_BYTES};
+use super::format::crypto::MasterKey;
+use super::format::pack::{BlobKind, PackedBlob};
+use super::format::tree::{self, TreeNode};
+use super::format::{FormatError, verify_sum};
+use super::{Repository, RepositoryError};
+use crate::model::id::{BlobId, FileId};
+use crate::store::{FileKind, FileName};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Reads from one state of a repository. Several threads may use it at once.
+pub struct Reader {
+    repository: Arc<Repository>,
+    index: BlobIndex,
+    idle: Mutex<Vec<Decompressor>>,
+}
+
+/// The plaintext of a blob from its bytes in a pack.
+pub(super) fn open_blob(
+    key: &MasterKey,
+    blob: &PackedBlob,
+    sealed: &[u8],
+    decompressor: &mut Decompressor,
+) -> Result<Vec<u8>, FormatError> {
+    let limit = match blob.kind {
+        BlobKind::Data => MAX_DATA_BYTES,
+        BlobKind::Tree => MAX_TREE_BYTES,
+    };
+    let mut plaintext = key.open(sealed)?;
+    if let Some(length) = blob.uncompressed_length {
+        plaintext = decompressor.decompress(&plaintext, length as usize, limit)?;
+    }
+    verify_sum(&plaintext, blob.id.0)?;
+    Ok(plaintext)
+}
+
+impl Reader {
+    /// Read with all indexes of the repository. Where one is damaged, the packs that it listed are read for what they
+    /// hold, so that everything that is there can be restored all the same.
+    pub fn new(repository: &Arc<Repository>) -> Result<Self, RepositoryError> {
+        let mut index = BlobIndex::load(repository)?;
+        if !index.damaged.is_empty() {
+            index.add_unindexed_packs(repository)?;
+        }
+        Ok(Self::with_index(repository, index))
+    }
+
+    /// Read with an index that was loaded already.
+    pub fn with_index(repository: &Arc<Repository>, index: BlobIndex) -> Self {
+        Self { repository: Arc::clone(repository), index, idle: Mutex::default() }
+    }
+
+    /// The index in use.
+    pub fn index(&self) -> &BlobIndex {
+        &self.index
+    }
+
+    /// Take the index back.
+    pub fn into_index(self) -> BlobIndex {
+        self.index
+    }
+
+    /// Also read the packs that no index lists: the way when an index file is missing altogether. Returns how many.
+    pub fn add_unindexed_packs(&mut self) -> Result<usize, RepositoryError> {
+        let repository = Arc::clone(&self.repository);
+        self.index.add_unindexed_packs(&repository)
+    }
+
+    /// Where a blob is.
+    pub fn locate(&self, kind: BlobKind, id: BlobId) -> Result<Location, RepositoryError> {
+        let name = match kind {
+            BlobKind::Data => "data",
+            BlobKind::Tree => "tree",
+        };
+        self.index.get(kind, id).ok_or(RepositoryError::MissingBlob { kind: name, id })
+    }
+
+    /// A blob's plaintext.
+    pub fn blob(&self, kind: BlobKind, id: BlobId) -> Result<Vec<u8>, RepositoryError> {
+        let Location { pack, blob } = self.locate(kind, id)?;
+        let name = FileName::Id(FileKind::Pack, pack);
+        let sealed =
+            self.repository.store.read_range(name, u64::from(blob.offset), blob.length as usize)?;
+        self.open(pack, &blob, &sealed)
+    }
+
+    /// The blobs of a whole pack that was read into `bytes`, each with its plaintext or what is wrong with it.
+    pub fn open(
+        &self,
+        pack: FileId,
+        blob: &PackedBlob,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, RepositoryError> {
+        let damaged = |error| {
+            let at = format!("the blob {} in {}", blob.id, FileName::Id(FileKind::Pack, pack));
+            RepositoryError::format(&at, error)
+        };
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut decompressor = idle.map_or_else(Decompressor::new, Ok).map_err(damaged)?;
+        let plaintext =
+            open_blob(&self.repository.key, blob, sealed, &mut decompressor).map_err(damaged);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(decompressor);
+        plaintext
+    }
+
+    /// The entries of a directory.
+    pub fn tree(&self, id: BlobId) -> Result<Vec<TreeNode>, RepositoryError> {
+        let bytes = self.blob(BlobKind::Tree, id)?;
+        tree::decode(&bytes)
+            .map_err(|error| RepositoryError::format(&format_args!("the tree {id}"), error))
+    }
+
+    /// A small file's content, such as a manifest's; an error when it has more than `limit` bytes.
+    pub fn content(&self, node: &TreeNode, limit: usize) -> Result<Vec<u8>, RepositoryError> {
+        let mut content = Vec::new();
+        for id in &node.content {
+            content.extend(self.blob(BlobKind::Data, *id)?);
+            if content.len() > limit {
+                let error =
+                    FormatError::TooLong { length: content.len() as u64, limit: limit as u64 };
+                return Err(RepositoryError::format(
+                    &crate::model::node::display_path(&node.node.name),
+                    error,
+                ));
+            }
+        }
+        Ok(content)
+    }
+}

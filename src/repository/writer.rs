@@ -1,0 +1,440 @@
+//! Writing a snapshot: streams are cut into chunks, chunks become blobs, blobs become packs, packs go to the store.
+//!
+//! ```text
+//! FileStream ──chunks──▶ workers (hash, compare, compress, encrypt, pack, verify) ──packs──▶ uploaders ──▶ store
+//! ```
+//! Each stage has its own threads and waits for the next one through a queue that is bounded by bytes. The first failure
+//! closes the queues, and every stream ends with an error. Until [`Writer::commit`] has written the snapshot, all that is
+//! in the repository is packs and indexes that nothing refers to.
+
+mod packer;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use stream::{Content, FileStream, PendingContent};
+
+use super::blob_index::BlobIndex;
+use super::format::chunker::Chunker;
+use super::format::compress::Compressor;
+use super::format::index::{IndexFile, IndexPack, MAX_BLOBS};
+use super::format::pack::{BlobKind, PackedBlob};
+use super::format::snapshot::SnapshotFile;
+use super::format::{FormatError, sha256, tree};
+use super::lock::Lock;
+use super::queue::Queue;
+use super::{Repository, RepositoryError, Snapshot};
+use crate::model::event::{Cancel, Cancelled, Events};
+use crate::model::id::{BlobId, FileId};
+use crate::store::{FileKind, FileName};
+use packer::{FinishedPack, Packer};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use stream::Slot;
+
+/// Plaintext on its way through the workers.
+const CHUNK_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// Packs on their way to the store: two, about.
+const PACK_QUEUE_BYTES: usize = 36 * 1024 * 1024;
+/// More threads would need more memory than they gain: one worker hashes and encrypts about 500 MB/s.
+const MAX_WORKERS: usize = 6;
+/// Two, so that one may wait for the disk to sync while the other sends.
+const UPLOADERS: usize = 2;
+
+/// A piece of plaintext on its way to a worker.
+struct Chunk {
+    bytes: Vec<u8>,
+    kind: BlobKind,
+    /// Already known for trees.
+    id: Option<BlobId>,
+    /// Where the id is awaited.
+    slot: Option<Slot>,
+}
+
+/// What a run has written so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteStatistics {
+    /// Bytes of new packs, as stored.
+    pub added_bytes: u64,
+    /// Blobs that were new.
+    pub new_blobs: u64,
+}
+
+/// Writes one snapshot.
+pub struct Writer {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    uploaders: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    repository: Arc<Repository>,
+    index: BlobIndex,
+    chunker: Chunker,
+    cancel: Cancel,
+    chunks: Queue<Chunk>,
+    packs: Queue<FinishedPack>,
+    /// Blobs that this run stores, so that none is stored twice.
+    own: Mutex<HashSet<(BlobKind, BlobId)>>,
+    data: Packer,
+    trees: Packer,
+    stored: Mutex<Stored>,
+    failed: AtomicBool,
+    failure: Mutex<Option<RepositoryError>>,
+    added_bytes: AtomicU64,
+    new_blobs: AtomicU64,
+}
+
+/// Packs that are durably in the store.
+#[derive(Default)]
+struct Stored {
+    unindexed: Vec<IndexPack>,
+    unindexed_blobs: usize,
+    packs: Vec<FileId>,
+    indexes: Vec<FileId>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Writer {
+    /// Start the threads of a run. `index` tells what is in the repository already.
+    pub fn start(
+        repository: &Arc<Repository>,
+        index: BlobIndex,
+        cancel: &Cancel,
+    ) -> Result<Self, RepositoryError> {
+        repository.require_config()?;
+        let workers =
+            std::thread::available_parallelism().map_or(2, usize::from).clamp(2, MAX_WORKERS);
+        let shared = Arc::new(Shared {
+            repository: Arc::clone(repository),
+            index,
+            chunker: Chunker::new(&repository.key),
+            cancel: cancel.clone(),
+            chunks: Queue::new(CHUNK_QUEUE_BYTES),
+            packs: Queue::new(PACK_QUEUE_BYTES),
+            own: Mutex::default(),
+            // Two open packs, so that which chunk follows which does not show (and two workers seldom meet).
+            data: Packer::new(BlobKind::Data, 2),
+            trees: Packer::new(BlobKind::Tree, 1),
+            stored: Mutex::default(),
+            failed: AtomicBool::new(false),
+            failure: Mutex::default(),
+            added_bytes: AtomicU64::new(0),
+            new_blobs: AtomicU64::new(0),
+        });
+        let mut writer = Self { shared, threads: Vec::new(), uploaders: Vec::new() };
+        for _ in 0..workers {
+            let thread = spawn("worker", &writer.shared, Shared::work)?;
+            writer.threads.push(thread);
+        }
+        for _ in 0..UPLOADERS {
+            let thread = spawn("uploader", &writer.shared, Shared::upload)?;
+            writer.uploaders.push(thread);
+        }
+        Ok(writer)
+    }
+
+    /// Begin a file. Several may be open at once, each in a thread of its own.
+    pub fn file(&self) -> FileStream {
+        FileStream::new(Arc::clone(&self.shared))
+    }
+
+    /// Store a directory, whose nodes must be sorted by name.
+    pub fn tree(&self, nodes: &[tree::TreeNode]) -> Result<BlobId, RepositoryError> {
+        let bytes = tree::encode(nodes);
+        let id = BlobId(sha256(&bytes));
+        self.shared.send(Chunk { bytes, kind: BlobKind::Tree, id: Some(id), slot: None })?;
+        Ok(id)
+    }
+
+    /// What is known of the repository, as it was when the run began.
+    pub fn index(&self) -> &BlobIndex {
+        &self.shared.index
+    }
+
+    /// What was written so far.
+    pub fn statistics(&self) -> WriteStatistics {
+        WriteStatistics {
+            added_bytes: self.shared.added_bytes.load(Ordering::Relaxed),
+            new_blobs: self.shared.new_blobs.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Why the run failed: the first failure of any thread, which streams only tell as "failed".
+    pub fn take_failure(&self) -> Option<RepositoryError> {
+        lock(&self.shared.failure).take()
+    }
+
+    /// Wait until everything that was handed over is durably stored and indexed.
+    fn finish(&mut self) -> Result<(), RepositoryError> {
+        let shared = &self.shared;
+        shared.chunks.close();
+        join(self.threads.drain(..))?;
+        shared.check()?;
+        for packer in [&shared.trees, &shared.data] {
+            for pack in packer.take_all() {
+                shared.close_pack(pack)?;
+            }
+        }
+        shared.packs.close();
+        join(self.uploaders.drain(..))?;
+        shared.check()?;
+        shared.write_index(&mut lock(&shared.stored))
+    }
+
+    /// Make the snapshot real: everything it refers to is made durable first, the lock must be held before, and this run's
+    /// packs must be there after; otherwise the snapshot is withdrawn.
+    ///
+    /// A lock that somebody removed meanwhile is taken again, and then nothing that the snapshot needs may have gone.
+    pub fn commit(
+        mut self,
+        file: SnapshotFile,
+        lock: &Lock,
+        events: &Events,
+    ) -> Result<Snapshot, RepositoryError> {
+        self.finish()?;
+        let shared = &self.shared;
+        match lock.ensure_held() {
+            Err(RepositoryError::LockLost { reason, .. }) => {
+                events.warn(format!(
+                    "The lock on the repository was lost ({reason}). It is taken again, and what the snapshot needs is looked at."
+                ));
+                lock.take_again(events, &shared.cancel)?;
+                shared.ensure_nothing_removed()?;
+            }
+            other => other?,
+        }
+        shared.cancel.check()?;
+        let id = shared.repository.save(FileKind::Snapshot, &file)?;
+        let withdraw = |error| {
+            // What cannot be withdrawn now is told: the error names what is missing.
+            let _ = shared.repository.store.remove(FileName::Id(FileKind::Snapshot, id));
+            error
+        };
+        shared.ensure_nothing_removed().map_err(withdraw)?;
+        Ok(Snapshot { id: id.into(), file })
+    }
+}
+
+impl Drop for Writer {
+    /// An abandoned run stops its threads; what is stored stays unreferenced.
+    fn drop(&mut self) {
+        self.shared.chunks.abandon();
+        self.shared.packs.abandon();
+        self.shared.failed.store(true, Ordering::SeqCst);
+        // A thread that panicked was told when it did, and there is nobody to tell now.
+        let _ = join(self.threads.drain(..).chain(self.uploaders.drain(..)));
+    }
+}
+
+fn spawn(
+    name: &str,
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&Shared) -> Result<(), RepositoryError> + Send + 'static,
+) -> Result<JoinHandle<()>, RepositoryError> {
+    let shared = Arc::clone(shared);
+    let run = move || {
+        // A panic would leave the others waiting: it is a failure like any other, told through `fail`.
+        let guard = FailOnPanic(&shared);
+        if let Err(error) = work(&shared) {
+            shared.fail(error);
+        }
+        std::mem::forget(guard);
+    };
+    std::thread::Builder::new()
+        .name(name.into())
+        .spawn(run)
+        .map_err(|error| RepositoryError::Internal(format!("could not start a thread: {error}")))
+}
+
+struct FailOnPanic<'a>(&'a Shared);
+
+impl Drop for FailOnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.fail(RepositoryError::Internal("a thread of the writer panicked".into()));
+    }
+}
+
+fn join(threads: impl Iterator<Item = JoinHandle<()>>) -> Result<(), RepositoryError> {
+    let mut result = Ok(());
+    for thread in threads {
+        if thread.join().is_err() {
+            result = Err(RepositoryError::Internal("a thread of the writer panicked".into()));
+        }
+    }
+    result
+}
+
+impl Shared {
+    /// Keep the first failure and wake everybody who waits.
+    fn fail(&self, error: RepositoryError) {
+        lock(&self.failure).get_or_insert(error);
+        self.failed.store(true, Ordering::SeqCst);
+        self.chunks.abandon();
+        self.packs.abandon();
+    }
+
+    /// An error once the run failed or was cancelled.
+    fn check(&self) -> Result<(), RepositoryError> {
+        self.cancel.check()?;
+        if !self.failed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let failure = lock(&self.failure).take();
+        Err(failure.unwrap_or_else(|| RepositoryError::Internal("the run failed already".into())))
+    }
+
+    fn send(&self, chunk: Chunk) -> Result<(), RepositoryError> {
+        self.check()?;
+        let weight = chunk.bytes.len();
+        if self.chunks.push(chunk, weight) {
+            return Ok(());
+        }
+        self.check()?;
+        Err(RepositoryError::Cancelled(Cancelled))
+    }
+
+    fn work(&self) -> Result<(), RepositoryError> {
+        let internal = |error: FormatError| RepositoryError::Internal(error.to_string());
+        let mut worker = Worker {
+            compressor: Compressor::new(self.repository.compression).map_err(internal)?,
+            compressed: Vec::new(),
+            sealed: Vec::new(),
+        };
+        let mut result = Ok(());
+        while result.is_ok()
+            && self.chunks.pop(|chunk| result = self.store_chunk(chunk, &mut worker))
+        {}
+        result
+    }
+
+    fn store_chunk(&self, chunk: Chunk, worker: &mut Worker) -> Result<(), RepositoryError> {
+        self.cancel.check()?;
+        let Chunk { bytes, kind, id, slot } = chunk;
+        let id = id.unwrap_or_else(|| BlobId(sha256(&bytes)));
+        if let Some(slot) = slot {
+            slot.fill(id);
+        }
+        if self.index.contains(kind, id) || !lock(&self.own).insert((kind, id)) {
+            return Ok(());
+        }
+        let blob = worker.seal(&self.repository, kind, id, &bytes)?;
+        drop(bytes);
+        self.new_blobs.fetch_add(1, Ordering::Relaxed);
+        let packer = match kind {
+            BlobKind::Data => &self.data,
+            BlobKind::Tree => &self.trees,
+        };
+        match packer.append(blob, &worker.sealed) {
+            Some(full) => self.close_pack(full),
+            None => Ok(()),
+        }
+    }
+
+    /// Finish a pack, read it back from memory, and send it on.
+    fn close_pack(&self, pack: packer::OpenPack) -> Result<(), RepositoryError> {
+        let finished = pack.finish(&self.repository.key)?;
+        self.added_bytes.fetch_add(finished.bytes.len() as u64, Ordering::Relaxed);
+        let weight = finished.bytes.len();
+        if !self.packs.push(finished, weight) {
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    fn upload(&self) -> Result<(), RepositoryError> {
+        let mut result = Ok(());
+        while result.is_ok() && self.packs.pop(|pack| result = self.store_pack(&pack)) {}
+        result
+    }
+
+    fn store_pack(&self, pack: &FinishedPack) -> Result<(), RepositoryError> {
+        self.cancel.check()?;
+        self.repository.store.write(FileName::Id(FileKind::Pack, pack.id), &pack.bytes)?;
+        let mut stored = lock(&self.stored);
+        stored.packs.push(pack.id);
+        stored.unindexed_blobs += pack.blobs.len();
+        stored.unindexed.push(IndexPack::new(pack.id, &pack.blobs));
+        if stored.unindexed_blobs >= MAX_BLOBS { self.write_index(&mut stored) } else { Ok(()) }
+    }
+
+    /// Write an index file for the packs that have none yet.
+    fn write_index(&self, stored: &mut Stored) -> Result<(), RepositoryError> {
+        if stored.unindexed.is_empty() {
+            return Ok(());
+        }
+        let packs = std::mem::take(&mut stored.unindexed);
+        stored.unindexed_blobs = 0;
+        let id = self.repository.save(FileKind::Index, &IndexFile { supersedes: vec![], packs })?;
+        stored.indexes.push(id);
+        Ok(())
+    }
+
+    /// An error when an index that was read, or an index or a pack that this run wrote, is gone: a prune that removes a
+    /// pack of others always replaces an index, and one that removes a pack of ours is seen by the pack itself.
+    fn ensure_nothing_removed(&self) -> Result<(), RepositoryError> {
+        let ids = |kind| -> Result<HashSet<FileId>, RepositoryError> {
+            Ok(self.repository.store.list(kind)?.into_iter().map(|listed| listed.id).collect())
+        };
+        let stored = lock(&self.stored);
+        let indexes = ids(FileKind::Index)?;
+        if let Some(id) =
+            self.index.files.iter().chain(&stored.indexes).find(|id| !indexes.contains(id))
+        {
+            return Err(RepositoryError::RemovedMeanwhile { kind: "index", id: *id });
+        }
+        let packs = ids(FileKind::Pack)?;
+        if let Some(id) = stored.packs.iter().find(|id| !packs.contains(id)) {
+            return Err(RepositoryError::RemovedMeanwhile { kind: "pack", id: *id });
+        }
+        Ok(())
+    }
+}
+
+/// What a worker keeps from one chunk to the next.
+struct Worker {
+    compressor: Compressor,
+    compressed: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+impl Worker {
+    /// Compress and encrypt a blob into `self.sealed`.
+    fn seal(
+        &mut self,
+        repository: &Repository,
+        kind: BlobKind,
+        id: BlobId,
+        plaintext: &[u8],
+    ) -> Result<PackedBlob, RepositoryError> {
+        let internal = |error: FormatError| RepositoryError::Internal(error.to_string());
+        let is_smaller =
+            self.compressor.compress(plaintext, &mut self.compressed).map_err(internal)?;
+        // restic takes trees that are not compressed for leftovers of version 1 and rewrites them.
+        let is_compressed = is_smaller || kind == BlobKind::Tree;
+        let stored = if is_compressed { &self.compressed } else { plaintext };
+        self.sealed.clear();
+        repository
+            .key
+            .seal_into(stored, &mut self.sealed)
+            .map_err(|error| RepositoryError::Internal(error.to_string()))?;
+        let length = |length: usize| {
+            u32::try_from(length).map_err(|_| {
+                RepositoryError::Internal(format!("a blob of {length} bytes is too large"))
+            })
+        };
+        let uncompressed_length = if is_compressed { Some(length(plaintext.len())?) } else { None };
+        Ok(PackedBlob {
+            id,
+            kind,
+            offset: 0,
+            length: length(self.sealed.len())?,
+            uncompressed_length,
+        })
+    }
+}

@@ -1,0 +1,188 @@
+//! What is written comes back, whatever its size; a failing store or a cancelled run leaves no snapshot.
+
+use super::*;
+use crate::repository::format::key::ScryptCost;
+use crate::repository::lock::{LockMode, LockRequest};
+use crate::repository::reader::Reader;
+use crate::store::Store;
+use crate::store::faulty::{Fault, FaultyStore};
+use crate::store::local::LocalStore;
+use jiff::Timestamp;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const CHEAP: ScryptCost = ScryptCost { log_n: 4, r: 8, p: 1 };
+
+fn repository(directory: &tempfile::TempDir) -> Arc<Repository> {
+    let store: Arc<dyn Store> = Arc::new(LocalStore::new(directory.path().join("repository")));
+    Arc::new(Repository::init(store, b"password", CHEAP).unwrap())
+}
+
+fn shared_lock(repository: &Arc<Repository>) -> Lock {
+    let request = LockRequest {
+        mode: LockMode::Shared,
+        purpose: "test".into(),
+        wait: Duration::from_secs(5),
+    };
+    Lock::acquire(repository, request, &Events::ignored(), &Cancel::new()).unwrap()
+}
+
+fn snapshot_file(tree: BlobId) -> SnapshotFile {
+    SnapshotFile {
+        time: Timestamp::UNIX_EPOCH,
+        parent: None,
+        tree,
+        paths: None,
+        hostname: "h".into(),
+        username: "u".into(),
+        uid: 0,
+        gid: 0,
+        excludes: None,
+        tags: None,
+        original: None,
+        program_version: None,
+    }
+}
+
+fn write(
+    repository: &Arc<Repository>,
+    files: &[Vec<u8>],
+) -> Result<(Snapshot, Vec<Content>), RepositoryError> {
+    let lock = shared_lock(repository);
+    let writer = Writer::start(repository, BlobIndex::load(repository)?, &Cancel::new())?;
+    let mut pending = Vec::new();
+    for file in files {
+        let mut stream = writer.file();
+        // Odd steps, so that pieces and chunks never coincide.
+        for piece in file.chunks(99_991) {
+            stream.append(piece)?;
+        }
+        pending.push(stream.finish()?);
+    }
+    let contents = pending.into_iter().map(PendingContent::wait).collect::<Result<Vec<_>, _>>()?;
+    let tree = writer.tree(&[])?;
+    let snapshot = writer.commit(snapshot_file(tree), &lock, &Events::ignored())?;
+    Ok((snapshot, contents))
+}
+
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+fn read_back(repository: &Arc<Repository>, content: &Content) -> Vec<u8> {
+    let reader = Reader::new(repository).unwrap();
+    content.blobs.iter().flat_map(|id| reader.blob(BlobKind::Data, *id).unwrap()).collect()
+}
+
+#[test]
+fn files_of_all_sizes_come_back_and_are_stored_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = repository(&directory);
+    let mut files =
+        vec![vec![], vec![1], noise(600_000, 1), noise(5_000_000, 2), noise(40_000_000, 3)];
+    files.push(vec![0; 20_000_000]);
+    files.push([noise(3_000_000, 4), vec![7; 9_000_000]].concat());
+    let (_, contents) = write(&repository, &files).unwrap();
+    for (file, content) in files.iter().zip(&contents) {
+        assert_eq!(content.size, file.len() as u64);
+        assert_eq!(content.sha256.0, sha256(file));
+        assert!(read_back(&repository, content) == *file, "a file of {} bytes", file.len());
+    }
+    let packs = |repository: &Repository| repository.store().list(FileKind::Pack).unwrap().len();
+    let before = packs(&repository);
+    let (_, again) = write(&repository, &files).unwrap();
+    assert_eq!(again, contents);
+    assert_eq!(packs(&repository), before, "nothing was new");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn any_file_comes_back(pieces in proptest::collection::vec((0_usize..3_000_000, any::<u8>(), any::<bool>()), 0..6)) {
+        let piece = |&(length, byte, is_noise): &(usize, u8, bool)| {
+            if is_noise { noise(length, u64::from(byte)) } else { vec![byte; length] }
+        };
+        let file: Vec<u8> = pieces.iter().flat_map(piece).collect();
+        let directory = tempfile::tempdir().unwrap();
+        let repository = repository(&directory);
+        let (_, contents) = write(&repository, &[file.clone()]).unwrap();
+        prop_assert!(read_back(&repository, &contents[0]) == file);
+    }
+}
+
+#[test]
+fn a_cancelled_run_ends_and_leaves_no_snapshot() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = repository(&directory);
+    let cancel = Cancel::new();
+    let writer = Writer::start(&repository, BlobIndex::default(), &cancel).unwrap();
+    let mut stream = writer.file();
+    stream.append(&noise(2_000_000, 1)).unwrap();
+    cancel.cancel();
+    let error = stream.append(&noise(9_000_000, 1)).unwrap_err();
+    assert!(matches!(error, RepositoryError::Cancelled(_)), "{error}");
+    drop(stream);
+    drop(writer);
+    assert!(repository.snapshots().unwrap().readable.is_empty());
+}
+
+#[test]
+fn every_failing_call_fails_the_run_or_leaves_a_snapshot_that_reads_back() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(repository(&directory));
+    let inner: Arc<dyn Store> = Arc::new(LocalStore::new(directory.path().join("repository")));
+    let files = [noise(3_000_000, 9), noise(200_000, 8)];
+    for fault in [Fault::Before, Fault::After, Fault::Forever] {
+        for call in 1.. {
+            let faulty = Arc::new(FaultyStore::new(Arc::clone(&inner), call, fault));
+            let attempt = Repository::open(Arc::clone(&faulty) as Arc<dyn Store>, b"password")
+                .and_then(|repository| {
+                    let repository = Arc::new(repository);
+                    let request = LockRequest {
+                        mode: LockMode::Shared,
+                        purpose: "test".into(),
+                        wait: Duration::ZERO,
+                    };
+                    let lock =
+                        Lock::acquire(&repository, request, &Events::ignored(), &Cancel::new())?;
+                    let writer =
+                        Writer::start(&repository, BlobIndex::load(&repository)?, &Cancel::new())?;
+                    let mut contents = Vec::new();
+                    for file in &files {
+                        let mut stream = writer.file();
+                        stream.append(file)?;
+                        contents.push(stream.finish()?.wait()?);
+                    }
+                    let tree = writer.tree(&[])?;
+                    writer.commit(snapshot_file(tree), &lock, &Events::ignored())?;
+                    Ok(contents)
+                });
+            let sound = Arc::new(Repository::open(Arc::clone(&inner), b"password").unwrap());
+            if let Ok(contents) = attempt {
+                for (file, content) in files.iter().zip(&contents) {
+                    assert!(read_back(&sound, content) == *file);
+                }
+            }
+            // What a lost answer left behind must be readable, too.
+            for snapshot in sound.snapshots().unwrap().readable {
+                assert_eq!(Reader::new(&sound).unwrap().tree(snapshot.file.tree).unwrap(), vec![]);
+                sound.remove_snapshot(snapshot.id).unwrap();
+            }
+            for kind in [FileKind::Pack, FileKind::Index, FileKind::Lock] {
+                for listed in inner.list(kind).unwrap() {
+                    inner.remove(FileName::Id(kind, listed.id)).unwrap();
+                }
+            }
+            if faulty.calls() < call {
+                assert!(call > 10, "{call} calls");
+                break;
+            }
+        }
+    }
+}
