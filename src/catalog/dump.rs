@@ -19,7 +19,7 @@ const TABLES: &[(&str, &str, &str)] = &[
 fn object(row: &Row<'_>) -> rusqlite::Result<Value> {
     let statement: &rusqlite::Statement<'_> = row.as_ref();
     let mut object = Map::new();
-    for (index, column) in statement.column_names().into_iter().enumerate() {
+    for (index, column) in statement.column_names().enumerate() {
         let value = match row.get_ref(index)? {
             ValueRef::Null => Value::Null,
             ValueRef::Integer(number) => number.into(),

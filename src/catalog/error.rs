@@ -43,7 +43,7 @@ pub enum CatalogError {
         /// Its schema's version.
         found: i64,
         /// The newest version that this program knows.
-        known: i64,
+        known: usize,
     },
     /// The file, or a value in it, cannot be read.
     #[error("cannot {action}: the catalog {} is damaged", path.display())]

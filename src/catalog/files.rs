@@ -99,6 +99,16 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), CatalogError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(CatalogError::io("remove", path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl DirectoryLock {
     fn open(directory: &Path) -> Result<File, CatalogError> {
         File::open(directory).map_err(CatalogError::io("open the state directory", directory))

@@ -3,7 +3,8 @@
 //! Jobs are in the order in which they began, as the catalog saw it, whatever the clock said.
 
 use crate::catalog::values::{
-    from_json, from_word, json, maybe_parsed, maybe_text, maybe_time, parsed, time, word,
+    from_json, from_word, integer, json, maybe_parsed, maybe_text, maybe_time, parsed, time,
+    unsigned, word,
 };
 use crate::catalog::{Catalog, CatalogError, rows};
 use crate::model::event::Event;
@@ -165,7 +166,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
             process: Process {
                 pid: row.get("pid")?,
                 boot_id: row.get("boot_id")?,
-                start: row.get("process_start")?,
+                start: unsigned(row, "process_start")?,
             },
         },
         finished_at: maybe_parsed(row, "finished_at")?,
@@ -196,14 +197,14 @@ pub(super) fn insert(transaction: &Transaction<'_>, job: &Job) -> rusqlite::Resu
             job.error,
             start.process.pid,
             start.process.boot_id,
-            start.process.start,
+            integer(start.process.start),
         ])?;
     Ok(())
 }
 
 pub(super) fn read_event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
     Ok(StoredEvent {
-        ordinal: row.get("ordinal")?,
+        ordinal: unsigned(row, "ordinal")?,
         at: parsed(row, "at")?,
         event: from_json(row, "json")?,
     })
@@ -216,7 +217,12 @@ pub(super) fn insert_event(
 ) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("INSERT INTO events (job_id, ordinal, at, json) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![job.to_string(), event.ordinal, time(event.at), json(&event.event)?])?;
+        .execute(params![
+            job.to_string(),
+            integer(event.ordinal),
+            time(event.at),
+            json(&event.event)?
+        ])?;
     Ok(())
 }
 
@@ -257,7 +263,7 @@ impl Catalog {
                     error
                 ])
         })?;
-        self.must_exist(changed, "running job", id)
+        self.must_exist(changed, "running job", &id)
     }
 
     /// A job, if it is known.
@@ -331,7 +337,7 @@ impl Catalog {
                 )?
                 .execute(params![job.to_string(), time(at), json(event)?])
         })?;
-        self.must_exist(changed, "job", job)
+        self.must_exist(changed, "job", &job)
     }
 
     /// The events of a job, in the order in which they happened.

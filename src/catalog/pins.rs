@@ -1,6 +1,6 @@
 //! Pins as the newest `belay-state` snapshot of each repository has them: that snapshot beats what is here.
 
-use crate::catalog::values::{parsed, time};
+use crate::catalog::values::{integer, parsed, time, unsigned};
 use crate::catalog::{Catalog, CatalogError, rows};
 use crate::model::id::RepositoryId;
 use crate::model::pin::Pin;
@@ -37,7 +37,7 @@ fn state_number(
 ) -> rusqlite::Result<Option<u64>> {
     transaction
         .prepare_cached("SELECT state_number FROM repository_state WHERE repository_id = ?1")?
-        .query_row([repository.to_string()], |row| row.get(0))
+        .query_row([repository.to_string()], |row| unsigned(row, "state_number"))
         .optional()
 }
 
@@ -65,7 +65,7 @@ impl Catalog {
                     "INSERT INTO repository_state (repository_id, state_number) VALUES (?1, ?2)
                      ON CONFLICT (repository_id) DO UPDATE SET state_number = excluded.state_number",
                 )?
-                .execute(params![id, number])?;
+                .execute(params![id, integer(number)])?;
             transaction.prepare_cached("DELETE FROM pins WHERE repository_id = ?1")?.execute([&id])?;
             let mut statement = transaction.prepare_cached(
                 "INSERT INTO pins (repository_id, snapshot_id, reason, pinned_by, pinned_at)

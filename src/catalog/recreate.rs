@@ -14,6 +14,7 @@ use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use std::collections::HashSet;
 use std::error::Error;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// How unfinished new files are called.
@@ -99,7 +100,7 @@ fn each<T>(
                 }
             }
         }
-        Ok(())
+        Ok::<_, rusqlite::Error>(())
     };
     if let Err(error) = read_all() {
         lost.push(format!("{table} after the first {}: {error}", found.len()));
@@ -115,7 +116,7 @@ fn make(directory: &Path, history: &History) -> Result<tempfile::TempPath, Catal
     // What a killed process left; the caller's lock says that nobody is at work on one.
     for entry in fs::read_dir(directory).map_err(CatalogError::io("list", directory))?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(NEW_PREFIX) {
-            fs::remove_file(entry.path()).map_err(CatalogError::io("remove", &entry.path()))?;
+            files::remove(&entry.path())?;
         }
     }
     let path = tempfile::Builder::new()
@@ -135,23 +136,26 @@ fn make(directory: &Path, history: &History) -> Result<tempfile::TempPath, Catal
     Ok(path)
 }
 
-/// Gives the old file a second name, so that the first may be taken by the new one.
-fn keep_aside(path: &Path, now: Timestamp) -> Result<PathBuf, CatalogError> {
-    let action = "keep the old catalog aside as";
+/// A free name for the old file.
+fn aside(path: &Path, now: Timestamp) -> PathBuf {
     let name = beside(path, &format!(".old-{}", now.strftime("%Y%m%dT%H%M%SZ")));
-    let kept = (1..)
-        .map(|number| if number == 1 { name.clone() } else { beside(&name, &format!("-{number}")) })
-        .find(|name| name.symlink_metadata().is_err())
-        .expect("the numbers do not run out before the names do");
-    // There are some only beside a file that could not be opened, or whose process was killed.
-    for suffix in ["-wal", "-shm"] {
-        let (from, to) = (beside(path, suffix), beside(&kept, suffix));
-        if from.symlink_metadata().is_ok() {
-            fs::rename(&from, &to).map_err(CatalogError::io(action, &to))?;
-        }
+    let mut kept = name.clone();
+    let mut number = 1;
+    while [&kept, &beside(&kept, "-wal")].iter().any(|name| name.symlink_metadata().is_ok()) {
+        number += 1;
+        kept = beside(&name, &format!("-{number}"));
     }
-    fs::hard_link(path, &kept).map_err(CatalogError::io(action, &kept))?;
-    Ok(kept)
+    kept
+}
+
+/// Gives a file a second name, so that the first may be taken by another.
+fn keep(path: &Path, kept: &Path) -> Result<(), CatalogError> {
+    match fs::hard_link(path, kept) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(CatalogError::io("keep the old catalog as", kept)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Catalog {
@@ -167,9 +171,19 @@ impl Catalog {
         let lock = DirectoryLock::exclusive(&directory)?
             .ok_or_else(|| CatalogError::InUse(path.clone()))?;
         let exists = path.symlink_metadata().is_ok();
+        let kept = exists.then(|| aside(&path, now));
+        // SQLite may remove the `-wal` of a file that it finds damaged, and with it what was written last.
+        if let Some(kept) = &kept {
+            keep(&beside(&path, "-wal"), &beside(kept, "-wal"))?;
+        }
         let history = if exists { History::read(&path)? } else { History::default() };
         let new = make(&directory, &history)?;
-        let kept = if exists { Some(keep_aside(&path, now)?) } else { None };
+        if let Some(kept) = &kept {
+            keep(&path, kept)?;
+        }
+        for suffix in ["-wal", "-shm"] {
+            files::remove(&beside(&path, suffix))?;
+        }
         new.persist(&path).map_err(|error| CatalogError::io("replace", &path)(error.error))?;
         lock.sync(&directory)?;
         let catalog = Self::open_locked(&directory, lock)?;

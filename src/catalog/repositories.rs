@@ -171,7 +171,7 @@ impl Catalog {
         let changed = self.write("record what is known of a repository", |transaction| {
             transaction.prepare_cached(sql)?.execute(parameters)
         })?;
-        self.must_exist(changed, "repository", id)
+        self.must_exist(changed, "repository", &id)
     }
 
     /// An error when a statement that names a row by its id found none.
@@ -179,7 +179,7 @@ impl Catalog {
         &self,
         changed: usize,
         what: &'static str,
-        id: impl ToString,
+        id: &impl ToString,
     ) -> Result<(), CatalogError> {
         if changed == 0 {
             return Err(CatalogError::Unknown {

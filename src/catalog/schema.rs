@@ -63,7 +63,7 @@ fn version(connection: &Connection, path: &Path, known: usize) -> Result<usize, 
     }
     match usize::try_from(found) {
         Ok(version) if version <= known => Ok(version),
-        _ => Err(CatalogError::Newer { path: path.to_owned(), found, known: known as i64 }),
+        _ => Err(CatalogError::Newer { path: path.to_owned(), found, known }),
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) fn migrate(
     migrations: &[&[&str]],
 ) -> Result<(), CatalogError> {
     let failed =
-        |error| CatalogError::sqlite("bring to the newest version the tables", path)(error);
+        |error| CatalogError::sqlite("bring the tables to the newest version", path)(error);
     while version(connection, path, migrations.len())? < migrations.len() {
         let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
             .map_err(failed)?;
@@ -86,7 +86,7 @@ pub(super) fn migrate(
                 transaction.execute_batch(statement)?;
             }
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", done as i64 + 1)
+            transaction.pragma_update(None, "user_version", (done + 1) as u32)
         };
         run().map_err(failed)?;
         transaction.commit().map_err(failed)?;

@@ -3,7 +3,8 @@
 //! A snapshot that restic made by itself has a row, and no manifest.
 
 use crate::catalog::values::{
-    from_json, json, maybe_from_word, maybe_parsed, maybe_text, parsed, size, time, word,
+    from_json, integer, json, maybe_from_word, maybe_parsed, maybe_text, parsed, time, unsigned,
+    word,
 };
 use crate::catalog::{Catalog, CatalogError, rows};
 use crate::model::id::{RepositoryId, SnapshotId};
@@ -63,8 +64,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRecord> {
         time: parsed(row, "time")?,
         sealed: row.get("sealed")?,
         key_fit: maybe_from_word(row, "key_fit")?,
-        size_bytes: row.get("size_bytes")?,
-        added_bytes: row.get("added_bytes")?,
+        size_bytes: unsigned(row, "size_bytes")?,
+        added_bytes: unsigned(row, "added_bytes")?,
         tags: from_json(row, "tags_json")?,
     })
 }
@@ -100,8 +101,8 @@ fn insert(
             time(record.time),
             record.sealed,
             record.key_fit.as_ref().map(word).transpose()?,
-            size(record.size_bytes),
-            size(record.added_bytes),
+            integer(record.size_bytes),
+            integer(record.added_bytes),
             json(&record.tags)?,
         ])?;
     Ok(())
@@ -127,12 +128,12 @@ fn insert_manifest(
         statement.execute(params![
             repository,
             id,
-            ordinal as i64,
+            integer(ordinal as u64),
             component.name,
             component.kind,
             component.path,
             component.source,
-            size(component.size_bytes),
+            integer(component.size_bytes),
             json(&component.counts)?,
         ])?;
     }

@@ -33,10 +33,16 @@ pub(super) fn maybe_text<T: ToString>(value: Option<T>) -> Option<String> {
     value.map(|value| value.to_string())
 }
 
-/// A size as it is stored. SQLite's integers are signed: nothing real is above 8 EiB, and an absurd size in somebody's
-/// manifest must not stop a rebuild.
-pub(super) fn size(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
+/// A size or a number as it is stored. SQLite's integers are signed: nothing real is above 8 EiB, and an absurd size in
+/// somebody's manifest must not stop a rebuild.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Reads a size or a number.
+pub(super) fn unsigned(row: &Row<'_>, column: &'static str) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, number))
 }
 
 /// A value as JSON.
@@ -128,12 +134,12 @@ mod tests {
         let texts: Vec<String> = times.iter().copied().map(time).collect();
         assert!(texts.is_sorted() && texts.iter().all(|text| text.len() == 30), "{texts:?}");
         assert_eq!(texts[1], "1970-01-01T00:00:00.000000000Z");
-        assert_eq!(texts[2].parse(), Ok(times[2]));
+        assert_eq!(texts[2].parse::<Timestamp>().unwrap(), times[2]);
     }
 
     #[test]
     fn absurd_sizes_are_stored_as_the_largest() {
-        assert_eq!(size(5), 5);
-        assert_eq!(size(u64::MAX), i64::MAX);
+        assert_eq!(integer(5), 5);
+        assert_eq!(integer(u64::MAX), i64::MAX);
     }
 }

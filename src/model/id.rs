@@ -108,6 +108,12 @@ impl From<SnapshotId> for FileId {
     }
 }
 
+impl From<FileId> for RepositoryId {
+    fn from(id: FileId) -> Self {
+        Self(id.0)
+    }
+}
+
 impl From<BlobId> for Sha256 {
     fn from(id: BlobId) -> Self {
         Self(id.0)
