@@ -36,7 +36,11 @@ impl Random {
         let mut rows = Vec::with_capacity(length + 128);
         while rows.len() < length {
             let (id, amount) = (self.below(1 << 40), self.below(100_000));
-            let line = format!("{id}\tcustomer {}\t2026-03-{:02}\t{amount}.00\tpaid\n", id % 9973, 1 + id % 28);
+            let line = format!(
+                "{id}\tcustomer {}\t2026-03-{:02}\t{amount}.00\tpaid\n",
+                id % 9973,
+                1 + id % 28
+            );
             rows.extend_from_slice(line.as_bytes());
         }
         rows.truncate(length);
