@@ -65,8 +65,8 @@ impl Sandbox {
     pub fn new() -> Self {
         let mut sandbox = Self::without_repository();
         let made = sandbox.belay(&["init", "--json"]).ok().json();
-        sandbox.recovery_key =
-            made["recovery_key"].as_str().expect("init prints a recovery key").to_owned();
+        let key = made["recovery_key"].as_str().expect("init prints a recovery key");
+        key.clone_into(&mut sandbox.recovery_key);
         sandbox
     }
 
@@ -328,16 +328,18 @@ pub fn config(
     instances: &[&str],
     source_of: impl Fn(&str) -> PathBuf,
 ) -> String {
+    let (repository, state) = (text(repository), text(state));
     let mut config = format!(
-        "[repository.main]\nurl = {repository:?}\npassword = \"file:{}\"\n\n[state]\ndir = {state:?}\n\n\
-         [defaults]\nkeep = {{ {keep} }}\n",
+        "[repository.main]\nurl = \"{repository}\"\npassword = \"file:{}\"\n\n\
+         [state]\ndir = \"{state}\"\n\n[defaults]\nkeep = {{ {keep} }}\n",
         text(password_file),
     );
     for name in instances {
         let source = source_of(name);
+        let source = text(&source);
         write!(
             config,
-            "\n[instance.{name}]\nplatform = \"files\"\nvia = \"local\"\npaths = [{source:?}]\n"
+            "\n[instance.{name}]\nplatform = \"files\"\nvia = \"local\"\npaths = [\"{source}\"]\n"
         )
         .unwrap();
     }

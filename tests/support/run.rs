@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Nothing that is waited for here takes longer on a slow machine, short of never happening.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Returns when `condition` holds; fails when it does not for minutes.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

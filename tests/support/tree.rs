@@ -1,4 +1,5 @@
 //! A directory tree as it is on disk, kept in memory by sums, to compare with what a restore makes of it.
+#![allow(clippy::unnecessary_debug_formatting)] // Names that are not UTF-8 must be told apart.
 
 use rustix::fs::{lgetxattr, llistxattr};
 use sha2::{Digest, Sha256};

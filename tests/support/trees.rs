@@ -63,7 +63,8 @@ fn set_mtime(path: &Path, seconds: i64, nanoseconds: i64) {
 
 fn set_attribute(path: &Path, name: &str, value: &[u8]) {
     lsetxattr(path, name, value, XattrFlags::empty()).unwrap_or_else(|error| {
-        panic!("{path:?} takes no attribute ({error}): set TMPDIR to a file system that does")
+        let path = path.display();
+        panic!("{path} takes no attribute ({error}): set TMPDIR to a file system that does")
     });
 }
 
