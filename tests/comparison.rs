@@ -9,6 +9,9 @@ use std::path::Path;
 use std::process::Command;
 use support::{Run, Sandbox, Tree, add_link_to_bytes, assert_same, make_strange_tree, text};
 
+/// Does something to a copy of the tree.
+type Change<'a> = &'a dyn Fn(&Path);
+
 fn copy(from: &Path, to: &Path) {
     let mut command = Command::new("cp");
     command.arg("--archive").arg(from).arg(to);
@@ -38,7 +41,7 @@ fn each_kind_of_difference_is_seen() {
             Run::of(command).ok();
         }
     };
-    let changes: [(&str, &dyn Fn(&Path)); 10] = [
+    let changes: [(&str, Change); 10] = [
         ("missing", &|tree| fs::remove_file(tree.join("contents/empty")).unwrap()),
         ("unexpected", &|tree| fs::write(tree.join("new"), b"").unwrap()),
         ("content", &|tree| {
@@ -60,10 +63,10 @@ fn each_kind_of_difference_is_seen() {
         ("attributes", &shell("setfacl -b attributes/acl; chmod 644 attributes/acl")),
     ];
     for (number, (kind, change)) in changes.into_iter().enumerate() {
-        let changed = directory.path().join(format!("changed-{number}"));
-        copy(&original, &changed);
-        change(&changed);
-        let differences = expected.differences(&Tree::read(&changed));
+        let copied = directory.path().join(format!("copy-{number}"));
+        copy(&original, &copied);
+        change(&copied);
+        let differences = expected.differences(&Tree::read(&copied));
         assert!(
             differences.iter().any(|one| one.contains(kind)),
             "{number}, {kind}: {differences:?}"

@@ -15,7 +15,7 @@ use source::Source;
 /// Modules of the crate's root by rank: a module may use those of lower ranks only, so siblings never use each other.
 const LAYERS: &[&[&str]] = &[
     &["model"],
-    &["policy", "store", "access", "config"],
+    &["policy", "store", "access", "config", "host"],
     &["repository", "component", "platform", "git", "catalog", "notify"],
     &["ops"],
     &["upgrade"],
@@ -154,7 +154,7 @@ fn sources() -> Vec<Source> {
     // `#[cfg(test)] mod tests;` makes a file of its own a test.
     let test_files: Vec<String> = sources.iter().flat_map(Source::test_files).collect();
     for source in &mut sources {
-        source.is_test = test_files.contains(&source.path);
+        source.is_test = test_files.iter().any(|file| source.is_or_is_below(file));
     }
     sources
 }
@@ -291,6 +291,9 @@ fn a_file_that_is_all_test_is_known_by_its_parent() {
     assert_eq!(unwraps(&tests).len(), 1);
     tests.is_test = true;
     assert_eq!(unwraps(&tests), [""; 0]);
+    let is_below = |path| Source::new(path, "").is_or_is_below("policy/retention/tests.rs");
+    assert!(is_below("policy/retention/tests.rs") && is_below("policy/retention/tests/model.rs"));
+    assert!(!is_below("policy/retention/tests_of_taste.rs") && !is_below("policy/retention.rs"));
 }
 
 #[test]

@@ -35,10 +35,17 @@ impl Source {
             path => format!("{}/", path.trim_end_matches(".rs")),
         };
         let declared = |item: &String| {
-            let name = item.trim().strip_prefix("mod ")?.strip_suffix(';')?.trim().to_owned();
+            // Other attributes may stand between.
+            let (_, name) = item.trim().strip_suffix(';')?.rsplit_once("mod ")?;
             Some(format!("{directory}{name}.rs"))
         };
         split_tests(&self.code).1.iter().filter_map(declared).collect()
+    }
+
+    /// Whether this is `file`, or a file of a module in it.
+    pub fn is_or_is_below(&self, file: &str) -> bool {
+        let below = self.path.strip_prefix(file.trim_end_matches(".rs"));
+        below.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
     }
 
     /// Those of `words` that are in the code and not in tests.
