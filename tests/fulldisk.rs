@@ -1,0 +1,215 @@
+//! A full disk, under the repository, the state directory and the restore target: told clearly, nothing sealed, nothing
+//! lost, and everything works again when there is room.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::{Run, Sandbox, Tree, change_tree, make_tree, require_root, text, write_file};
+
+/// A small file system in memory; unmounted with this handle.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(place: &Path, mib: u64) -> Self {
+        require_root("to mount small file systems");
+        fs::create_dir_all(place).unwrap();
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "none", text(place)]);
+        Run::of(command).ok();
+        Self(place.to_owned())
+    }
+
+    fn grow(&self, mib: u64) {
+        let mut command = Command::new("mount");
+        command.args(["-o", &format!("remount,size={mib}m"), text(&self.0)]);
+        Run::of(command).ok();
+    }
+
+    /// Leaves not a byte, until the file is removed.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = File::create(&path).unwrap();
+        let block = vec![1; 1 << 16];
+        let mut written = 0;
+        // The last blocks one by one, so that nothing remains.
+        while file.write_all(&block).is_ok() {
+            written += block.len();
+        }
+        assert!(written < 1 << 30, "this disk does not become full");
+        while file.write_all(&[1]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg("--lazy").arg(&self.0).status().ok();
+    }
+}
+
+#[test]
+fn a_full_repository_fails_the_backup_and_loses_nothing() {
+    let sandbox = Sandbox::without_repository();
+    let disk = SmallDisk::mount(&sandbox.path("disk"), 40);
+    let repository = sandbox.path("disk/repository");
+    let state = sandbox.state();
+    sandbox.configure_at(&repository, &state, &["data"], "last = 5");
+    sandbox.belay(&["init"]).ok();
+    write_file(&sandbox.source().join("small"), b"fits");
+    let small = Tree::read(&sandbox.source());
+    let list_before = {
+        sandbox.belay(&["backup", "data"]).ok();
+        sandbox.list()
+    };
+    assert_eq!(list_before.len(), 1);
+
+    make_tree(&sandbox.source(), 51, 96);
+    let run = sandbox.belay(&["backup", "data"]).code(1).says(&["space"]);
+    assert!(run.stderr().contains(text(&repository)), "it does not say where: {run}");
+    assert_eq!(support::files_in(&repository.join("snapshots")).len(), 1, "something was sealed");
+    assert_eq!(support::files_in(&repository.join("locks")).len(), 0, "the lock was left");
+    sandbox.assert_restores(&list_before[0].id, &small);
+    sandbox.restic_on(&repository, &sandbox.password_file(), &["check", "--read-data"]).ok();
+
+    disk.grow(256);
+    let expected = Tree::read(&sandbox.source());
+    sandbox.belay(&["backup", "data"]).ok();
+    sandbox.assert_restores("latest:data", &expected);
+    sandbox.assert_restores(&list_before[0].id, &small);
+    sandbox.restic_on(&repository, &sandbox.password_file(), &["check", "--read-data"]).ok();
+}
+
+#[test]
+fn prune_makes_room_on_a_disk_without_a_free_byte() {
+    let sandbox = Sandbox::without_repository();
+    let disk = SmallDisk::mount(&sandbox.path("disk"), 128);
+    let repository = sandbox.path("disk/repository");
+    sandbox.configure_at(&repository, &sandbox.state(), &["data"], "last = 1");
+    sandbox.belay(&["init"]).ok();
+    make_tree(&sandbox.source(), 61, 24);
+    for night in 0..3 {
+        change_tree(&sandbox.source(), night);
+        sandbox.belay(&["backup", "data"]).ok();
+    }
+    let expected = Tree::read(&sandbox.source());
+    let filler = disk.fill();
+    change_tree(&sandbox.source(), 99);
+    sandbox.belay(&["backup", "data"]).code(1).says(&["space"]);
+
+    sandbox.belay(&["prune"]).ok();
+    assert_eq!(support::files_in(&repository.join("snapshots")).len(), 1);
+    let free = rustix::fs::statvfs(&repository).unwrap();
+    assert!(
+        free.f_bavail * free.f_frsize > 2 << 20,
+        "prune made no room: {} blocks",
+        free.f_bavail
+    );
+    sandbox.assert_restores("latest:data", &expected);
+    sandbox.restic_on(&repository, &sandbox.password_file(), &["check", "--read-data"]).ok();
+
+    fs::remove_file(filler).unwrap();
+    let changed = Tree::read(&sandbox.source());
+    sandbox.belay(&["backup", "data"]).ok();
+    sandbox.assert_restores("latest:data", &changed);
+    sandbox.restic_on(&repository, &sandbox.password_file(), &["check", "--read-data"]).ok();
+}
+
+#[test]
+fn a_full_state_directory_fails_the_backup_and_loses_nothing() {
+    let sandbox = Sandbox::without_repository();
+    let disk = SmallDisk::mount(&sandbox.path("disk"), 4);
+    let state = sandbox.path("disk/state");
+    sandbox.configure_at(&sandbox.repository(), &state, &["data"], "last = 5");
+    sandbox.belay(&["init"]).ok();
+    make_tree(&sandbox.source(), 71, 8);
+    let first = sandbox.backup();
+    let expected = Tree::read(&sandbox.source());
+
+    let filler = disk.fill();
+    change_tree(&sandbox.source(), 72);
+    let run = sandbox.belay(&["backup", "data"]).code(1);
+    let said = run.stderr().to_lowercase();
+    assert!(said.contains("space") || said.contains("full"), "{run}");
+    assert!(said.contains(&text(&state).to_lowercase()), "it does not say where: {run}");
+    assert_eq!(sandbox.snapshot_files().len(), 1, "something was sealed");
+    assert_eq!(sandbox.files("locks").len(), 0, "the lock was left");
+    // A restore needs no state: on a bare machine there is none.
+    let target = sandbox.fresh_directory();
+    let arguments = ["restore", &first, "--to-dir", text(target.path())];
+    sandbox.belay_bare(&sandbox.repository(), &sandbox.password_file(), &arguments).ok();
+    support::assert_same(
+        &expected,
+        &Tree::read(&target.path().join("files/source-data")),
+        "restored",
+    );
+
+    fs::remove_file(filler).unwrap();
+    let changed = Tree::read(&sandbox.source());
+    let second = sandbox.backup();
+    sandbox.assert_restores(&second, &changed);
+    assert_eq!(sandbox.list().len(), 2);
+    sandbox.restic_finds_nothing();
+}
+
+#[test]
+fn a_full_restore_target_fails_the_restore_and_works_again() {
+    let sandbox = Sandbox::new();
+    make_tree(&sandbox.source(), 81, 24);
+    let snapshot = sandbox.backup();
+    let expected = Tree::read(&sandbox.source());
+    let disk = SmallDisk::mount(&sandbox.path("disk"), 12);
+    let target = sandbox.path("disk/target");
+    let arguments = ["restore", &snapshot, "--to-dir", text(&target)];
+    let run = sandbox.belay(&arguments).code(1).says(&["space"]);
+    assert!(run.stderr().contains(text(&sandbox.path("disk"))), "it does not say where: {run}");
+    // Whatever was written so far may go; a person would do the same.
+    if target.exists() {
+        fs::remove_dir_all(&target).unwrap();
+    }
+    disk.grow(128);
+    sandbox.belay(&arguments).ok();
+    support::assert_same(
+        &expected,
+        &Tree::read(&target.join("files/source-data")),
+        "restored with room",
+    );
+}
+
+#[test]
+fn a_restore_into_an_instance_without_room_leaves_it_as_it_was() {
+    let sandbox = Sandbox::without_repository();
+    let disk = SmallDisk::mount(&sandbox.path("disk"), 48);
+    let source = sandbox.path("disk/uploads");
+    let (repository, password_file) = (sandbox.repository(), sandbox.password_file());
+    let config = support::config(
+        &repository,
+        &password_file,
+        &sandbox.state(),
+        "last = 5",
+        &["data"],
+        |_| source.clone(),
+    );
+    fs::write(sandbox.config(), config).unwrap();
+    sandbox.belay(&["init"]).ok();
+    make_tree(&source, 91, 16);
+    let snapshot = sandbox.backup();
+    let taken = Tree::read(&source);
+    change_tree(&source, 92);
+    let filler = disk.fill();
+    let current = Tree::read(&source);
+    let run = sandbox.belay(&["restore", &snapshot, "--into", "data", "--yes"]).code(1);
+    assert!(
+        run.stderr().to_lowercase().contains("space")
+            || run.stderr().to_lowercase().contains("room"),
+        "{run}"
+    );
+    support::assert_same(&current, &Tree::read(&source), "after a restore that failed");
+    fs::remove_file(filler).unwrap();
+    disk.grow(128);
+    sandbox.belay(&["restore", &snapshot, "--into", "data", "--yes"]).ok();
+    support::assert_same(&taken, &Tree::read(&source), "after a restore with room");
+}
