@@ -1,1 +1,3 @@
-//! (placeholder)
+//! What should be, decided from evidence: pure functions without clock and I/O.
+
+pub mod retention;
