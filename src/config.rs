@@ -1,1 +1,214 @@
-//! (placeholder)
+//! The configuration: one TOML file, checked as a whole before anything else happens.
+//!
+//! What always holds of a [`Config`]: every reference leads somewhere, every path is absolute, every default is filled
+//! in, and no secret is in it, only references to secrets ([`SecretRef`]). Unknown keys are refused, so that a
+//! mistyped one cannot mean "nothing". `config/belay.toml` is the commented example.
+
+mod error;
+mod excerpt;
+mod location;
+mod raw;
+mod secret;
+mod show;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use error::{ConfigError, Problem, UnknownName};
+pub use excerpt::Excerpt;
+pub use location::{Location, LocationError, redact_url};
+pub use secret::{
+    InvalidSecret, ParseSecretRefError, Secret, SecretError, SecretRef, SecretSources,
+};
+
+use crate::model::name::Name;
+use crate::policy::retention::Keep;
+use jiff::tz::TimeZone;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the state is when the file does not say.
+const DEFAULT_STATE_DIR: &str = "/var/lib/belay/state";
+
+/// A configuration file with comments, to begin with.
+pub const EXAMPLE: &str = include_str!("../config/belay.toml");
+
+/// The configuration in effect.
+#[derive(Clone, Debug)]
+pub struct Config {
+    origin: String,
+    text: String,
+    /// Where the catalog is.
+    pub state_dir: PathBuf,
+    /// At least one.
+    pub repositories: BTreeMap<Name, Repository>,
+    /// What to back up.
+    pub instances: BTreeMap<Name, Instance>,
+    /// What belongs together.
+    pub pairs: BTreeMap<Name, Pair>,
+}
+
+/// A place where snapshots are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repository {
+    /// Its name.
+    pub name: Name,
+    /// Where it is.
+    pub location: Location,
+    /// Where its password is found.
+    pub password: SecretRef,
+    /// The zstd level, 1 to 19.
+    pub compression: i32,
+    /// How long to wait while another program holds the repository; zero is not to wait.
+    pub lock_wait: Duration,
+}
+
+/// An installation to back up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// Its name.
+    pub name: Name,
+    /// What it is.
+    pub platform: Platform,
+    /// Where it lives.
+    pub via: Via,
+    /// Its directories, at least one, each name once, in the order of the names.
+    pub paths: Vec<FilesRoot>,
+    /// Patterns of what to leave out; each is valid in globset's syntax.
+    pub exclude: Vec<String>,
+    /// Which snapshots to keep; everything when it has no rule.
+    pub keep: Keep,
+    /// Whose days and weeks `keep` counts.
+    pub timezone: TimeZone,
+    /// The repository that its snapshots go to, which is in [`Config::repositories`].
+    pub repository: Name,
+}
+
+impl Instance {
+    /// The time zone's IANA name.
+    pub fn timezone_name(&self) -> &str {
+        self.timezone.iana_name().unwrap_or("UTC")
+    }
+}
+
+/// What an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platform {
+    /// Directories.
+    Files,
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files => formatter.pad("files"),
+        }
+    }
+}
+
+/// Where an instance lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// On this machine.
+    Local,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => formatter.pad("local"),
+        }
+    }
+}
+
+/// A directory of an instance, and the name of the component that it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesRoot {
+    /// The component's name.
+    pub name: Name,
+    /// The directory; absolute, without `.` and `..`.
+    pub path: PathBuf,
+}
+
+/// A staging and a production instance that belong together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Its name.
+    pub name: Name,
+    /// The staging instance, which is in [`Config::instances`].
+    pub staging: Name,
+    /// The production instance, which is another one of [`Config::instances`].
+    pub production: Name,
+}
+
+impl Config {
+    /// Read and check a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let origin = path.display().to_string();
+        match str::from_utf8(&bytes) {
+            Ok(text) => Self::parse(text, &origin),
+            Err(error) => {
+                let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+                let (line, column) = excerpt::place(&before, before.len());
+                let message = "this is not UTF-8 text, which TOML has to be".to_owned();
+                let problem = Problem { line, column, message, hint: None, excerpt: None };
+                Err(ConfigError::Invalid { origin, problems: vec![problem] })
+            }
+        }
+    }
+
+    /// Check a text. `origin` is what messages call it: the file, where it came from one.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, ConfigError> {
+        let invalid = |problems| ConfigError::Invalid { origin: origin.to_owned(), problems };
+        let raw = syntax::read(text).map_err(|problem| invalid(vec![problem]))?;
+        validate::validate(&raw, origin, text).map_err(invalid)
+    }
+
+    /// Where the text came from.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The text as it was written. It holds no secrets, so snapshots have it as `/belay.toml`.
+    pub fn source_text(&self) -> &str {
+        &self.text
+    }
+
+    /// The instance of this name.
+    pub fn instance(&self, name: &str) -> Result<&Instance, UnknownName> {
+        find("instance", &self.instances, name)
+    }
+
+    /// The repository of this name.
+    pub fn repository(&self, name: &str) -> Result<&Repository, UnknownName> {
+        find("repository", &self.repositories, name)
+    }
+
+    /// The pair of this name.
+    pub fn pair(&self, name: &str) -> Result<&Pair, UnknownName> {
+        find("pair", &self.pairs, name)
+    }
+
+    /// The repository that an instance of this configuration has its snapshots in.
+    pub fn repository_of(&self, instance: &Instance) -> Result<&Repository, UnknownName> {
+        self.repository(instance.repository.as_str())
+    }
+
+    /// The JSON Schema of the file, for editors.
+    pub fn schema() -> serde_json::Value {
+        schemars::schema_for!(raw::RawConfig).to_value()
+    }
+}
+
+fn find<'a, T>(
+    what: &'static str,
+    all: &'a BTreeMap<Name, T>,
+    name: &str,
+) -> Result<&'a T, UnknownName> {
+    all.get(name).ok_or_else(|| UnknownName::new(what, name, all.keys().map(Name::as_str)))
+}

@@ -1,0 +1,176 @@
+//! The configuration as it is written: what serde reads, with the place of each value, and what the schema shows.
+//!
+//! Nothing is checked here beyond names, types and unknown keys; `validate` does the rest. The doc comments are the
+//! descriptions in the JSON Schema.
+
+use crate::config::secret::SecretRef;
+use crate::model::name::Name;
+use crate::policy::retention::Keep;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use toml::Spanned;
+
+/// Tables by name; the names with their places.
+pub(super) type Tables<T> = BTreeMap<Spanned<Name>, T>;
+
+/// The configuration of Belay.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Belay's configuration")]
+pub(super) struct RawConfig {
+    /// Where snapshots are stored.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<Name, RawRepository>")]
+    pub repository: Tables<RawRepository>,
+    /// Where Belay keeps its own state.
+    #[serde(default)]
+    pub state: RawState,
+    /// What holds for each instance that does not say otherwise.
+    #[serde(default)]
+    pub defaults: RawDefaults,
+    /// What to back up.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<Name, RawInstance>")]
+    pub instance: Tables<RawInstance>,
+    /// A staging and a production instance that belong together.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<Name, RawPair>")]
+    pub pair: Tables<RawPair>,
+}
+
+/// A place where snapshots are stored.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRepository {
+    /// An absolute path of a local directory, also as file:///path.
+    #[schemars(with = "String")]
+    pub url: Spanned<String>,
+    /// Where its password is found.
+    #[schemars(with = "SecretRef")]
+    pub password: Spanned<String>,
+    /// The zstd level, 1 (the default) to 19.
+    #[schemars(with = "Option<i64>", range(min = 1, max = 19))]
+    pub compression: Option<Spanned<i64>>,
+    /// How long to wait while another program holds the repository, such as "5m". The default is "1m".
+    #[schemars(with = "Option<String>")]
+    pub lock_wait: Option<Spanned<String>>,
+}
+
+/// Where Belay keeps its own state.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawState {
+    /// An absolute path. The default is /var/lib/belay/state.
+    #[schemars(with = "Option<String>")]
+    pub dir: Option<Spanned<String>>,
+}
+
+/// What holds for each instance that does not say otherwise.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDefaults {
+    /// A time zone by its IANA name, such as "Europe/Berlin". The default is "UTC".
+    #[schemars(with = "Option<String>")]
+    pub timezone: Option<Spanned<String>>,
+    /// Which snapshots to keep. Everything is kept when it is left out.
+    pub keep: Option<Keep>,
+}
+
+/// An installation to back up.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawInstance {
+    /// What it is; this version knows "files".
+    #[schemars(with = "String")]
+    pub platform: Spanned<String>,
+    /// Where it lives; this version knows "local", the default.
+    #[schemars(with = "Option<String>")]
+    pub via: Option<Spanned<String>>,
+    /// Its directories, by absolute path: a list, or a table of names and paths.
+    #[schemars(with = "RawPaths")]
+    pub paths: Spanned<RawPaths>,
+    /// Patterns of what to leave out, such as "*.tmp".
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub exclude: Vec<Spanned<String>>,
+    /// Which snapshots to keep, in place of the defaults.
+    pub keep: Option<Keep>,
+    /// A time zone, in place of the defaults.
+    #[schemars(with = "Option<String>")]
+    pub timezone: Option<Spanned<String>>,
+    /// The repository that its snapshots go to; needed when there are several.
+    #[schemars(with = "Option<Name>")]
+    pub repository: Option<Spanned<String>>,
+}
+
+/// A staging and a production instance that belong together.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPair {
+    /// The name of the staging instance.
+    #[schemars(with = "Name")]
+    pub staging: Spanned<String>,
+    /// The name of the production instance.
+    #[schemars(with = "Name")]
+    pub production: Spanned<String>,
+}
+
+/// Directories: a list, or a table of names.
+pub(super) enum RawPaths {
+    /// Each is named after its last part.
+    List(Vec<Spanned<String>>),
+    /// Named.
+    Table(BTreeMap<Spanned<Name>, Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for RawPaths {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // Not an untagged enum of serde's: that would lose the places.
+        struct PathsVisitor;
+
+        impl<'de> Visitor<'de> for PathsVisitor {
+            type Value = RawPaths;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a list of paths, or a table of names and paths")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RawPaths, A::Error> {
+                let mut paths = Vec::new();
+                while let Some(path) = list.next_element()? {
+                    paths.push(path);
+                }
+                Ok(RawPaths::List(paths))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<RawPaths, A::Error> {
+                let mut paths = BTreeMap::new();
+                while let Some((name, path)) = table.next_entry()? {
+                    paths.insert(name, path);
+                }
+                Ok(RawPaths::Table(paths))
+            }
+        }
+
+        deserializer.deserialize_any(PathsVisitor)
+    }
+}
+
+impl JsonSchema for RawPaths {
+    fn schema_name() -> Cow<'static, str> {
+        "Paths".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [
+                generator.subschema_for::<Vec<String>>(),
+                generator.subschema_for::<BTreeMap<Name, String>>(),
+            ]
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! Whole files: what is accepted and what it means, what is refused and how that is said.
+
+use super::*;
+
+const REPOSITORY: &str = "[repository.main]\nurl = '/srv/backup'\npassword = 'credential:p'\n";
+const UPLOADS: &str = "[instance.uploads]\nplatform = 'files'\npaths = ['/srv/uploads']\n";
+
+fn good(text: &str) -> Config {
+    Config::parse(text, "belay.toml").unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// What is said about a text that is refused.
+fn refused(text: &str) -> String {
+    let error = Config::parse(text, "f").expect_err("the text is wrong");
+    assert!(!error.problems().is_empty());
+    error.to_string()
+}
+
+/// What is said about one instance with these lines, beside one repository.
+fn refused_instance(lines: &str) -> String {
+    refused(&format!("{REPOSITORY}[instance.uploads]\n{lines}"))
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+#[test]
+fn the_example_is_accepted_as_it_is_and_with_everything_uncommented() {
+    let config = good(EXAMPLE);
+    let uploads = config.instance("uploads").unwrap();
+    assert_eq!(uploads.paths, [FilesRoot { name: name("uploads"), path: "/srv/uploads".into() }]);
+    assert_eq!(uploads.timezone_name(), "Europe/Berlin");
+
+    // Lines that are keys or tables in comments are offers, which must be right, too.
+    let uncommented: Vec<&str> = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(rest)
+                if rest.starts_with('[') || rest.contains(" = ") && !rest.starts_with("within") =>
+            {
+                rest
+            }
+            _ => line,
+        })
+        // The other form of a key that is there.
+        .filter(|line| !line.starts_with("paths = {"))
+        .collect();
+    let config = good(
+        &uncommented
+            .join("\n")
+            .replace("[pair.main]\nstaging = \"staging\"\nproduction = \"production\"", ""),
+    );
+    assert_eq!(config.instance("uploads").unwrap().timezone_name(), "UTC");
+    assert_eq!(config.repository("main").unwrap().compression, 1);
+}
+
+#[test]
+fn the_designs_example_reduced_to_this_version_is_accepted() {
+    let config = good(
+        r#"
+        [repository.main]
+        url = "/srv/backup/belay"
+        password = "credential:repository-password"
+        [state]
+        dir = "/var/lib/belay/state"
+        [defaults]
+        timezone = "Europe/Berlin"
+        keep = { last = 3, daily = 14, weekly = 8, monthly = 12 }
+        [instance.staging]
+        platform = "files"
+        via = "local"
+        paths = ["/srv/staging"]
+        [instance.production]
+        platform = "files"
+        paths = { data = "/srv/production", web = "/srv/web/" }
+        repository = "main"
+        timezone = "america/new_york"
+        keep = { yearly = 2 }
+        [instance.uploads]
+        platform = "files"
+        via = "local"
+        paths = ["/srv/uploads"]
+        exclude = ["*.tmp"]
+        [pair.main]
+        staging = "staging"
+        production = "production"
+        "#,
+    );
+    let production = config.instance("production").unwrap();
+    let root = |name_: &str, path: &str| FilesRoot { name: name(name_), path: path.into() };
+    assert_eq!(production.paths, [root("data", "/srv/production"), root("web", "/srv/web")]);
+    assert_eq!(production.timezone_name(), "America/New_York");
+    assert_eq!(production.keep, toml::from_str::<Keep>("yearly = 2").unwrap());
+    let keep = "last = 3\ndaily = 14\nweekly = 8\nmonthly = 12";
+    let uploads = config.instance("uploads").unwrap();
+    assert_eq!(uploads.keep, toml::from_str::<Keep>(keep).unwrap());
+    assert_eq!(uploads.exclude, ["*.tmp"]);
+    let pair = config.pair("main").unwrap();
+    assert_eq!((pair.staging.as_str(), pair.production.as_str()), ("staging", "production"));
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let config = good(&format!("{REPOSITORY}{UPLOADS}"));
+    assert_eq!(config.state_dir, Path::new("/var/lib/belay/state"));
+    let repository = config.repository("main").unwrap();
+    assert_eq!(repository.location, Location::Local("/srv/backup".into()));
+    assert_eq!(repository.password.to_string(), "credential:p");
+    assert_eq!(repository.compression, 1);
+    assert_eq!(repository.lock_wait, Duration::from_mins(1));
+    let uploads = config.instance("uploads").unwrap();
+    assert_eq!(uploads.keep, Keep::default());
+    assert_eq!(uploads.timezone_name(), "UTC");
+    assert_eq!(uploads.via, Via::Local);
+    assert_eq!(config.repository_of(uploads).unwrap(), repository);
+}
+
+#[test]
+fn what_is_shown_reads_back_as_the_same() {
+    let text = format!(
+        "{REPOSITORY}compression = 7\nlock_wait = '1h 30m'\n[repository.other]\nurl = 'file:///srv/b2'\n\
+         password = 'env:B2'\n[state]\ndir = '/s'\n[defaults]\ntimezone = 'asia/tokyo'\nkeep = {{ last = 2 }}\n\
+         [instance.a]\nplatform = 'files'\npaths = ['/srv/z', '/srv/b']\nexclude = ['*.tmp', 'x\"y']\n\
+         repository = 'other'\n[instance.b]\nplatform = 'files'\npaths = ['/srv/z']\nrepository = 'main'\nkeep = {{}}\n\
+         [pair.p]\nstaging = 'a'\nproduction = 'b'"
+    );
+    let config = good(&text);
+    assert_eq!(config.source_text(), text);
+    let again = good(&config.show());
+    assert_eq!(again.show(), config.show());
+    assert_eq!(again.repositories, config.repositories);
+    assert_eq!(again.instances, config.instances);
+    assert_eq!(again.pairs, config.pairs);
+    assert_eq!(again.state_dir, config.state_dir);
+    insta::assert_snapshot!(good(&format!("{REPOSITORY}{UPLOADS}keep = {{ last = 2 }}")).show(), @r"");
+}
+
+#[test]
+fn unknown_keys_are_refused_with_their_place_and_the_nearest_known_one() {
+    insta::assert_snapshot!(refused(&format!("{REPOSITORY}lock_wiat = '5m'\n")), @r"");
+    insta::assert_snapshot!(refused_instance("platform = 'files'\npaths = []\nschedule = '30 2 * * *'\n"), @r"");
+    insta::assert_snapshot!(refused("[repositry.main]\nurl = '/x'"), @r"");
+    insta::assert_snapshot!(refused_instance("platform = 'files'\npaths = ['/x']\nkeep = { last = 1, dayly = 2 }"), @r"");
+}
+
+#[test]
+fn broken_toml_and_wrong_types_are_refused_with_their_place() {
+    insta::assert_snapshot!(refused("[repository.main\nurl = '/x'"), @r"");
+    insta::assert_snapshot!(refused(&format!("{REPOSITORY}compression = '3'")), @r"");
+    insta::assert_snapshot!(refused("[repository.main]\npassword = 'env:A'\n"), @r"");
+    insta::assert_snapshot!(refused(&format!("{REPOSITORY}{UPLOADS}via = 'local'\nvia = 'local'")), @r"");
+    insta::assert_snapshot!(refused_instance("platform = 'files'\npaths = '/srv/uploads'"), @r"");
+    insta::assert_snapshot!(refused("[repository.'a b']\nurl = '/x'\npassword = 'env:A'"), @r"");
+}
+
+#[test]
+fn all_problems_of_the_values_are_told_at_once() {
+    let text = "[repository.main]\nurl = 's3:https://me:hunter2@host/bucket'\npassword = 'hunter2'\ncompression = 20\n\
+                lock_wait = '-5m'\n[state]\ndir = 'state'\n[defaults]\ntimezone = 'Europe/Berln'\n\
+                [instance.uploads]\nplatform = 'file'\nvia = 'ssh:prod'\npaths = [\n  'uploads',\n]\n\
+                exclude = ['', '[a']\nrepository = 'mian'\n[pair.main]\nstaging = 'upload'\nproduction = 'uploads'\n";
+    insta::assert_snapshot!(refused(text), @r"");
+}
+
+#[test]
+fn a_password_in_the_file_is_never_shown() {
+    for text in [
+        "[repository.main]\nurl = '/x'\npassword = 'hunter2'",
+        "[repository.main]\nurl = '/x'\npasswrod = 'hunter2'",
+        "[repository.main]\nurl = '/x'\nsecret = 'hunter2'",
+        "[repository.main]\nurl = '/x'\npassword = ['hunter2']",
+        "[repository.main]\nurl = '/x'\npassword = { value = 'hunter2' }",
+        "[repository.main]\nurl = '/x'\npassword = 'hunter2",
+        "[repository.main]\nurl = '/x'\npassword = hunter2",
+        "[repository.main]\nurl = '/x'\npassword 'hunter2'",
+        "[repository.main]\nurl = '/x'\npassword = 'credential:hunter2!'",
+        "[repository.main]\nurl = '/x'\npassword = 'env:A' 'hunter2'",
+        "[repository.main]\nurl = '/x'\npassword = \"\"\"\nhunter2\n\"\"\"",
+        "[repository.main]\nurl = '/x'\npassword = \"\"\"\nhunter2\"\"\" x",
+        "[repository.main]\nurl = 'https://a:hunter2@b'\npassword = 'env:A'",
+        "[repository.main]\nurl = 'a:hunter2@b'\npassword = 'env:A'",
+        "[repository.main]\nurl = ['hunter2']\npassword = 'env:A'",
+        "repository = { main = { url = 7, password = 'hunter2' } }",
+        "repository = { main = { url = '/x', password = 'hunter2', compression = 77 } }",
+        "repository.main.password = 'hunter2'",
+        "password = 'hunter2'",
+        "[repository.main]\nurl = '/x'\npassword = 'env:A'\nlock_wait = 3 # was hunter2",
+    ] {
+        let error = Config::parse(text, "f").expect_err(text);
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+    insta::assert_snapshot!(refused("[repository.main]\nurl = '/x'\npassword = 'hunter2'"), @r"");
+}
+
+#[test]
+fn a_number_as_password_is_not_shown_either() {
+    let message = refused("[repository.main]\nurl = '/x'\npassword = 314159");
+    assert!(message.contains("f:3:12:") && !message.contains("314159"), "{message}");
+}
+
+#[test]
+fn components_need_names_of_their_own() {
+    insta::assert_snapshot!(refused_instance("platform = 'files'\npaths = ['/srv/a/uploads', '/srv/b/uploads']"), @r"");
+    insta::assert_snapshot!(refused_instance("platform = 'files'\npaths = ['/', '/srv/my files', '/srv/..']"), @r"");
+    insta::assert_snapshot!(refused_instance("platform = 'files'\npaths = { a = '/a', 'b c' = '/b' }"), @r"");
+    insta::assert_snapshot!(refused_instance("platform = 'files'\npaths = []"), @r"");
+    let text = format!(
+        "{REPOSITORY}[instance.x]\nplatform = 'files'\npaths.a = '/srv/a/uploads'\npaths.b = '/srv/b/uploads'"
+    );
+    assert_eq!(good(&text).instance("x").unwrap().paths.len(), 2);
+}
+
+#[test]
+fn a_backup_of_the_repository_or_the_state_is_refused() {
+    for path in ["/srv", "/srv/backup", "/srv/backup/data", "/srv/./backup/"] {
+        let message = refused_instance(&format!("platform = 'files'\npaths = {{ a = '{path}' }}"));
+        assert!(message.contains("would back up itself"), "{message}");
+    }
+    for path in ["/var/lib", "/var/lib/belay/state", "/var/lib/belay/state/x"] {
+        let message = refused_instance(&format!("platform = 'files'\npaths = ['{path}']"));
+        assert!(message.contains("would back up its own state"), "{message}");
+    }
+    // A common beginning of the names is no common directory, and another instance's directory may be shared.
+    good(&format!(
+        "{REPOSITORY}{UPLOADS}[instance.b]\nplatform = 'files'\npaths = ['/srv/backup2', '/srv/uploads/x']"
+    ));
+}
+
+#[test]
+fn repositories_and_state_do_not_hold_each_other() {
+    let other = "[repository.other]\nurl = '/srv/backup/other'\npassword = 'env:A'\n";
+    let message = refused(&format!("{REPOSITORY}{other}"));
+    assert!(message.contains("the repositories 'main' and 'other' lie in each other"), "{message}");
+    let message = refused(&format!("{REPOSITORY}[state]\ndir = '/srv/backup/state'"));
+    assert!(message.contains("state directory /srv/backup/state lie in each other"), "{message}");
+}
+
+#[test]
+fn an_instance_says_its_repository_where_there_are_several() {
+    let other = "[repository.other]\nurl = '/srv/other'\npassword = 'env:A'\n";
+    insta::assert_snapshot!(refused(&format!("{REPOSITORY}{other}{UPLOADS}")), @r"");
+    let config = good(&format!("{REPOSITORY}{other}{UPLOADS}repository = 'other'"));
+    assert_eq!(config.instance("uploads").unwrap().repository, name("other"));
+    insta::assert_snapshot!(refused(UPLOADS), @r"");
+    assert!(refused("").contains("no repository is configured"));
+}
+
+#[test]
+fn a_pair_is_of_two_instances() {
+    let message = refused(&format!(
+        "{REPOSITORY}{UPLOADS}[pair.p]\nstaging = 'uploads'\nproduction = 'uploads'"
+    ));
+    assert!(message.contains("'uploads' is the pair's staging instance, too"), "{message}");
+    let message = refused(&format!("{REPOSITORY}[pair.p]\nstaging = 'a'\nproduction = 'b'"));
+    assert!(message.contains("f:5:11: staging: no instance is called 'a'"), "{message}");
+    assert!(message.contains("f:6:14: production: no instance is called 'b'"), "{message}");
+}
+
+#[test]
+fn names_that_are_not_there_are_answered_with_the_nearest() {
+    let config = good(&format!("{REPOSITORY}{UPLOADS}"));
+    let error = config.instance("uplaods").unwrap_err();
+    assert_eq!(error.to_string(), "no instance is called 'uplaods'");
+    assert_eq!(error.hint, "did you mean 'uploads'?");
+    assert_eq!(config.repository("zzz").unwrap_err().hint, "the configuration has main");
+    assert_eq!(config.pair("x").unwrap_err().hint, "the configuration has no pair");
+}
+
+#[test]
+fn files_are_read_and_failures_name_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("belay.toml");
+    let error = Config::load(&path).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("the configuration {} could not be read", path.display())
+    );
+    assert!(error.hint().unwrap().contains("--config"));
+
+    std::fs::write(&path, b"[state]\n# \xff").unwrap();
+    let error = Config::load(&path).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("{}:2:3: this is not UTF-8 text, which TOML has to be", path.display())
+    );
+
+    std::fs::write(&path, EXAMPLE).unwrap();
+    let config = Config::load(&path).unwrap();
+    assert_eq!(config.origin(), path.display().to_string());
+    assert_eq!(config.source_text(), EXAMPLE);
+}
+
+#[test]
+fn the_schema_knows_the_keys_and_refuses_others() {
+    let schema = Config::schema();
+    let at = |pointer: &str| {
+        schema.pointer(pointer).unwrap_or_else(|| panic!("{pointer} in {schema:#}"))
+    };
+    assert_eq!(at("/additionalProperties"), false);
+    assert_eq!(at("/$defs/RawRepository/required"), &serde_json::json!(["url", "password"]));
+    assert_eq!(at("/$defs/RawRepository/properties/compression/maximum"), 19);
+    assert_eq!(at("/$defs/RawInstance/required"), &serde_json::json!(["platform", "paths"]));
+    assert_eq!(at("/$defs/Paths/anyOf/0/type"), "array");
+    assert_eq!(at("/$defs/Keep/additionalProperties"), false);
+}

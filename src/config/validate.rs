@@ -1,0 +1,266 @@
+//! From the raw configuration to the one in effect: references followed, defaults filled in, values checked.
+//!
+//! All problems are collected, not only the first. A value with a problem is left out, and what refers to it by name
+//! is not blamed for that.
+
+mod instance;
+
+use super::error::{Problem, did_you_mean};
+use super::location::{Location, LocationError, absolute_path};
+use super::raw::{RawConfig, RawDefaults, RawPair, RawRepository, Tables};
+use super::secret::SecretRef;
+use super::syntax::problem;
+use super::{Config, DEFAULT_STATE_DIR, Instance, Pair, Repository};
+use crate::model::name::Name;
+use crate::policy::retention::Keep;
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::Spanned;
+
+/// The zstd levels that may be asked for; above 19 they need much more memory to read, too.
+const COMPRESSION_LEVELS: RangeInclusive<i64> = 1..=19;
+const DEFAULT_COMPRESSION: i64 = 1;
+const DEFAULT_LOCK_WAIT: Duration = Duration::from_mins(1);
+
+/// Check everything. The problems are in the order of their places.
+pub(super) fn validate(raw: &RawConfig, origin: &str, text: &str) -> Result<Config, Vec<Problem>> {
+    let mut checker = Checker { text, problems: Vec::new() };
+    let repositories = checker.repositories(&raw.repository);
+    let state_dir = checker.state_dir(raw);
+    checker.separate_places(raw, &repositories, &state_dir);
+    let defaults = checker.defaults(&raw.defaults);
+    let instances = checker.instances(raw, &repositories, &state_dir, &defaults);
+    let pairs = checker.pairs(&raw.pair, raw);
+    if checker.problems.is_empty() {
+        let (origin, text) = (origin.to_owned(), text.to_owned());
+        return Ok(Config { origin, text, state_dir, repositories, instances, pairs });
+    }
+    let mut problems = checker.problems;
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    Err(problems)
+}
+
+/// What holds for instances that do not say otherwise.
+struct Defaults {
+    keep: Keep,
+    timezone: TimeZone,
+}
+
+/// Collects problems while values are checked. A method that answers with nothing has told a problem.
+struct Checker<'a> {
+    text: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    /// Tell a problem of a value or of a table's name, and what to do about it.
+    fn refuse(&mut self, span: &Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
+        self.refuse_perhaps_with(span, message.into(), Some(hint.into()));
+    }
+
+    /// Tell a problem that may explain itself.
+    fn refuse_perhaps_with(&mut self, span: &Range<usize>, message: String, hint: Option<String>) {
+        self.problems.push(problem(self.text, span, true, message, hint));
+    }
+
+    fn refuse_location(&mut self, key: &str, span: &Range<usize>, error: &LocationError) {
+        let hint = error.hint().map(str::to_owned);
+        self.refuse_perhaps_with(span, format!("{key}: {error}"), hint);
+    }
+
+    fn path(&mut self, key: &str, value: &Spanned<String>) -> Option<PathBuf> {
+        absolute_path(value.get_ref())
+            .inspect_err(|error| self.refuse_location(key, &value.span(), error))
+            .ok()
+    }
+
+    fn state_dir(&mut self, raw: &RawConfig) -> PathBuf {
+        let given = raw.state.dir.as_ref().and_then(|dir| self.path("dir", dir));
+        given.unwrap_or_else(|| DEFAULT_STATE_DIR.into())
+    }
+
+    fn repositories(&mut self, raw: &Tables<RawRepository>) -> BTreeMap<Name, Repository> {
+        if raw.is_empty() {
+            self.refuse(
+                &(0..0),
+                "no repository is configured",
+                "add a table [repository.main] with url and password",
+            );
+        }
+        let mut repositories = BTreeMap::new();
+        for (name, raw) in raw {
+            if let Some(repository) = self.repository(name.get_ref(), raw) {
+                repositories.insert(name.get_ref().clone(), repository);
+            }
+        }
+        repositories
+    }
+
+    fn repository(&mut self, name: &Name, raw: &RawRepository) -> Option<Repository> {
+        let location = raw.url.get_ref().parse::<Location>();
+        let location =
+            location.inspect_err(|error| self.refuse_location("url", &raw.url.span(), error)).ok();
+        let password = raw.password.get_ref().parse::<SecretRef>();
+        let password = password
+            .inspect_err(|error| {
+                self.refuse(&raw.password.span(), format!("password: {error}"), error.hint());
+            })
+            .ok();
+        let compression = raw.compression.as_ref();
+        let level = compression.map_or(DEFAULT_COMPRESSION, |level| *level.get_ref());
+        if let (Some(given), false) = (compression, COMPRESSION_LEVELS.contains(&level)) {
+            let hint = "zstd levels are 1 (fast) to 19 (small)";
+            self.refuse(&given.span(), format!("compression: there is no level {level}"), hint);
+        }
+        let lock_wait = raw
+            .lock_wait
+            .as_ref()
+            .map_or(Some(DEFAULT_LOCK_WAIT), |wait| self.duration("lock_wait", wait));
+        Some(Repository {
+            name: name.clone(),
+            location: location?,
+            password: password?,
+            compression: i32::try_from(level).ok()?,
+            lock_wait: lock_wait?,
+        })
+    }
+
+    fn duration(&mut self, key: &str, value: &Spanned<String>) -> Option<Duration> {
+        let parsed = value.get_ref().parse::<SignedDuration>().ok();
+        let duration = parsed.and_then(|duration| Duration::try_from(duration).ok());
+        if duration.is_none() {
+            let message = format!("{key}: '{}' is no time to wait", value.get_ref());
+            self.refuse(&value.span(), message, "write such as \"30s\", \"5m\" or \"1h 30m\"");
+        }
+        duration
+    }
+
+    /// Repositories and the state must not hold each other: what one cleans up would belong to another.
+    fn separate_places(
+        &mut self,
+        raw: &RawConfig,
+        repositories: &BTreeMap<Name, Repository>,
+        state_dir: &Path,
+    ) {
+        let mut seen: Vec<&Repository> = Vec::new();
+        for (name, raw_repository) in &raw.repository {
+            let Some(repository) = repositories.get(name.get_ref()) else { continue };
+            let Location::Local(path) = &repository.location;
+            let span = raw_repository.url.span();
+            if overlap(path, state_dir) {
+                let message = format!(
+                    "url: the repository and the state directory {} lie in each other",
+                    state_dir.display()
+                );
+                self.refuse(&span, message, "give each a directory of its own");
+            }
+            for other in &seen {
+                let Location::Local(other_path) = &other.location;
+                if overlap(path, other_path) {
+                    let message = format!(
+                        "url: the repositories '{}' and '{}' lie in each other",
+                        other.name,
+                        name.get_ref()
+                    );
+                    self.refuse(&span, message, "give each a directory of its own");
+                }
+            }
+            seen.push(repository);
+        }
+    }
+
+    fn defaults(&mut self, raw: &RawDefaults) -> Defaults {
+        let timezone = raw.timezone.as_ref().and_then(|name| self.timezone(name));
+        Defaults {
+            keep: raw.keep.clone().unwrap_or_default(),
+            timezone: timezone.unwrap_or(TimeZone::UTC),
+        }
+    }
+
+    fn timezone(&mut self, name: &Spanned<String>) -> Option<TimeZone> {
+        if let Ok(zone) = TimeZone::get(name.get_ref()) {
+            return Some(zone);
+        }
+        let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+        let hint = did_you_mean(name.get_ref(), known.iter().map(String::as_str))
+            .unwrap_or_else(|| "use an IANA name, such as Europe/Berlin or UTC".to_owned());
+        self.refuse(&name.span(), format!("timezone: '{}' is not known", name.get_ref()), hint);
+        None
+    }
+
+    fn instances(
+        &mut self,
+        raw: &RawConfig,
+        repositories: &BTreeMap<Name, Repository>,
+        state_dir: &Path,
+        defaults: &Defaults,
+    ) -> BTreeMap<Name, Instance> {
+        let mut instances = BTreeMap::new();
+        for (name, raw_instance) in &raw.instance {
+            let repository = self.repository_of(name, raw_instance, raw);
+            let place = repository.as_ref().and_then(|name| repositories.get(name));
+            self.no_backup_of_itself(raw_instance, place, state_dir);
+            if let Some(instance) =
+                self.instance(name.get_ref(), repository, raw_instance, defaults)
+            {
+                instances.insert(name.get_ref().clone(), instance);
+            }
+        }
+        instances
+    }
+
+    fn pairs(&mut self, raw_pairs: &Tables<RawPair>, raw: &RawConfig) -> BTreeMap<Name, Pair> {
+        let mut pairs = BTreeMap::new();
+        for (name, raw_pair) in raw_pairs {
+            let staging = self.known_name("instance", "staging", &raw_pair.staging, &raw.instance);
+            let production =
+                self.known_name("instance", "production", &raw_pair.production, &raw.instance);
+            let (Some(staging), Some(production)) = (staging, production) else { continue };
+            if staging == production {
+                let message =
+                    format!("production: '{production}' is the pair's staging instance, too");
+                self.refuse(
+                    &raw_pair.production.span(),
+                    message,
+                    "a pair is of two different instances",
+                );
+                continue;
+            }
+            let name = name.get_ref().clone();
+            pairs.insert(name.clone(), Pair { name, staging, production });
+        }
+        pairs
+    }
+
+    /// A reference by name to one of the tables.
+    fn known_name<T>(
+        &mut self,
+        what: &str,
+        key: &str,
+        name: &Spanned<String>,
+        tables: &Tables<T>,
+    ) -> Option<Name> {
+        let known = tables.keys().map(Spanned::get_ref);
+        if let Some(found) = known.clone().find(|known| known.as_str() == name.get_ref()) {
+            return Some(found.clone());
+        }
+        let known: Vec<&str> = known.map(Name::as_str).collect();
+        let hint = did_you_mean(name.get_ref(), known.iter().copied()).unwrap_or_else(
+            || match known[..] {
+                [] => format!("add a table [{what}.NAME]"),
+                _ => format!("there is {}", known.join(", ")),
+            },
+        );
+        self.refuse(&name.span(), format!("{key}: no {what} is called '{}'", name.get_ref()), hint);
+        None
+    }
+}
+
+/// Whether one path is the other, or lies in it. By their names: links are not followed.
+fn overlap(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}

@@ -1,0 +1,216 @@
+//! The checks of one instance: platform, access, directories, patterns, repository.
+
+use super::{Checker, Defaults, did_you_mean, overlap};
+use crate::config::location::{Location, absolute_path};
+use crate::config::raw::{RawConfig, RawInstance, RawPaths};
+use crate::config::{FilesRoot, Instance, Platform, Repository, Via};
+use crate::model::name::Name;
+use std::path::Path;
+use toml::Spanned;
+
+/// The platforms of this version.
+const PLATFORMS: [&str; 1] = ["files"];
+/// The accesses of this version.
+const ACCESSES: [&str; 1] = ["local"];
+
+impl Checker<'_> {
+    pub(super) fn instance(
+        &mut self,
+        name: &Name,
+        repository: Option<Name>,
+        raw: &RawInstance,
+        defaults: &Defaults,
+    ) -> Option<Instance> {
+        let platform = self.platform(&raw.platform);
+        let via = raw.via.as_ref().map_or(Some(Via::Local), |via| self.via(via));
+        let paths = self.paths(&raw.paths);
+        let exclude = self.exclude(&raw.exclude);
+        let timezone = match &raw.timezone {
+            Some(name) => self.timezone(name),
+            None => Some(defaults.timezone.clone()),
+        };
+        Some(Instance {
+            name: name.clone(),
+            platform: platform?,
+            via: via?,
+            paths: paths?,
+            exclude: exclude?,
+            keep: raw.keep.clone().unwrap_or_else(|| defaults.keep.clone()),
+            timezone: timezone?,
+            repository: repository?,
+        })
+    }
+
+    fn platform(&mut self, platform: &Spanned<String>) -> Option<Platform> {
+        if platform.get_ref() == "files" {
+            return Some(Platform::Files);
+        }
+        self.unknown_word("platform", platform, &PLATFORMS);
+        None
+    }
+
+    fn via(&mut self, via: &Spanned<String>) -> Option<Via> {
+        if via.get_ref() == "local" {
+            return Some(Via::Local);
+        }
+        self.unknown_word("access", via, &ACCESSES);
+        None
+    }
+
+    fn unknown_word(&mut self, what: &str, word: &Spanned<String>, known: &[&str]) {
+        let message =
+            format!("unknown {what} '{}': this version knows {}", word.get_ref(), known.join(", "));
+        let hint = did_you_mean(word.get_ref(), known.iter().copied());
+        self.refuse_perhaps_with(&word.span(), message, hint);
+    }
+
+    /// The repository that is named, or the only one there is.
+    pub(super) fn repository_of(
+        &mut self,
+        name: &Spanned<Name>,
+        raw: &RawInstance,
+        config: &RawConfig,
+    ) -> Option<Name> {
+        if let Some(reference) = &raw.repository {
+            return self.known_name("repository", "repository", reference, &config.repository);
+        }
+        let known: Vec<&str> =
+            config.repository.keys().map(|name| name.get_ref().as_str()).collect();
+        match known[..] {
+            // Told once for all instances.
+            [] => None,
+            [only] => only.parse().ok(),
+            _ => {
+                let message =
+                    format!("the instance '{}' does not say which repository", name.get_ref());
+                let hint = format!(
+                    "add repository = \"{}\", or another of: {}",
+                    known[0],
+                    known.join(", ")
+                );
+                self.refuse(&name.span(), message, hint);
+                None
+            }
+        }
+    }
+
+    fn paths(&mut self, paths: &Spanned<RawPaths>) -> Option<Vec<FilesRoot>> {
+        let problems_before = self.problems.len();
+        let mut roots: Vec<FilesRoot> = Vec::new();
+        match paths.get_ref() {
+            RawPaths::List(list) => {
+                for text in list {
+                    let Some(path) = self.path("paths", text) else { continue };
+                    let Some(name) = self.name_of(&path, text) else { continue };
+                    if let Some(other) = roots.iter().find(|other| other.name == name) {
+                        let message = format!(
+                            "paths: {} and {} would both be called '{name}'",
+                            other.path.display(),
+                            path.display()
+                        );
+                        self.refuse(&text.span(), message, table_form(&path));
+                        continue;
+                    }
+                    roots.push(FilesRoot { name, path });
+                }
+            }
+            RawPaths::Table(table) => {
+                for (name, text) in table {
+                    let Some(path) = self.path("paths", text) else { continue };
+                    roots.push(FilesRoot { name: name.get_ref().clone(), path });
+                }
+            }
+        }
+        if self.problems.len() > problems_before {
+            return None;
+        }
+        if roots.is_empty() {
+            let hint =
+                "name at least one directory: an empty snapshot could not be told from a lost one";
+            self.refuse(&paths.span(), "paths: nothing is named", hint);
+            return None;
+        }
+        roots.sort_by(|one, other| one.name.cmp(&other.name));
+        Some(roots)
+    }
+
+    /// What a directory of a list is called: the last part of its path.
+    fn name_of(&mut self, path: &Path, text: &Spanned<String>) -> Option<Name> {
+        let last = path.file_name().and_then(|name| name.to_str());
+        let name = last.and_then(|name| name.parse().ok());
+        if name.is_none() {
+            let message = match last {
+                Some(last) => format!("paths: '{last}' cannot be the name of a component"),
+                None => {
+                    "paths: the root directory has no name that its component could take".to_owned()
+                }
+            };
+            self.refuse(&text.span(), message, table_form(path));
+        }
+        name
+    }
+
+    fn exclude(&mut self, patterns: &[Spanned<String>]) -> Option<Vec<String>> {
+        let problems_before = self.problems.len();
+        for pattern in patterns {
+            let text = pattern.get_ref();
+            if text.is_empty() {
+                let hint = "leave it out: it matches nothing";
+                self.refuse(&pattern.span(), "exclude: the pattern is empty", hint);
+            } else if let Err(error) = globset::Glob::new(text) {
+                let message = format!("exclude: '{text}' is no pattern: {}", error.kind());
+                let hint = "write such as \"*.tmp\", \"cache/**\" or \"[ab]?\"";
+                self.refuse(&pattern.span(), message, hint);
+            }
+        }
+        let is_fine = self.problems.len() == problems_before;
+        is_fine.then(|| patterns.iter().map(|pattern| pattern.get_ref().clone()).collect())
+    }
+
+    /// A backup must not read what it writes.
+    pub(super) fn no_backup_of_itself(
+        &mut self,
+        raw: &RawInstance,
+        repository: Option<&Repository>,
+        state_dir: &Path,
+    ) {
+        let texts: Vec<&Spanned<String>> = match raw.paths.get_ref() {
+            RawPaths::List(list) => list.iter().collect(),
+            RawPaths::Table(table) => table.values().collect(),
+        };
+        for text in texts {
+            let Ok(path) = absolute_path(text.get_ref()) else { continue };
+            if let Some(repository) = repository {
+                let Location::Local(store) = &repository.location;
+                if overlap(&path, store) {
+                    let message = format!(
+                        "paths: {} and the directory of the repository '{}', {}, lie in each other: \
+                         the repository would back up itself",
+                        path.display(),
+                        repository.name,
+                        store.display()
+                    );
+                    self.refuse(
+                        &text.span(),
+                        message,
+                        "move the repository, or name narrower paths",
+                    );
+                }
+            }
+            if overlap(&path, state_dir) {
+                let message = format!(
+                    "paths: {} and the state directory {} lie in each other: Belay would back up its own state",
+                    path.display(),
+                    state_dir.display()
+                );
+                let hint =
+                    "move the state directory, or name narrower paths; the catalog can be rebuilt";
+                self.refuse(&text.span(), message, hint);
+            }
+        }
+    }
+}
+
+fn table_form(path: &Path) -> String {
+    format!("give names of your own: paths = {{ NAME = \"{}\" }}", path.display())
+}
