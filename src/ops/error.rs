@@ -4,7 +4,7 @@ use crate::catalog::CatalogError;
 use crate::component::files::create::CreateError;
 use crate::component::files::swap::SwapError;
 use crate::component::files::walk::WalkError;
-use crate::config::{ConfigError, SecretError};
+use crate::config::{ConfigError, LocationError, SecretError, UnknownName};
 use crate::model::event::Cancelled;
 use crate::repository::RepositoryError;
 use std::io;
@@ -16,6 +16,12 @@ pub enum OpsError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A name that the configuration does not have.
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
+    /// The address of a repository.
+    #[error(transparent)]
+    Location(#[from] LocationError),
     /// A secret that the configuration refers to.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -117,6 +123,9 @@ impl OpsError {
         match self {
             Self::Usage { hint, .. } | Self::Refused { hint, .. } => hint.clone(),
             Self::Repository(error) => error.hint().map(Into::into),
+            Self::Secret(error) => error.hint(),
+            Self::Location(error) => error.hint().map(Into::into),
+            Self::Unknown(error) => error.hint(),
             Self::Component { source: WalkError::Sink(error), .. } => error.hint().map(Into::into),
             Self::Component { source, .. } => source.hint().map(Into::into),
             Self::Catalog(error) => error.hint().map(Into::into),

@@ -3,7 +3,7 @@
 use super::session::store_at;
 use super::{Context, OpsError};
 use crate::catalog::Catalog;
-use crate::config::{Config, Environment, RepositoryConfig};
+use crate::config::{self, Config, SecretSources};
 use crate::model::id::{FileId, RepositoryId};
 use crate::repository::Repository;
 use crate::repository::format::key::ScryptCost;
@@ -24,19 +24,19 @@ pub struct Initialized {
 /// Make a repository, and a recovery key for it.
 pub fn init(
     config: &Config,
-    repository: &RepositoryConfig,
-    environment: &Environment,
+    repository: &config::Repository,
+    secrets: &SecretSources,
     context: &Context,
 ) -> Result<Initialized, OpsError> {
-    let password = repository.password.resolve(environment)?;
+    let password = repository.password.resolve(secrets)?;
     // The catalog first: whatever is wrong with the state directory is told before anything is made.
     let catalog = Catalog::open(&config.state_dir)?;
-    context.events.phase("creating", repository.url.clone());
-    let made = Repository::init(store_at(&repository.url)?, password.expose().as_bytes(), ScryptCost::default())?;
+    context.events.phase("creating", repository.location.to_string());
+    let made = Repository::init(store_at(&repository.location), password.expose().as_bytes(), ScryptCost::default())?;
     let recovery_key = random_recovery_key()?;
     let key = made.add_key(recovery_key.as_bytes(), ScryptCost::default(), Some(RECOVERY_LABEL.into()))?;
     let id = RepositoryId(made.id().0);
-    catalog.record_repository(id, &repository.name, &repository.url)?;
+    catalog.record_repository(id, &repository.name, &repository.location.to_string())?;
     catalog.set_recovery_key(id, key)?;
     Ok(Initialized { repository: made.location(), id: made.id(), recovery_key })
 }

@@ -2,7 +2,7 @@
 
 use super::session::{Session, store_at};
 use super::{Context, OpsError};
-use crate::config::{RepositoryConfig, Secret};
+use crate::config::{self, Secret};
 use crate::model::id::{FileId, RepositoryId};
 use crate::repository::Repository;
 use crate::repository::format::key::ScryptCost;
@@ -67,8 +67,8 @@ pub fn remove(session: &Session, prefix: &str, context: &Context) -> Result<File
 }
 
 /// Try a password; a recovery key that opens the repository is noted as proven.
-pub fn test(session: &Session, repository: &RepositoryConfig, password: &Secret) -> Result<KeyInfo, OpsError> {
-    let opened = Repository::open(store_at(&repository.url)?, password.expose().as_bytes())?;
+pub fn test(session: &Session, repository: &config::Repository, password: &Secret) -> Result<KeyInfo, OpsError> {
+    let opened = Repository::open(store_at(&repository.location), password.expose().as_bytes())?;
     let key = opened.keys()?.readable.into_iter().find(|key| key.in_use).ok_or_else(|| {
         crate::repository::RepositoryError::Internal("the key that opened the repository is gone".into())
     })?;

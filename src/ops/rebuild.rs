@@ -3,7 +3,7 @@
 use super::session::{Session, store_at};
 use super::{Context, OpsError, sync};
 use crate::catalog::{self, Catalog};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Location, SecretSources};
 use crate::host;
 use crate::model::id::{InstanceId, RepositoryId};
 use crate::model::name::Name;
@@ -41,15 +41,15 @@ struct Source {
 }
 
 /// Rebuild from all repositories of the configuration.
-pub fn rebuild(config: &Config, environment: &Environment, context: &Context) -> Result<Rebuilt, OpsError> {
+pub fn rebuild(config: &Config, secrets: &SecretSources, context: &Context) -> Result<Rebuilt, OpsError> {
     let mut sources = Vec::new();
     for repository in config.repositories.values() {
         // Every repository is opened before the old catalog is put aside.
-        let password = repository.password.resolve(environment)?;
-        let opened = Repository::open(store_at(&repository.url)?, password.expose().as_bytes())?;
+        let password = repository.password.resolve(secrets)?;
+        let opened = Repository::open(store_at(&repository.location), password.expose().as_bytes())?;
         sources.push(Source {
             name: repository.name.clone(),
-            url: repository.url.clone(),
+            url: repository.location.to_string(),
             repository: Arc::new(opened),
             lock_wait: repository.lock_wait,
         });
@@ -58,9 +58,9 @@ pub fn rebuild(config: &Config, environment: &Environment, context: &Context) ->
 }
 
 /// Rebuild on a bare machine, from one repository.
-pub fn rebuild_bare(session: Session, url: &str, state_dir: &Path, context: &Context) -> Result<Rebuilt, OpsError> {
+pub fn rebuild_bare(session: Session, location: &Location, state_dir: &Path, context: &Context) -> Result<Rebuilt, OpsError> {
     let name = "main".parse().expect("'main' is a name");
-    let source = Source { name, url: url.to_owned(), lock_wait: session.lock_wait(), repository: session.repository };
+    let source = Source { name, url: location.to_string(), lock_wait: session.lock_wait(), repository: session.repository };
     rebuild_from(state_dir, vec![source], context)
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Context, OpsError};
 use crate::catalog::Catalog;
-use crate::config::{Config, Environment, Instance, RepositoryConfig, Secret};
+use crate::config::{self, Config, Location, Secret, SecretSources};
 use crate::host;
 use crate::model::id::RepositoryId;
 use crate::model::name::Name;
@@ -32,26 +32,21 @@ pub struct Session {
     lock_wait: Duration,
 }
 
-/// The store at `url`. Only local paths are known in this version, which the configuration has checked already.
-pub fn store_at(url: &str) -> Result<Arc<dyn Store>, OpsError> {
-    let path = url.strip_prefix("file://").unwrap_or(url);
-    if path.starts_with('/') {
-        return Ok(Arc::new(LocalStore::new(path)));
+/// The store at a location.
+pub fn store_at(location: &Location) -> Arc<dyn Store> {
+    match location {
+        Location::Local(path) => Arc::new(LocalStore::new(path)),
     }
-    Err(OpsError::usage(
-        format!("the repository '{}' is no absolute path", crate::config::redact_url(url)),
-        "give the path of a directory, such as /srv/backup/belay",
-    ))
 }
 
 impl Session {
     /// Open a repository of the configuration, and the catalog.
-    pub fn open(config: &Config, repository: &RepositoryConfig, environment: &Environment) -> Result<Self, OpsError> {
-        let password = repository.password.resolve(environment)?;
-        let mut opened = Repository::open(store_at(&repository.url)?, password.expose().as_bytes())?;
+    pub fn open(config: &Config, repository: &config::Repository, secrets: &SecretSources) -> Result<Self, OpsError> {
+        let password = repository.password.resolve(secrets)?;
+        let mut opened = Repository::open(store_at(&repository.location), password.expose().as_bytes())?;
         opened.set_compression(repository.compression);
         let catalog = Catalog::open(&config.state_dir)?;
-        catalog.record_repository(RepositoryId(opened.id().0), &repository.name, &repository.url)?;
+        catalog.record_repository(RepositoryId(opened.id().0), &repository.name, &repository.location.to_string())?;
         Ok(Self {
             repository: Arc::new(opened),
             name: Some(repository.name.clone()),
@@ -61,8 +56,8 @@ impl Session {
     }
 
     /// Open a repository on a machine without configuration.
-    pub fn open_bare(url: &str, password: &Secret) -> Result<Self, OpsError> {
-        let repository = Repository::open(store_at(url)?, password.expose().as_bytes())?;
+    pub fn open_bare(location: &Location, password: &Secret) -> Result<Self, OpsError> {
+        let repository = Repository::open(store_at(location), password.expose().as_bytes())?;
         Ok(Self { repository: Arc::new(repository), name: None, catalog: None, lock_wait: DEFAULT_LOCK_WAIT })
     }
 
@@ -112,19 +107,6 @@ impl Session {
             OpsError::usage("this needs a configuration", "give one with --config instead of --repository")
         })
     }
-}
-
-/// The instance called `name`.
-pub fn find_instance<'a>(config: &'a Config, name: &str) -> Result<&'a Instance, OpsError> {
-    config.instances.get(name).ok_or_else(|| {
-        let known: Vec<&str> = config.instances.keys().map(Name::as_str).collect();
-        let hint = if known.is_empty() {
-            "the configuration has no instances".to_owned()
-        } else {
-            format!("the configuration has: {}", known.join(", "))
-        };
-        OpsError::usage(format!("there is no instance '{name}'"), hint)
-    })
 }
 
 /// One job at a time works on an instance of this host; the lock ends with the process, however it ends.
