@@ -1,0 +1,331 @@
+//! What can be written on the command line.
+
+use crate::model::id::InstanceId;
+use crate::ops::SnapshotRef;
+use crate::repository::check::Slice;
+use clap::{Args, Parser, Subcommand, ValueHint};
+use std::path::PathBuf;
+
+/// Backup and disaster recovery for self-hosted low-code platforms.
+#[derive(Debug, Parser)]
+#[command(name = "belay", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 done with warnings or partly; \
+4 damage found; 6 not a file of the expected kind; 10 no such repository; 11 locked; 12 wrong password; 130 interrupted.")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) global: Global,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Options of all commands.
+#[derive(Debug, Args)]
+pub(super) struct Global {
+    /// The configuration file
+    #[arg(long, global = true, env = "BELAY_CONFIG", value_name = "FILE", default_value = "/etc/belay/belay.toml", value_hint = ValueHint::FilePath)]
+    pub(super) config: PathBuf,
+    /// A repository of the configuration by its name; or, with --password-file and without any configuration, by its URL
+    #[arg(long, global = true, value_name = "NAME|URL")]
+    pub(super) repository: Option<String>,
+    /// A file with a password of the repository that --repository names by its URL
+    #[arg(long, global = true, value_name = "FILE", requires = "repository", value_hint = ValueHint::FilePath)]
+    pub(super) password_file: Option<PathBuf>,
+    /// Print one JSON document on standard output instead of text
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Print only results, warnings and errors
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create the repository of the configuration, and print its recovery key
+    Init,
+    /// Look for everything that could keep a backup or a restore from working, and say what to do
+    Doctor(DoctorArguments),
+    /// Tell each instance's last good snapshot and what is wrong, on one screen
+    Status,
+    /// Take snapshots of instances
+    Backup(BackupArguments),
+    /// List the snapshots
+    List,
+    /// Tell what a snapshot holds
+    Show(SnapshotArguments),
+    /// List the files of a snapshot
+    Ls(LsArguments),
+    /// Tell what differs between two snapshots
+    Diff(DiffArguments),
+    /// Bring a snapshot back, into a directory or in place of an instance
+    Restore(RestoreArguments),
+    /// Verify the repository, and name what is lost
+    Check(CheckArguments),
+    /// Forget the snapshots that the retention policies do not keep, and reclaim their room
+    Prune(PruneArguments),
+    /// Keep a snapshot whatever the retention policy says
+    Pin(PinArguments),
+    /// Let the retention policy decide about a snapshot again
+    Unpin(UnpinArguments),
+    /// Say which instance a name of this host stands for
+    Adopt(AdoptArguments),
+    /// Add, list, remove and try the passwords of the repository
+    Key(KeyArguments),
+    /// The local catalog
+    Catalog(CatalogArguments),
+    /// Check, show and recover the configuration
+    Config(ConfigArguments),
+    /// Show the main job on a small made-up instance in a temporary directory
+    Demo,
+    /// Print a script that completes Belay's commands in a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of Belay, or of one of its commands
+    Man {
+        /// The command
+        command: Option<String>,
+    },
+}
+
+fn snapshot_ref(text: &str) -> Result<SnapshotRef, String> {
+    text.parse()
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArguments {
+    /// Only this instance
+    pub(super) name: Option<String>,
+}
+
+/// `backup`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(super) struct BackupArguments {
+    /// The instances
+    #[arg(group = "what")]
+    pub(super) names: Vec<String>,
+    /// All instances of the configuration
+    #[arg(long, group = "what")]
+    pub(super) all: bool,
+    /// Both instances of a pair
+    #[arg(long, value_name = "PAIR", group = "what")]
+    pub(super) pair: Option<String>,
+    /// Read every file, also those that look unchanged since the last snapshot
+    #[arg(long)]
+    pub(super) reread: bool,
+}
+
+/// `show`.
+#[derive(Debug, Args)]
+pub(super) struct SnapshotArguments {
+    /// An id, the beginning of one, or latest:NAME
+    #[arg(value_parser = snapshot_ref)]
+    pub(super) snapshot: SnapshotRef,
+}
+
+/// `ls`.
+#[derive(Debug, Args)]
+pub(super) struct LsArguments {
+    /// An id, the beginning of one, or latest:NAME
+    #[arg(value_parser = snapshot_ref)]
+    pub(super) snapshot: SnapshotRef,
+    /// Only this path of the snapshot and what is below it
+    #[arg(default_value = "")]
+    pub(super) path: String,
+}
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub(super) struct DiffArguments {
+    /// The earlier snapshot: an id, the beginning of one, or latest:NAME
+    #[arg(value_parser = snapshot_ref)]
+    pub(super) a: SnapshotRef,
+    /// The later snapshot
+    #[arg(value_parser = snapshot_ref)]
+    pub(super) b: SnapshotRef,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("target").required(true))]
+pub(super) struct RestoreArguments {
+    /// An id, the beginning of one, or latest:NAME
+    #[arg(value_parser = snapshot_ref)]
+    pub(super) snapshot: SnapshotRef,
+    /// Restore into this directory, which must be empty or not exist
+    #[arg(long, value_name = "DIR", group = "target", value_hint = ValueHint::DirPath)]
+    pub(super) to_dir: Option<PathBuf>,
+    /// Restore in place of this instance; its present state goes into a snapshot first
+    #[arg(long, value_name = "NAME", group = "target")]
+    pub(super) into: Option<String>,
+    /// Only this component (may be given several times)
+    #[arg(long, value_name = "NAME")]
+    pub(super) component: Vec<String>,
+    /// Only this path, as `ls` shows it or where it came from (may be given several times)
+    #[arg(long, value_name = "PATH")]
+    pub(super) path: Vec<String>,
+    /// Print what would be done, and do nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// The snapshot is of another instance, and that is meant
+    #[arg(long, requires = "into")]
+    pub(super) as_clone: bool,
+    /// The name of the instance that is overwritten by another's snapshot
+    #[arg(long, value_name = "NAME", requires = "as_clone")]
+    pub(super) confirm: Option<String>,
+    /// Neither snapshot the present state nor set it aside: lose it
+    #[arg(long, requires_all = ["into", "reason"])]
+    pub(super) discard_current: bool,
+    /// Why the present state may be lost
+    #[arg(long, value_name = "TEXT", requires = "discard_current")]
+    pub(super) reason: Option<String>,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub(super) struct CheckArguments {
+    /// Read every byte, or the nth of t slices (1/7 on Monday, 2/7 on Tuesday, …)
+    #[arg(long, value_name = "n/t", num_args = 0..=1, require_equals = true, default_missing_value = "1/1")]
+    pub(super) read_data: Option<Slice>,
+}
+
+/// `prune`.
+#[derive(Debug, Args)]
+pub(super) struct PruneArguments {
+    /// Print what would be forgotten and reclaimed, and why, and do nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// How much of the repository may stay unused before packs are copied to reclaim it, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 5.0, value_parser = percent)]
+    pub(super) max_unused: f64,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(number) if (0.0..=100.0).contains(&number) => Ok(number),
+        _ => Err("a number from 0 to 100 is expected".into()),
+    }
+}
+
+/// `pin`.
+#[derive(Debug, Args)]
+pub(super) struct PinArguments {
+    /// An id, the beginning of one, or latest:NAME
+    #[arg(value_parser = snapshot_ref)]
+    pub(super) snapshot: SnapshotRef,
+    /// Why it is kept
+    #[arg(long, value_name = "TEXT", default_value = "pinned by hand")]
+    pub(super) reason: String,
+}
+
+/// `unpin`.
+#[derive(Debug, Args)]
+pub(super) struct UnpinArguments {
+    /// An id, the beginning of one, or latest:NAME
+    #[arg(value_parser = snapshot_ref)]
+    pub(super) snapshot: SnapshotRef,
+    /// Only the pin for this reason, instead of all
+    #[arg(long, value_name = "TEXT")]
+    pub(super) reason: Option<String>,
+}
+
+/// `adopt`.
+#[derive(Debug, Args)]
+pub(super) struct AdoptArguments {
+    /// The instance of the configuration
+    pub(super) name: String,
+    /// It is another instance than the one that has snapshots under this name
+    #[arg(long, conflicts_with = "id")]
+    pub(super) new: bool,
+    /// It is the instance with this id
+    #[arg(long)]
+    pub(super) id: Option<InstanceId>,
+}
+
+/// `key`.
+#[derive(Debug, Args)]
+pub(super) struct KeyArguments {
+    #[command(subcommand)]
+    pub(super) command: KeyCommand,
+}
+
+/// What to do with passwords.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Add a password
+    Add {
+        /// A file with the new password; asked for on the terminal otherwise
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        new_password_file: Option<PathBuf>,
+        /// What the password is for
+        #[arg(long, value_name = "TEXT")]
+        label: Option<String>,
+        /// Make and print another recovery key instead
+        #[arg(long, conflicts_with_all = ["new_password_file", "label"])]
+        recovery: bool,
+    },
+    /// List the passwords' keys
+    List,
+    /// Remove a password
+    Remove {
+        /// The beginning of its key's id
+        id: String,
+    },
+    /// Try a password; a recovery key that works is noted as proven
+    Test {
+        /// A file with the password; asked for on the terminal otherwise
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        new_password_file: Option<PathBuf>,
+    },
+}
+
+/// `catalog`.
+#[derive(Debug, Args)]
+pub(super) struct CatalogArguments {
+    #[command(subcommand)]
+    pub(super) command: CatalogCommand,
+}
+
+/// What to do with the catalog.
+#[derive(Debug, Subcommand)]
+pub(super) enum CatalogCommand {
+    /// Make the catalog again from the repository; the old one is kept beside it
+    Rebuild {
+        /// Where the catalog is, when --repository stands in for a configuration
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/belay/state", value_hint = ValueHint::DirPath)]
+        state_dir: PathBuf,
+    },
+}
+
+/// `config`.
+#[derive(Debug, Args)]
+pub(super) struct ConfigArguments {
+    #[command(subcommand)]
+    pub(super) command: ConfigCommand,
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Say whether the configuration is right, and where it is not
+    Check,
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Print the configuration in effect, defaults filled in and secrets hidden
+    Show,
+    /// Print the configuration in the newest snapshot of the repository
+    Recover {
+        /// Only that of this host
+        #[arg(long)]
+        host: Option<String>,
+        /// Write it to this file, which must not exist, instead of printing it
+        #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,108 @@
+//! What commands are given: the configuration, the repository that is meant, and where events go.
+
+use super::arguments::Global;
+use super::exit::{Exit, Failure};
+use super::output;
+use super::render::Renderer;
+use crate::config::{self, Config, Location, Secret, SecretSources};
+use crate::model::event::Cancel;
+use crate::ops::Context;
+use crate::ops::session::Session;
+use serde::Serialize;
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+/// The process's surroundings.
+pub(super) struct Environment {
+    /// Options of all commands.
+    pub(super) global: Global,
+    /// Where secrets are found.
+    pub(super) secrets: SecretSources,
+    /// Where events go, and how to stop.
+    pub(super) context: Context,
+    renderer: Arc<Renderer>,
+    config: OnceCell<Config>,
+}
+
+impl Environment {
+    pub(super) fn new(global: Global, cancel: &Cancel) -> Self {
+        let renderer = Renderer::new(global.quiet);
+        let context = Context { events: renderer.events(), cancel: cancel.clone() };
+        let secrets = SecretSources::of_process();
+        Self { global, secrets, context, renderer, config: OnceCell::new() }
+    }
+
+    /// The configuration, read once.
+    pub(super) fn config(&self) -> Result<&Config, Failure> {
+        if let Some(config) = self.config.get() {
+            return Ok(config);
+        }
+        let config = Config::load(&self.global.config)?;
+        Ok(self.config.get_or_init(|| config))
+    }
+
+    /// The repository of the configuration that is meant: the one named, or the only one.
+    pub(super) fn repository(&self) -> Result<&config::Repository, Failure> {
+        let config = self.config()?;
+        if let Some(name) = &self.global.repository {
+            return Ok(config.repository(name)?);
+        }
+        let mut repositories = config.repositories.values();
+        match (repositories.next(), repositories.next()) {
+            (Some(only), None) => Ok(only),
+            _ => {
+                let names: Vec<&str> = config.repositories.keys().map(|name| name.as_str()).collect();
+                Err(Failure::usage(
+                    "the configuration has several repositories",
+                    format!("say which one with --repository: {}", names.join(", ")),
+                ))
+            }
+        }
+    }
+
+    /// A repository by its URL, on a machine without configuration.
+    pub(super) fn bare(&self) -> Result<Option<(Location, Secret)>, Failure> {
+        let (Some(url), Some(file)) = (&self.global.repository, &self.global.password_file) else {
+            return Ok(None);
+        };
+        Ok(Some((url.parse::<Location>()?, Secret::read_file(file)?)))
+    }
+
+    /// The repository for commands that also work on a bare machine.
+    pub(super) fn session_anywhere(&self) -> Result<Session, Failure> {
+        match self.bare()? {
+            Some((location, password)) => Ok(Session::open_bare(&location, &password)?),
+            None => self.session(),
+        }
+    }
+
+    /// The repository for commands that need the configuration.
+    pub(super) fn session(&self) -> Result<Session, Failure> {
+        if self.global.password_file.is_some() {
+            return Err(Failure::usage(
+                "this command needs a configuration",
+                "give one with --config; --password-file is for list, show, ls, diff, check, restore, catalog rebuild and config recover",
+            ));
+        }
+        Ok(Session::open(self.config()?, self.repository()?, &self.secrets)?)
+    }
+
+    /// Show the result: `document` for programs, `text` for people. Ends with 3 where there were warnings.
+    pub(super) fn show(&self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<Exit, Failure> {
+        let warnings = self.renderer.finish();
+        if self.global.json {
+            output::json(document)?;
+        } else {
+            let text = text();
+            if !text.is_empty() {
+                output::line(text)?;
+            }
+        }
+        Ok(if warnings.is_empty() { Exit::Done } else { Exit::Warned })
+    }
+
+    /// Take the progress bar away before something else is written.
+    pub(super) fn pause_progress(&self) {
+        self.renderer.pause();
+    }
+}

@@ -1,0 +1,177 @@
+//! Showing what happens and what came out: a progress bar on a terminal, plain lines otherwise, tables.
+
+use crate::model::event::{Event, Events};
+use crate::model::size::Bytes;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How often a line tells progress where there is no terminal.
+const PLAIN_PROGRESS: Duration = Duration::from_secs(30);
+
+/// Shows the events of a job on standard error.
+pub(super) struct Renderer {
+    state: Mutex<State>,
+    quiet: bool,
+}
+
+struct State {
+    bar: Option<ProgressBar>,
+    phase: String,
+    told: Instant,
+    began: Instant,
+    warnings: Vec<String>,
+}
+
+impl Renderer {
+    /// A renderer for this process's standard error.
+    pub(super) fn new(quiet: bool) -> Arc<Self> {
+        let is_terminal = std::io::stderr().is_terminal() && !quiet;
+        let bar = is_terminal.then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+            bar.set_style(spinner());
+            bar
+        });
+        let now = Instant::now();
+        let state = State { bar, phase: String::new(), told: now, began: now, warnings: Vec::new() };
+        Arc::new(Self { state: Mutex::new(state), quiet })
+    }
+
+    /// Where to send events.
+    pub(super) fn events(self: &Arc<Self>) -> Events {
+        let renderer = Arc::clone(self);
+        Events::new(move |event| renderer.show(&event))
+    }
+
+    /// Take the bar away; returns the warnings that were shown.
+    pub(super) fn finish(&self) -> Vec<String> {
+        let mut state = self.lock();
+        if let Some(bar) = &state.bar {
+            bar.finish_and_clear();
+        }
+        std::mem::take(&mut state.warnings)
+    }
+
+    /// Take the bar away until the next event.
+    pub(super) fn pause(&self) {
+        if let Some(bar) = &self.lock().bar {
+            bar.disable_steady_tick();
+            bar.reset();
+            bar.set_message("");
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, event: &Event) {
+        let mut state = self.lock();
+        match event {
+            Event::Phase { phase, subject } => {
+                state.phase = format!("{phase} {subject}");
+                state.began = Instant::now();
+                match &state.bar {
+                    Some(bar) => {
+                        bar.reset();
+                        bar.set_style(spinner());
+                        bar.set_message(state.phase.clone());
+                        bar.enable_steady_tick(Duration::from_millis(200));
+                    }
+                    None if self.quiet => {}
+                    None => state.line(&state.phase.clone()),
+                }
+            }
+            Event::Progress { bytes, total_bytes, items } => {
+                state.progress(*bytes, *total_bytes, *items, self.quiet);
+            }
+            Event::Warning { message } => {
+                state.line(&format!("warning: {message}"));
+                state.warnings.push(message.clone());
+            }
+            Event::Note { message } if !self.quiet => state.line(message),
+            Event::Note { .. } | Event::Sealed { .. } | Event::Removed { .. } => {}
+        }
+    }
+}
+
+impl State {
+    fn progress(&mut self, bytes: u64, total_bytes: Option<u64>, items: u64, quiet: bool) {
+        let rate = Bytes((bytes as f64 / self.began.elapsed().as_secs_f64().max(0.001)) as u64);
+        match (&self.bar, total_bytes) {
+            (Some(bar), Some(total)) => {
+                bar.set_style(bounded());
+                bar.set_length(total);
+                bar.set_position(bytes);
+            }
+            (Some(bar), None) => {
+                bar.set_message(format!("{}: {items} files, {}, {rate}/s", self.phase, Bytes(bytes)));
+            }
+            (None, _) if quiet || self.told.elapsed() < PLAIN_PROGRESS => {}
+            (None, total) => {
+                self.told = Instant::now();
+                let of = total.map(|total| format!(" of {}", Bytes(total))).unwrap_or_default();
+                self.line(&format!("{}: {items} files, {}{of}, {rate}/s", self.phase, Bytes(bytes)));
+            }
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            // There is nowhere left to tell that this failed.
+            None => drop(writeln!(std::io::stderr().lock(), "{text}")),
+        }
+    }
+}
+
+fn spinner() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn bounded() -> ProgressStyle {
+    let template = "{spinner} {msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ")
+}
+
+/// A table for people: a header, then rows; `right` names the columns of numbers.
+pub(super) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().copied());
+    table.add_rows(rows);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let text = table.to_string();
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// A time for people, in the system's zone.
+pub(super) fn local_time(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A duration for people: `3 s`, `4 min`, `5 h`, `6 d`.
+pub(super) fn age(seconds: i64) -> String {
+    match seconds {
+        ..0 => "in the future".into(),
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86400),
+    }
+}
+
+/// `1 file`, `2 files`.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

@@ -1,0 +1,48 @@
+//! `belay show`.
+
+use super::arguments::SnapshotArguments;
+use super::exit::{Exit, Failure};
+use super::open::Environment;
+use super::render::{local_time, table};
+use crate::model::size::Bytes;
+use crate::ops::show::{Shown, show};
+
+pub(super) fn run(arguments: &SnapshotArguments, environment: &Environment) -> Result<Exit, Failure> {
+    let shown = show(&environment.session_anywhere()?, &arguments.snapshot, &environment.context)?;
+    environment.show(&shown, || text(&shown))
+}
+
+fn text(shown: &Shown) -> String {
+    let mut lines = vec![
+        format!("snapshot   {}", shown.id),
+        format!("time       {}", local_time(shown.time)),
+    ];
+    let Some(manifest) = &shown.manifest else {
+        lines.push(format!("host       {}", shown.host));
+        lines.push(format!("tags       {}", shown.tags.join(", ")));
+        lines.push("Another program made it: there is no manifest.".into());
+        return lines.join("\n");
+    };
+    let instance = &manifest.instance;
+    lines.push(format!("instance   {} ({}) on {}", instance.name, instance.id, instance.host));
+    lines.push(format!("platform   {}", manifest.platform));
+    lines.push(format!("size       {}, {} new", Bytes(manifest.size_bytes), Bytes(manifest.added_bytes)));
+    lines.push(format!("written by {}", manifest.program));
+    for warning in &manifest.warnings {
+        lines.push(format!("warning    {warning}"));
+    }
+    lines.push(String::new());
+    let rows = manifest.components.iter().map(|component| {
+        let counts = component.counts.iter().filter(|(_, count)| **count > 0);
+        let counts: Vec<String> = counts.map(|(kind, count)| format!("{count} {kind}")).collect();
+        vec![
+            component.name.clone(),
+            component.kind.clone(),
+            component.source.clone(),
+            Bytes(component.size_bytes).to_string(),
+            counts.join(", "),
+        ]
+    });
+    lines.push(table(&["COMPONENT", "KIND", "FROM", "SIZE", "COUNTS"], &[3], rows.collect()));
+    lines.join("\n")
+}
