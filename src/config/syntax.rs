@@ -12,7 +12,7 @@ pub(super) fn read(text: &str) -> Result<RawConfig, Problem> {
     toml::from_str(text).map_err(|error| {
         let span = error.span().unwrap_or_default();
         let (message, hint) = explain(error.message());
-        problem(text, &span, false, message, hint)
+        problem(text, &span, false, &message, hint.as_deref())
     })
 }
 
@@ -21,15 +21,15 @@ pub(super) fn problem(
     text: &str,
     span: &Range<usize>,
     in_harmless_value: bool,
-    message: String,
-    hint: Option<String>,
+    message: &str,
+    hint: Option<&str>,
 ) -> Problem {
     let (line, column) = place(text, span.start);
     Problem {
         line,
         column,
-        message: printable(&message),
-        hint: hint.map(|hint| printable(&hint)),
+        message: printable(message),
+        hint: hint.map(printable),
         excerpt: excerpt(text, span, in_harmless_value),
     }
 }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn terminals_are_not_commanded() {
-        let problem = problem("a\u{7}b", &(0..1), true, "x\u{1b}[2Jy".to_owned(), None);
+        let problem = problem("a\u{7}b", &(0..1), true, "x\u{1b}[2Jy", None);
         assert_eq!(problem.message, "x\\u{1b}[2Jy");
         assert_eq!(problem.excerpt.unwrap().text, "a b");
     }
