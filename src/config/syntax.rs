@@ -58,6 +58,7 @@ fn explain(message: &str) -> (String, Option<String>) {
         if let Some(rest) = message.strip_prefix(opening) {
             let found = rest.split(['"', '`', ',']).next().unwrap_or_default().trim_end();
             let expected = rest.rsplit_once(", expected ").map_or("something else", |(_, end)| end);
+            let expected = if expected == "i64" { "a whole number" } else { expected };
             return (format!("this is of the wrong type ({found}): {expected} is expected"), None);
         }
     }
@@ -73,7 +74,7 @@ mod tests {
         let explained = |message| explain(message).0;
         assert_eq!(
             explained("invalid type: string \"hunter2, expected\", expected i64"),
-            "this is of the wrong type (string): i64 is expected"
+            "this is of the wrong type (string): a whole number is expected"
         );
         assert_eq!(
             explained("invalid type: integer `12345`, expected a string"),
