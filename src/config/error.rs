@@ -76,7 +76,7 @@ impl fmt::Display for Problem {
             write!(formatter, "\n  {number} | {}\n  {margin} | {indent}{mark}", excerpt.text)?;
         }
         if let Some(hint) = &self.hint {
-            write!(formatter, "\n  {hint}")?;
+            write!(formatter, "\n  hint: {hint}")?;
         }
         Ok(())
     }

@@ -55,7 +55,11 @@ pub(super) fn place(text: &str, offset: usize) -> (usize, usize) {
 pub(super) fn excerpt(text: &str, span: &Range<usize>, in_harmless_value: bool) -> Option<Excerpt> {
     let start = line_start(text, span.start);
     let line = text[start..].lines().next().unwrap_or_default();
-    let shown = &line[..safe_length(line, in_harmless_value || may_be_header(text, line))?];
+    // Where a value spans lines, a line of it may look like anything.
+    if !in_harmless_value && (text.contains("\"\"\"") || text.contains("'''")) {
+        return None;
+    }
+    let shown = &line[..safe_length(line, in_harmless_value || may_be_header(line))?];
     let hidden = shown.len() < line.trim_end().len();
 
     let mark_start = floor(text, span.start) - start;
@@ -79,11 +83,10 @@ fn line_start(text: &str, offset: usize) -> usize {
     text[..floor(text, offset)].rfind('\n').map_or(0, |newline| newline + 1)
 }
 
-/// Whether a line is a table's header, even a broken one. Where a value spans lines, a line of it may look so, too.
-fn may_be_header(text: &str, line: &str) -> bool {
+/// Whether a line is a table's header, even a broken one.
+fn may_be_header(line: &str) -> bool {
     let in_header = |byte: u8| byte.is_ascii_alphanumeric() || b"[]._- \t".contains(&byte);
-    let spans_lines = text.contains("\"\"\"") || text.contains("'''");
-    line.trim_start().starts_with('[') && line.bytes().all(in_header) && !spans_lines
+    line.trim_start().starts_with('[') && line.bytes().all(in_header)
 }
 
 /// How many bytes of a line may be shown; none where nothing of it may.
@@ -97,11 +100,14 @@ fn safe_length(line: &str, safe_without_key: bool) -> Option<usize> {
             _ if escaped => escaped = false,
             (Some('"'), '\\') => escaped = true,
             (Some(open), _) if open == letter => quote = None,
-            (Some(_), _) => {}
             (None, '"' | '\'') => quote = Some(letter),
             (None, '#') => {
                 end = at;
                 break;
+            }
+            // Two words are no key: an `=` is missing after the first.
+            (None, '=') if !has_key && line[..at].split_whitespace().nth(1).is_some() => {
+                return None;
             }
             (None, '=') => {
                 has_key = true;
@@ -112,7 +118,7 @@ fn safe_length(line: &str, safe_without_key: bool) -> Option<usize> {
                     return Some(end);
                 }
             }
-            (None, _) => {}
+            _ => {}
         }
     }
     (has_key || safe_without_key).then(|| line[..end].trim_end().len())
@@ -148,6 +154,8 @@ mod tests {
             "password = \"hunter2",
             "password \"hunter2\"",
             "hunter2",
+            "password \"hunter2\" platform = 1",
+            "x = \"\"\"\nlast = hunter2\"\"\" y",
             "url = \"s3:https://me:hunter2@host\"",
             "x = \"\"\"\n[hunter2]\n\"\"\"",
             "\"platform\" = \"hunter2\"",

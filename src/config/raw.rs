@@ -46,7 +46,7 @@ pub(super) struct RawConfig {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRepository {
-    /// An absolute path of a local directory, also as file:///path.
+    /// An absolute path of a local directory, also as `file:///path`.
     #[schemars(with = "String")]
     pub url: Spanned<String>,
     /// Where its password is found.

@@ -96,11 +96,14 @@ impl JsonSchema for SecretRef {
     }
 }
 
+/// Answers with the value of a variable of the environment.
+type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
+
 /// Where references lead to: directories and the environment, so that tests need not change the process's own.
 #[derive(Clone)]
 pub struct SecretSources {
     credential_dirs: Vec<PathBuf>,
-    variable: Arc<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+    variable: Arc<Lookup>,
 }
 
 impl SecretSources {

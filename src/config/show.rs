@@ -9,20 +9,22 @@ use crate::model::name::Name;
 use crate::policy::retention::Keep;
 use jiff::SignedDuration;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 #[derive(Serialize)]
 struct Shown<'a> {
     state: ShownState<'a>,
     repository: BTreeMap<&'a Name, ShownRepository<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     instance: BTreeMap<&'a Name, ShownInstance<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pair: BTreeMap<&'a Name, ShownPair<'a>>,
 }
 
 #[derive(Serialize)]
 struct ShownState<'a> {
-    dir: &'a Path,
+    dir: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -40,7 +42,7 @@ struct ShownInstance<'a> {
     exclude: &'a [String],
     timezone: &'a str,
     repository: &'a Name,
-    paths: BTreeMap<&'a Name, &'a Path>,
+    paths: BTreeMap<&'a Name, Cow<'a, str>>,
     keep: &'a Keep,
 }
 
@@ -52,9 +54,10 @@ struct ShownPair<'a> {
 
 impl Config {
     /// The configuration in effect as TOML, with defaults filled in and secrets as references.
+    #[expect(clippy::missing_panics_doc, reason = "it cannot")]
     pub fn show(&self) -> String {
         let shown = Shown {
-            state: ShownState { dir: &self.state_dir },
+            state: ShownState { dir: self.state_dir.to_string_lossy() },
             repository: self.repositories.values().map(|it| (&it.name, repository(it))).collect(),
             instance: self.instances.values().map(|it| (&it.name, instance(it))).collect(),
             pair: self.pairs.values().map(|it| (&it.name, pair(it))).collect(),
@@ -80,7 +83,11 @@ fn instance(instance: &Instance) -> ShownInstance<'_> {
         exclude: &instance.exclude,
         timezone: instance.timezone_name(),
         repository: &instance.repository,
-        paths: instance.paths.iter().map(|root| (&root.name, root.path.as_path())).collect(),
+        paths: instance
+            .paths
+            .iter()
+            .map(|root| (&root.name, root.path.to_string_lossy()))
+            .collect(),
         keep: &instance.keep,
     }
 }

@@ -12,7 +12,7 @@ pub(super) fn read(text: &str) -> Result<RawConfig, Problem> {
     toml::from_str(text).map_err(|error| {
         let span = error.span().unwrap_or_default();
         let (message, hint) = explain(error.message());
-        problem(text, &span, false, message, hint)
+        problem(text, &span, false, &message, hint.as_deref())
     })
 }
 
@@ -21,15 +21,15 @@ pub(super) fn problem(
     text: &str,
     span: &Range<usize>,
     in_harmless_value: bool,
-    message: String,
-    hint: Option<String>,
+    message: &str,
+    hint: Option<&str>,
 ) -> Problem {
     let (line, column) = place(text, span.start);
     Problem {
         line,
         column,
-        message: printable(&message),
-        hint: hint.map(|hint| printable(&hint)),
+        message: printable(message),
+        hint: hint.map(printable),
         excerpt: excerpt(text, span, in_harmless_value),
     }
 }
@@ -58,6 +58,7 @@ fn explain(message: &str) -> (String, Option<String>) {
         if let Some(rest) = message.strip_prefix(opening) {
             let found = rest.split(['"', '`', ',']).next().unwrap_or_default().trim_end();
             let expected = rest.rsplit_once(", expected ").map_or("something else", |(_, end)| end);
+            let expected = if expected == "i64" { "a whole number" } else { expected };
             return (format!("this is of the wrong type ({found}): {expected} is expected"), None);
         }
     }
@@ -73,7 +74,7 @@ mod tests {
         let explained = |message| explain(message).0;
         assert_eq!(
             explained("invalid type: string \"hunter2, expected\", expected i64"),
-            "this is of the wrong type (string): i64 is expected"
+            "this is of the wrong type (string): a whole number is expected"
         );
         assert_eq!(
             explained("invalid type: integer `12345`, expected a string"),
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn terminals_are_not_commanded() {
-        let problem = problem("a\u{7}b", &(0..1), true, "x\u{1b}[2Jy".to_owned(), None);
+        let problem = problem("a\u{7}b", &(0..1), true, "x\u{1b}[2Jy", None);
         assert_eq!(problem.message, "x\\u{1b}[2Jy");
         assert_eq!(problem.excerpt.unwrap().text, "a b");
     }

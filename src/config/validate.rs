@@ -59,17 +59,16 @@ struct Checker<'a> {
 impl Checker<'_> {
     /// Tell a problem of a value or of a table's name, and what to do about it.
     fn refuse(&mut self, span: &Range<usize>, message: impl Into<String>, hint: impl Into<String>) {
-        self.refuse_perhaps_with(span, message.into(), Some(hint.into()));
+        self.refuse_perhaps_with(span, &message.into(), Some(&hint.into()));
     }
 
     /// Tell a problem that may explain itself.
-    fn refuse_perhaps_with(&mut self, span: &Range<usize>, message: String, hint: Option<String>) {
+    fn refuse_perhaps_with(&mut self, span: &Range<usize>, message: &str, hint: Option<&str>) {
         self.problems.push(problem(self.text, span, true, message, hint));
     }
 
     fn refuse_location(&mut self, key: &str, span: &Range<usize>, error: &LocationError) {
-        let hint = error.hint().map(str::to_owned);
-        self.refuse_perhaps_with(span, format!("{key}: {error}"), hint);
+        self.refuse_perhaps_with(span, &format!("{key}: {error}"), error.hint());
     }
 
     fn path(&mut self, key: &str, value: &Spanned<String>) -> Option<PathBuf> {
@@ -153,7 +152,7 @@ impl Checker<'_> {
             let span = raw_repository.url.span();
             if overlap(path, state_dir) {
                 let message = format!(
-                    "url: the repository and the state directory {} lie in each other",
+                    "url: the repository and the state directory {} overlap",
                     state_dir.display()
                 );
                 self.refuse(&span, message, "give each a directory of its own");
@@ -162,7 +161,7 @@ impl Checker<'_> {
                 let Location::Local(other_path) = &other.location;
                 if overlap(path, other_path) {
                     let message = format!(
-                        "url: the repositories '{}' and '{}' lie in each other",
+                        "url: the repositories '{}' and '{}' overlap",
                         other.name,
                         name.get_ref()
                     );

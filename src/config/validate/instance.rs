@@ -61,7 +61,7 @@ impl Checker<'_> {
         let message =
             format!("unknown {what} '{}': this version knows {}", word.get_ref(), known.join(", "));
         let hint = did_you_mean(word.get_ref(), known.iter().copied());
-        self.refuse_perhaps_with(&word.span(), message, hint);
+        self.refuse_perhaps_with(&word.span(), &message, hint.as_deref());
     }
 
     /// The repository that is named, or the only one there is.
@@ -184,7 +184,7 @@ impl Checker<'_> {
                 let Location::Local(store) = &repository.location;
                 if overlap(&path, store) {
                     let message = format!(
-                        "paths: {} and the directory of the repository '{}', {}, lie in each other: \
+                        "paths: {} and the directory of the repository '{}', {}, overlap: \
                          the repository would back up itself",
                         path.display(),
                         repository.name,
@@ -199,7 +199,7 @@ impl Checker<'_> {
             }
             if overlap(&path, state_dir) {
                 let message = format!(
-                    "paths: {} and the state directory {} lie in each other: Belay would back up its own state",
+                    "paths: {} and the state directory {} overlap: Belay would back up its own state",
                     path.display(),
                     state_dir.display()
                 );
