@@ -33,6 +33,7 @@ const MAX_TINY_INDEXES: usize = 16;
 /// A damaged snapshot (unless it is to be forgotten), index file or tree, and a needed blob that is not there, are errors.
 ///
 /// [`execute`]: super::execute()
+#[expect(clippy::implicit_hasher, reason = "no caller has a hasher of its own")]
 pub fn plan(
     repository: &Arc<Repository>,
     forget: &HashSet<SnapshotId>,

@@ -5,7 +5,7 @@ use super::progress::Progress;
 use crate::model::event::{Cancel, Events};
 use crate::model::id::BlobId;
 use crate::repository::RepositoryError;
-use crate::repository::blob_index::BlobIndex;
+use crate::repository::blob_index::{BlobIndex, Location};
 use crate::repository::format::pack::BlobKind;
 use crate::repository::reader::Reader;
 use std::collections::HashSet;
@@ -66,9 +66,6 @@ impl Used {
 }
 
 /// Where the first copy of a used blob is.
-pub(super) fn first_copy(
-    index: &BlobIndex,
-    (kind, id): Key,
-) -> crate::repository::blob_index::Location {
+pub(super) fn first_copy(index: &BlobIndex, (kind, id): Key) -> Location {
     index.get(kind, id).expect("the walk ended at the first blob that is not in the index")
 }
