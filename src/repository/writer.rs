@@ -7,7 +7,7 @@
 //! closes the queues, and every stream ends with an error. Until [`Writer::commit`] has written the snapshot, all that is
 //! in the repository is packs and indexes that nothing refers to.
 
-mod packer;
+pub(in crate::repository) mod packer;
 mod stream;
 #[cfg(test)]
 mod tests;

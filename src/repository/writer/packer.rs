@@ -10,32 +10,36 @@ use crate::repository::reader::open_blob;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The open packs of one kind.
-pub(super) struct Packer {
+pub(in crate::repository) struct Packer {
     kind: BlobKind,
     open: Vec<Mutex<OpenPack>>,
 }
 
 /// A pack that is being filled.
 #[derive(Default)]
-pub(super) struct OpenPack {
+pub(in crate::repository) struct OpenPack {
     bytes: Vec<u8>,
     blobs: Vec<PackedBlob>,
 }
 
 /// A pack that is complete and was read back.
-pub(super) struct FinishedPack {
-    pub(super) id: FileId,
-    pub(super) bytes: Vec<u8>,
-    pub(super) blobs: Vec<PackedBlob>,
+pub(in crate::repository) struct FinishedPack {
+    pub(in crate::repository) id: FileId,
+    pub(in crate::repository) bytes: Vec<u8>,
+    pub(in crate::repository) blobs: Vec<PackedBlob>,
 }
 
 impl Packer {
-    pub(super) fn new(kind: BlobKind, open: usize) -> Self {
+    pub(in crate::repository) fn new(kind: BlobKind, open: usize) -> Self {
         Self { kind, open: (0..open).map(|_| Mutex::default()).collect() }
     }
 
     /// Append a blob to one of the open packs, by chance; returns the pack when that filled it.
-    pub(super) fn append(&self, blob: PackedBlob, sealed: &[u8]) -> Option<OpenPack> {
+    pub(in crate::repository) fn append(
+        &self,
+        blob: PackedBlob,
+        sealed: &[u8],
+    ) -> Option<OpenPack> {
         debug_assert_eq!(blob.kind, self.kind, "data and trees never share a pack");
         let mut pack = self.choose();
         if pack.bytes.capacity() == 0 {
@@ -56,7 +60,7 @@ impl Packer {
     }
 
     /// The packs that are not empty, full or not.
-    pub(super) fn take_all(&self) -> Vec<OpenPack> {
+    pub(in crate::repository) fn take_all(&self) -> Vec<OpenPack> {
         let packs = self
             .open
             .iter()
@@ -67,7 +71,10 @@ impl Packer {
 
 impl OpenPack {
     /// Append the header, read everything back from memory, and name the pack.
-    pub(super) fn finish(mut self, key: &MasterKey) -> Result<FinishedPack, RepositoryError> {
+    pub(in crate::repository) fn finish(
+        mut self,
+        key: &MasterKey,
+    ) -> Result<FinishedPack, RepositoryError> {
         pack::append_header(key, &self.blobs, &mut self.bytes)
             .map_err(|error| RepositoryError::Internal(error.to_string()))?;
         verify(key, &self.bytes, &self.blobs)
