@@ -1,1 +1,4 @@
-//! (placeholder)
+//! What an instance is made of. A component knows how to read itself to its end, and how to be made again; where its
+//! bytes go is not its business.
+
+pub mod files;

@@ -113,7 +113,6 @@ impl OpsError {
         match self {
             Self::Repository(RepositoryError::Cancelled(_))
             | Self::Component { source: WalkError::Cancelled(_) | WalkError::Sink(RepositoryError::Cancelled(_)), .. } => true,
-            Self::Create(error) => error.is_cancelled(),
             _ => false,
         }
     }
@@ -127,6 +126,7 @@ impl OpsError {
             Self::Location(error) => error.hint().map(Into::into),
             Self::Unknown(error) => error.hint(),
             Self::Component { source: WalkError::Sink(error), .. } => error.hint().map(Into::into),
+            Self::Create(error) => error.hint().map(Into::into),
             Self::Component { source, .. } => source.hint().map(Into::into),
             Self::Catalog(error) => error.hint().map(Into::into),
             Self::Busy { .. } => Some("wait until it is done, or look at it with `belay status`".into()),
