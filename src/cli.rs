@@ -88,14 +88,14 @@ fn man(name: Option<&str>) -> Result<Exit, Failure> {
     command.build();
     let page = match name {
         None => command,
-        Some(name) => command
-            .find_subcommand(name)
-            .cloned()
-            .ok_or_else(|| Failure::usage(format!("there is no command '{name}'"), "`belay --help` lists them"))?,
+        Some(name) => command.find_subcommand(name).cloned().ok_or_else(|| {
+            Failure::usage(format!("there is no command '{name}'"), "`belay --help` lists them")
+        })?,
     };
     let mut text = Vec::new();
     let rendered = clap_mangen::Man::new(page).render(&mut text);
-    rendered.map_err(|error| Failure::internal(format!("could not write the manual page: {error}")))?;
+    rendered
+        .map_err(|error| Failure::internal(format!("could not write the manual page: {error}")))?;
     output::bytes(&text)
 }
 

@@ -69,6 +69,22 @@ pub enum JobKind {
     Rebuild,
 }
 
+impl JobKind {
+    /// The kind as a noun, for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::Check => "check",
+            Self::Prune => "prune",
+            Self::Init => "creation of a repository",
+            Self::Key => "change of keys",
+            Self::Pin => "change of pins",
+            Self::Rebuild => "rebuild",
+        }
+    }
+}
+
 /// How far a job came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 /// Backup and disaster recovery for self-hosted low-code platforms.
 #[derive(Debug, Parser)]
 #[command(name = "belay", version, max_term_width = 100, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 done with warnings or partly; \
-4 damage found; 6 not a file of the expected kind; 10 no such repository; 11 locked; 12 wrong password; 130 interrupted.")]
+#[command(
+    after_help = "Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 done with warnings or partly; \
+4 damage found; 6 not a file of the expected kind; 10 no such repository; 11 locked; 12 wrong password; 130 interrupted."
+)]
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) global: Global,

@@ -38,10 +38,17 @@ pub(super) fn run(arguments: &BackupArguments, environment: &Environment) -> Res
                 environment.pause_progress();
                 if instances.len() > 1 {
                     let message = format!("{}: {}", instance.name, failure.message);
-                    output::failure(&Failure { message, hint: failure.hint.clone(), ..failure }, false);
+                    output::failure(
+                        &Failure { message, hint: failure.hint.clone(), ..failure },
+                        false,
+                    );
                 }
                 let (error, hint) = (failure.message.clone(), failure.hint.clone());
-                document.failures.push(FailedBackup { instance: instance.name.to_string(), error, hint });
+                document.failures.push(FailedBackup {
+                    instance: instance.name.to_string(),
+                    error,
+                    hint,
+                });
                 first_failure.get_or_insert(failure);
             }
         }
@@ -61,18 +68,27 @@ pub(super) fn run(arguments: &BackupArguments, environment: &Environment) -> Res
     }
 }
 
-fn chosen<'a>(arguments: &BackupArguments, environment: &'a Environment) -> Result<Vec<&'a Instance>, Failure> {
+fn chosen<'a>(
+    arguments: &BackupArguments,
+    environment: &'a Environment,
+) -> Result<Vec<&'a Instance>, Failure> {
     let config = environment.config()?;
     if arguments.all {
         if config.instances.is_empty() {
-            return Err(Failure::usage("the configuration has no instances", "add an [instance.NAME] to it"));
+            return Err(Failure::usage(
+                "the configuration has no instances",
+                "add an [instance.NAME] to it",
+            ));
         }
         return Ok(config.instances.values().collect());
     }
     if let Some(pair) = &arguments.pair {
         let pair = config.pair(pair)?;
         let names = [&pair.staging, &pair.production];
-        return Ok(names.into_iter().map(|name| config.instance(name.as_str())).collect::<Result<_, _>>()?);
+        return Ok(names
+            .into_iter()
+            .map(|name| config.instance(name.as_str()))
+            .collect::<Result<_, _>>()?);
     }
     let mut names = arguments.names.clone();
     names.sort();
@@ -80,7 +96,11 @@ fn chosen<'a>(arguments: &BackupArguments, environment: &'a Environment) -> Resu
     Ok(names.iter().map(|name| config.instance(name)).collect::<Result<_, _>>()?)
 }
 
-fn one(instance: &Instance, options: &BackupOptions, environment: &Environment) -> Result<BackupOutcome, Failure> {
+fn one(
+    instance: &Instance,
+    options: &BackupOptions,
+    environment: &Environment,
+) -> Result<BackupOutcome, Failure> {
     let config = environment.config()?;
     let session = Session::open(config, config.repository_of(instance)?, &environment.secrets)?;
     Ok(backup(config, &session, instance, options, &environment.context)?)

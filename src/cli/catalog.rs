@@ -7,7 +7,10 @@ use super::render::counted;
 use crate::ops::rebuild::{Rebuilt, rebuild, rebuild_bare};
 use crate::ops::session::Session;
 
-pub(super) fn run(arguments: &CatalogArguments, environment: &Environment) -> Result<Exit, Failure> {
+pub(super) fn run(
+    arguments: &CatalogArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
     let CatalogCommand::Rebuild { state_dir } = &arguments.command;
     let context = &environment.context;
     let rebuilt = match environment.bare()? {

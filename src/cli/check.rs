@@ -21,7 +21,8 @@ pub(super) fn run(arguments: &CheckArguments, environment: &Environment) -> Resu
     let session = environment.session_anywhere()?;
     let options = CheckOptions { read_data: arguments.read_data };
     let report = check(&session, &options, &environment.context)?;
-    let (errors, notes) = report.findings.iter().partition(|finding| finding.severity == Severity::Damage);
+    let (errors, notes) =
+        report.findings.iter().partition(|finding| finding.severity == Severity::Damage);
     let document = Document { errors, notes, report: &report };
     let exit = environment.show(&document, || text(&document))?;
     Ok(if report.is_damaged() { Exit::Damaged } else { exit })
@@ -46,12 +47,19 @@ fn text(Document { errors, notes, report }: &Document<'_>) -> String {
         counted(report.snapshots, "snapshot", "snapshots"),
         counted(report.packs, "pack", "packs"),
         counted(report.blobs, "blob", "blobs"),
-        if report.bytes_read > 0 { format!(", and read {}", Bytes(report.bytes_read)) } else { String::new() }
+        if report.bytes_read > 0 {
+            format!(", and read {}", Bytes(report.bytes_read))
+        } else {
+            String::new()
+        }
     ));
     lines.push(if errors.is_empty() {
         "No damage was found.".into()
     } else {
-        format!("{} found. Snapshots that are not named above still restore.", counted(errors.len() as u64, "damage", "damages"))
+        format!(
+            "{} found. Snapshots that are not named above still restore.",
+            counted(errors.len() as u64, "damage", "damages")
+        )
     });
     lines.join("\n")
 }

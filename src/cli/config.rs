@@ -48,12 +48,21 @@ pub(super) fn run(arguments: &ConfigArguments, environment: &Environment) -> Res
         }
         ConfigCommand::Show => {
             let config = environment.config()?;
-            environment.show(&config.show_json(), || config.show().trim_end().to_owned())
+            let shown = config.show();
+            let document: serde_json::Value = toml::from_str(&shown).map_err(|error| {
+                Failure::internal(format!("could not show the configuration: {error}"))
+            })?;
+            environment.show(&document, || shown.trim_end().to_owned())
         }
         ConfigCommand::Recover { host, output } => {
             let session = environment.session_anywhere()?;
             let found = recover_config(&session, host.as_deref(), &environment.context)?;
-            let from = format!("from snapshot {} of {} ({})", found.snapshot.short(), found.instance, local_time(found.time));
+            let from = format!(
+                "from snapshot {} of {} ({})",
+                found.snapshot.short(),
+                found.instance,
+                local_time(found.time)
+            );
             if let Some(file) = output {
                 write_new(file, &found.text)?;
                 return environment.show(&found, || format!("Wrote {} {from}.", file.display()));

@@ -43,7 +43,8 @@ pub(super) fn run(arguments: &KeyArguments, environment: &Environment) -> Result
             struct Removed {
                 removed: crate::model::id::FileId,
             }
-            environment.show(&Removed { removed }, || format!("Removed the key {}.", removed.short()))
+            environment
+                .show(&Removed { removed }, || format!("Removed the key {}.", removed.short()))
         }
         KeyCommand::Test { new_password_file } => {
             let password = secret(new_password_file.as_deref(), "the password to try", false)?;

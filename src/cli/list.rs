@@ -10,13 +10,20 @@ use crate::ops::sync::{ListedSnapshot, list};
 
 pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
     let snapshots = match environment.bare()? {
-        Some((location, password)) => list(&Session::open_bare(&location, &password)?, &environment.context)?,
-        None if environment.global.repository.is_some() => list(&environment.session()?, &environment.context)?,
+        Some((location, password)) => {
+            list(&Session::open_bare(&location, &password)?, &environment.context)?
+        }
+        None if environment.global.repository.is_some() => {
+            list(&environment.session()?, &environment.context)?
+        }
         None => {
             let config = environment.config()?;
             let mut all = Vec::new();
             for repository in config.repositories.values() {
-                all.extend(list(&Session::open(config, repository, &environment.secrets)?, &environment.context)?);
+                all.extend(list(
+                    &Session::open(config, repository, &environment.secrets)?,
+                    &environment.context,
+                )?);
             }
             all.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.details.time, snapshot.id)));
             all

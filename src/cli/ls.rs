@@ -11,13 +11,19 @@ pub(super) fn run(arguments: &LsArguments, environment: &Environment) -> Result<
     let session = environment.session_anywhere()?;
     let mut entries = Vec::new();
     let mut failed = None;
-    list_entries(&session, &arguments.snapshot, &arguments.path, &environment.context, &mut |entry| {
-        if environment.global.json {
-            entries.push(entry);
-        } else if let Err(failure) = output::line(line(&entry)) {
-            failed.get_or_insert(failure);
-        }
-    })?;
+    list_entries(
+        &session,
+        &arguments.snapshot,
+        &arguments.path,
+        &environment.context,
+        &mut |entry| {
+            if environment.global.json {
+                entries.push(entry);
+            } else if let Err(failure) = output::line(line(&entry)) {
+                failed.get_or_insert(failure);
+            }
+        },
+    )?;
     match failed {
         Some(failure) => Err(failure),
         None => environment.show(&entries, String::new),
@@ -70,9 +76,13 @@ mod tests {
 
     #[test]
     fn permissions_are_shown_as_ls_shows_them() {
-        for (mode, text) in
-            [(0o755, "rwxr-xr-x"), (0o4755, "rwsr-xr-x"), (0o2644, "rw-r-Sr--"), (0o1777, "rwxrwxrwt"), (0, "---------")]
-        {
+        for (mode, text) in [
+            (0o755, "rwxr-xr-x"),
+            (0o4755, "rwsr-xr-x"),
+            (0o2644, "rw-r-Sr--"),
+            (0o1777, "rwxrwxrwt"),
+            (0, "---------"),
+        ] {
             assert_eq!(permissions(mode), text);
         }
     }

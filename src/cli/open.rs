@@ -51,7 +51,8 @@ impl Environment {
         match (repositories.next(), repositories.next()) {
             (Some(only), None) => Ok(only),
             _ => {
-                let names: Vec<&str> = config.repositories.keys().map(|name| name.as_str()).collect();
+                let names: Vec<&str> =
+                    config.repositories.keys().map(|name| name.as_str()).collect();
                 Err(Failure::usage(
                     "the configuration has several repositories",
                     format!("say which one with --repository: {}", names.join(", ")),
@@ -88,7 +89,11 @@ impl Environment {
     }
 
     /// Show the result: `document` for programs, `text` for people. Ends with 3 where there were warnings.
-    pub(super) fn show(&self, document: &impl Serialize, text: impl FnOnce() -> String) -> Result<Exit, Failure> {
+    pub(super) fn show(
+        &self,
+        document: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<Exit, Failure> {
         let warnings = self.renderer.finish();
         if self.global.json {
             output::json(document)?;

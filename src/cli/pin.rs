@@ -11,10 +11,17 @@ pub(super) fn pin(arguments: &PinArguments, environment: &Environment) -> Result
     environment.show(&pinned, || text(&pinned))
 }
 
-pub(super) fn unpin(arguments: &UnpinArguments, environment: &Environment) -> Result<Exit, Failure> {
+pub(super) fn unpin(
+    arguments: &UnpinArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
     let session = environment.session()?;
-    let pinned =
-        pins::unpin(&session, &arguments.snapshot, arguments.reason.as_deref(), &environment.context)?;
+    let pinned = pins::unpin(
+        &session,
+        &arguments.snapshot,
+        arguments.reason.as_deref(),
+        &environment.context,
+    )?;
     environment.show(&pinned, || text(&pinned))
 }
 

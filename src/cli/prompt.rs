@@ -35,5 +35,7 @@ pub(super) fn password(what: &str, twice: bool) -> Result<Secret, Failure> {
     if twice && ask(format!("{what}, again: "))? != first {
         return Err(Failure::usage("the two passwords differ", "try again"));
     }
-    Secret::new(first).map_err(|error| Failure::usage(format!("{what} cannot be used: {error}"), "use another one"))
+    Secret::new(first).map_err(|error| {
+        Failure::usage(format!("{what} cannot be used: {error}"), "use another one")
+    })
 }

@@ -37,7 +37,8 @@ impl Renderer {
             bar
         });
         let now = Instant::now();
-        let state = State { bar, phase: String::new(), told: now, began: now, warnings: Vec::new() };
+        let state =
+            State { bar, phase: String::new(), told: now, began: now, warnings: Vec::new() };
         Arc::new(Self { state: Mutex::new(state), quiet })
     }
 
@@ -109,13 +110,21 @@ impl State {
                 bar.set_position(bytes);
             }
             (Some(bar), None) => {
-                bar.set_message(format!("{}: {items} files, {}, {rate}/s", self.phase, Bytes(bytes)));
+                bar.set_message(format!(
+                    "{}: {items} files, {}, {rate}/s",
+                    self.phase,
+                    Bytes(bytes)
+                ));
             }
             (None, _) if quiet || self.told.elapsed() < PLAIN_PROGRESS => {}
             (None, total) => {
                 self.told = Instant::now();
                 let of = total.map(|total| format!(" of {}", Bytes(total))).unwrap_or_default();
-                self.line(&format!("{}: {items} files, {}{of}, {rate}/s", self.phase, Bytes(bytes)));
+                self.line(&format!(
+                    "{}: {items} files, {}{of}, {rate}/s",
+                    self.phase,
+                    Bytes(bytes)
+                ));
             }
         }
     }
@@ -130,19 +139,21 @@ impl State {
 }
 
 fn spinner() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+    ProgressStyle::with_template("{spinner} {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
 fn bounded() -> ProgressStyle {
     let template = "{spinner} {msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("=> ")
 }
 
 /// A table for people: a header, then rows; `right` names the columns of numbers.
 pub(super) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().copied());
     table.add_rows(rows);
     for (index, column) in table.column_iter_mut().enumerate() {

@@ -7,16 +7,17 @@ use super::render::{local_time, table};
 use crate::model::size::Bytes;
 use crate::ops::show::{Shown, show};
 
-pub(super) fn run(arguments: &SnapshotArguments, environment: &Environment) -> Result<Exit, Failure> {
+pub(super) fn run(
+    arguments: &SnapshotArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
     let shown = show(&environment.session_anywhere()?, &arguments.snapshot, &environment.context)?;
     environment.show(&shown, || text(&shown))
 }
 
 fn text(shown: &Shown) -> String {
-    let mut lines = vec![
-        format!("snapshot   {}", shown.id),
-        format!("time       {}", local_time(shown.time)),
-    ];
+    let mut lines =
+        vec![format!("snapshot   {}", shown.id), format!("time       {}", local_time(shown.time))];
     let Some(manifest) = &shown.manifest else {
         lines.push(format!("host       {}", shown.host));
         lines.push(format!("tags       {}", shown.tags.join(", ")));
@@ -26,7 +27,11 @@ fn text(shown: &Shown) -> String {
     let instance = &manifest.instance;
     lines.push(format!("instance   {} ({}) on {}", instance.name, instance.id, instance.host));
     lines.push(format!("platform   {}", manifest.platform));
-    lines.push(format!("size       {}, {} new", Bytes(manifest.size_bytes), Bytes(manifest.added_bytes)));
+    lines.push(format!(
+        "size       {}, {} new",
+        Bytes(manifest.size_bytes),
+        Bytes(manifest.added_bytes)
+    ));
     lines.push(format!("written by {}", manifest.program));
     for warning in &manifest.warnings {
         lines.push(format!("warning    {warning}"));

@@ -39,9 +39,9 @@ pub struct Manifest {
     /// The platform's version, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// When the run began.
+    /// When the run began, which is the snapshot's own time, too: nothing later is certain to be in it.
     pub started: Timestamp,
-    /// When everything had been read and stored; what the snapshot's own time is, too.
+    /// When everything had been read.
     pub finished: Timestamp,
     /// True in every manifest that was written: the claim of promise 1.
     pub sealed: bool,

@@ -81,6 +81,27 @@ pub fn is_valid_name(name: &[u8]) -> bool {
     !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, b'/' | 0))
 }
 
+/// A path for people: bytes that are not UTF-8, control characters and backslashes are written as escapes, so that a
+/// name cannot play with the terminal.
+pub fn display_path(path: &[u8]) -> String {
+    let mut shown = String::with_capacity(path.len());
+    for chunk in path.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            // Beside control characters: those that turn the direction of writing or show nothing.
+            let is_hidden = matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+            if character.is_control() || character == '\\' || is_hidden {
+                shown.extend(character.escape_default());
+            } else {
+                shown.push(character);
+            }
+        }
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,8 +115,10 @@ mod tests {
             assert!(is_valid_name(name), "{name:?}");
         }
     }
-}
-/// A path for people: bytes that are not UTF-8, control characters and backslashes are written as escapes.
-pub fn display_path(path: &[u8]) -> String {
-    path.escape_ascii().to_string()
+
+    #[test]
+    fn paths_are_shown_without_playing_with_the_terminal() {
+        assert_eq!(display_path("naïve ☂/a b".as_bytes()), "naïve ☂/a b");
+        assert_eq!(display_path(b"a\x1b[31m\n\\\xff"), "a\\u{1b}[31m\\n\\\\\\xff");
+    }
 }

@@ -19,7 +19,7 @@ pub struct SnapshotRecord {
     pub host: String,
     /// The platform, such as `files`.
     pub platform: Option<String>,
-    /// When everything had been read.
+    /// When the run began: nothing later is certain to be in it.
     pub time: Timestamp,
     /// Whether it kept promise 1.
     pub sealed: bool,

@@ -62,7 +62,9 @@ pub fn adopt(
                 "`belay list --json` shows the ids of the instances",
             ));
         }
-        (Adoption::Only, 1) => record(session, instance, *counts.keys().next().unwrap_or(&InstanceId([0; 16])))?,
+        (Adoption::Only, 1) => {
+            record(session, instance, *counts.keys().next().unwrap_or(&InstanceId([0; 16])))?
+        }
         (Adoption::Only, 0) => {
             return Err(OpsError::usage(
                 format!("the repository has no snapshot of an instance called '{name}'"),
@@ -70,7 +72,8 @@ pub fn adopt(
             ));
         }
         (Adoption::Only, _) => {
-            let ids: Vec<String> = counts.iter().map(|(id, count)| format!("{id} ({count} snapshots)")).collect();
+            let ids: Vec<String> =
+                counts.iter().map(|(id, count)| format!("{id} ({count} snapshots)")).collect();
             return Err(OpsError::usage(
                 format!("several instances are called '{name}': {}", ids.join(", ")),
                 format!("say which one: `belay adopt {name} --id ID`"),

@@ -109,7 +109,11 @@ pub(super) fn backup_locked(
 
 /// This host's id for the instance. A name that belongs to another id stops the backup until a person has said which
 /// of the two it is.
-fn identify(session: &Session, instance: &Instance, context: &Context) -> Result<InstanceId, OpsError> {
+fn identify(
+    session: &Session,
+    instance: &Instance,
+    context: &Context,
+) -> Result<InstanceId, OpsError> {
     let catalog = session.require_catalog()?;
     if let Some(id) = catalog.instance_id(&instance.name, &instance.repository)? {
         return Ok(id);
@@ -118,7 +122,10 @@ fn identify(session: &Session, instance: &Instance, context: &Context) -> Result
         let _lock = session.lock_for_reading("backup", context)?;
         session.repository.snapshots()?
     };
-    let others = snapshots.readable.iter().filter(|snapshot| snapshot.file.hostname == instance.name.as_str());
+    let others = snapshots
+        .readable
+        .iter()
+        .filter(|snapshot| snapshot.file.hostname == instance.name.as_str());
     if let Some((other, snapshot)) =
         others.filter_map(|snapshot| Some((select::instance_of(&snapshot.file)?, snapshot))).last()
     {
@@ -154,8 +161,8 @@ impl Run<'_> {
         let started = Timestamp::now();
         let purpose = format!("backup {}", self.instance.name);
         let lock = self.session.lock(LockMode::Shared, purpose, self.context)?;
-        let index = self.load_index()?;
-        let reader = Arc::new(Reader::with_index(&self.session.repository, index.clone()));
+        let index = Arc::new(self.load_index()?);
+        let reader = Reader::with_index(&self.session.repository, Arc::clone(&index));
         let previous = self.find_previous(&reader)?;
         let writer = Writer::start(&self.session.repository, index, &self.context.cancel)?;
 
@@ -164,8 +171,10 @@ impl Run<'_> {
             let component = self.read_component(root, &writer, &reader, previous.as_ref())?;
             draft.add(component);
         }
-        let expected: Vec<&str> = self.instance.paths.iter().map(|root| root.name.as_str()).collect();
-        let sealed = draft.seal(&expected, |components| self.manifest(started, components, &writer))?;
+        let expected: Vec<&str> =
+            self.instance.paths.iter().map(|root| root.name.as_str()).collect();
+        let sealed =
+            draft.seal(&expected, |components| self.manifest(started, components, &writer))?;
 
         let manifest = sealed.manifest.clone();
         let file = self.store(sealed, &writer, previous.as_ref())?;
@@ -204,7 +213,9 @@ impl Run<'_> {
             Ok(manifest.zip(Some(reader.tree(snapshot.file.tree)?)))
         };
         match read() {
-            Ok(Some((manifest, root))) => Ok(Some(PreviousSnapshot { id: snapshot.id, manifest, root })),
+            Ok(Some((manifest, root))) => {
+                Ok(Some(PreviousSnapshot { id: snapshot.id, manifest, root }))
+            }
             Ok(None) => Ok(None),
             Err::<_, crate::repository::RepositoryError>(error) if error.is_damage() => {
                 self.context.events.warn(format!(
@@ -276,7 +287,9 @@ impl Run<'_> {
             events.warn(warning);
         }
         for path in &report.vanished.paths {
-            events.note(format!("{name}: {path} vanished before it could be read, and is not in the snapshot."));
+            events.note(format!(
+                "{name}: {path} vanished before it could be read, and is not in the snapshot."
+            ));
         }
         Ok(Component { tree, sums, manifest, warnings })
     }
@@ -317,7 +330,8 @@ impl Run<'_> {
         let time = manifest.started;
         let json = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| crate::repository::RepositoryError::Internal(error.to_string()))?;
-        let (trees, sums) = components.into_iter().map(|component| (component.tree, component.sums)).unzip();
+        let (trees, sums) =
+            components.into_iter().map(|component| (component.tree, component.sums)).unzip();
         let mut root = vec![
             made_file(writer, "manifest.json", &json, time)?.0,
             made_file(writer, "belay.toml", self.config.source_text().as_bytes(), time)?.0,
@@ -345,7 +359,9 @@ impl Run<'_> {
         let record = sync::record_of(snapshot, Some(manifest));
         let repository = RepositoryId(self.session.repository.id().0);
         if let Err(error) = catalog.record_snapshot(repository, &record, Some(manifest)) {
-            self.context.events.warn(format!("The snapshot could not be recorded in the catalog: {error}."));
+            self.context
+                .events
+                .warn(format!("The snapshot could not be recorded in the catalog: {error}."));
         }
     }
 
@@ -359,10 +375,24 @@ impl Run<'_> {
         let instance = self.instance.name.to_string();
         let (size_bytes, added_bytes) = (manifest.size_bytes, manifest.added_bytes);
         let (size, added) = (Bytes(size_bytes), Bytes(added_bytes));
-        self.context.events.send(Event::Sealed { snapshot: id, instance: instance.clone(), size, added });
+        self.context.events.send(Event::Sealed {
+            snapshot: id,
+            instance: instance.clone(),
+            size,
+            added,
+        });
         let duration_seconds = Timestamp::now().duration_since(manifest.started).as_secs_f64();
         let warnings = manifest.warnings;
-        BackupOutcome { id, instance, sealed: true, size_bytes, added_bytes, counts, duration_seconds, warnings }
+        BackupOutcome {
+            id,
+            instance,
+            sealed: true,
+            size_bytes,
+            added_bytes,
+            counts,
+            duration_seconds,
+            warnings,
+        }
     }
 }
 
@@ -383,19 +413,28 @@ struct PreviousSnapshot {
 
 impl PreviousSnapshot {
     /// The same component in it, or none where it has none or it cannot be read.
-    fn component<'a>(&self, reader: &'a Reader, name: &str) -> Result<Option<Previous<'a>>, OpsError> {
+    fn component<'a>(
+        &self,
+        reader: &'a Reader,
+        name: &str,
+    ) -> Result<Option<Previous<'a>>, OpsError> {
         let find = |folder: &str, name: &str| {
             let folder = self.root.iter().find(|node| node.node.name == folder.as_bytes());
             let Some(tree) = folder.and_then(|folder| folder.subtree) else { return Ok(None) };
             let nodes = reader.tree(tree)?;
             Ok(nodes.into_iter().find(|node| node.node.name == name.as_bytes()))
         };
-        let found = find("files", name).and_then(|root| Ok(root.zip(find("checksums", &format!("{name}.sha256"))?)));
+        let found = find("files", name)
+            .and_then(|root| Ok(root.zip(find("checksums", &format!("{name}.sha256"))?)));
         match found {
             Ok(Some((root, sums))) => Ok(Some(Previous {
                 reader,
                 root,
-                trusted_until: self.manifest.started.saturating_sub(CLOCK_RESOLUTION).unwrap_or(Timestamp::MIN),
+                trusted_until: self
+                    .manifest
+                    .started
+                    .saturating_sub(CLOCK_RESOLUTION)
+                    .unwrap_or(Timestamp::MIN),
                 checksums: Checksums::new(reader.stream(&sums)),
             })),
             Ok(None) => Ok(None),
@@ -434,7 +473,8 @@ fn warnings_of(component: &str, report: &WalkReport) -> Vec<String> {
         format!("{component}: {path} changed each time it was read; the snapshot has it as it was read last.")
     });
     let more = report.changed.count.saturating_sub(report.changed.paths.len() as u64);
-    let more = (more > 0).then(|| format!("{component}: {more} more files changed each time they were read."));
+    let more = (more > 0)
+        .then(|| format!("{component}: {more} more files changed each time they were read."));
     let others = report.warnings.iter().map(|warning| format!("{component}: {warning}"));
     changed.chain(more).chain(others).collect()
 }

@@ -8,12 +8,24 @@ use crate::repository::check::{CheckOptions, CheckReport};
 use jiff::Timestamp;
 
 /// Check the repository; damage is in the report, and no error.
-pub fn check(session: &Session, options: &CheckOptions, context: &Context) -> Result<CheckReport, OpsError> {
+pub fn check(
+    session: &Session,
+    options: &CheckOptions,
+    context: &Context,
+) -> Result<CheckReport, OpsError> {
     let _lock = session.lock_for_reading("check", context)?;
-    let report = crate::repository::check::check(&session.repository, options, &context.events, &context.cancel)?;
+    let report = crate::repository::check::check(
+        &session.repository,
+        options,
+        &context.events,
+        &context.cancel,
+    )?;
     if let Some(catalog) = &session.catalog {
-        let last =
-            LastCheck { at: Timestamp::now(), ok: !report.is_damaged(), read_data: options.read_data.is_some() };
+        let last = LastCheck {
+            at: Timestamp::now(),
+            ok: !report.is_damaged(),
+            read_data: options.read_data.is_some(),
+        };
         catalog.record_check(RepositoryId(session.repository.id().0), last)?;
     }
     Ok(report)

@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn subdirectories_come_before_their_parents_files() {
-        let sorted: [&[u8]; 8] = [b"r/a/b/z", b"r/a/c/a", b"r/a/0", b"r/a/z", b"r/b/x", b"r/0", b"r/a.txt", b"r/z"];
+        let sorted: [&[u8]; 8] =
+            [b"r/a/b/z", b"r/a/c/a", b"r/a/0", b"r/a/z", b"r/b/x", b"r/0", b"r/a.txt", b"r/z"];
         for (i, a) in sorted.iter().enumerate() {
             for (j, b) in sorted.iter().enumerate() {
                 assert_eq!(compare(a, b), i.cmp(&j), "{i} {j}");

@@ -47,7 +47,9 @@ pub fn diff(
     let _lock = session.lock_for_reading("diff", context)?;
     let reader = Reader::new(&session.repository)?;
     let snapshots = session.repository.snapshots()?;
-    let tree = |reference: &SnapshotRef| Ok::<_, OpsError>(reference.resolve(&snapshots, &reader, session)?.file.tree);
+    let tree = |reference: &SnapshotRef| {
+        Ok::<_, OpsError>(reference.resolve(&snapshots, &reader, session)?.file.tree)
+    };
     let mut open = vec![(Vec::new(), Some(tree(a)?), Some(tree(b)?))];
     while let Some((parent, before, after)) = open.pop() {
         context.cancel.check()?;
@@ -70,14 +72,19 @@ fn compare(
 ) {
     let Some(node) = after.or(before) else { return };
     let path = [parent, b"/", &node.node.name].concat();
-    let (tree_before, tree_after) = (before.and_then(|node| node.subtree), after.and_then(|node| node.subtree));
+    let (tree_before, tree_after) =
+        (before.and_then(|node| node.subtree), after.and_then(|node| node.subtree));
     let change = match (before, after) {
         (None, _) => Some(Change::Added),
         (_, None) => Some(Change::Removed),
-        (Some(before), Some(after)) if before.content != after.content || !same_kind(&before.node, &after.node) => {
+        (Some(before), Some(after))
+            if before.content != after.content || !same_kind(&before.node, &after.node) =>
+        {
             Some(Change::Modified)
         }
-        (Some(before), Some(after)) if !same_metadata(&before.node, &after.node) => Some(Change::Metadata),
+        (Some(before), Some(after)) if !same_metadata(&before.node, &after.node) => {
+            Some(Change::Metadata)
+        }
         _ => None,
     };
     if let Some(change) = change {

@@ -112,7 +112,10 @@ impl OpsError {
     pub fn is_cancelled(&self) -> bool {
         match self {
             Self::Repository(RepositoryError::Cancelled(_))
-            | Self::Component { source: WalkError::Cancelled(_) | WalkError::Sink(RepositoryError::Cancelled(_)), .. } => true,
+            | Self::Component {
+                source: WalkError::Cancelled(_) | WalkError::Sink(RepositoryError::Cancelled(_)),
+                ..
+            } => true,
             _ => false,
         }
     }
@@ -124,12 +127,14 @@ impl OpsError {
             Self::Repository(error) => error.hint().map(Into::into),
             Self::Secret(error) => error.hint(),
             Self::Location(error) => error.hint().map(Into::into),
-            Self::Unknown(error) => error.hint(),
+            Self::Unknown(error) => Some(error.hint.clone()),
             Self::Component { source: WalkError::Sink(error), .. } => error.hint().map(Into::into),
             Self::Create(error) => error.hint().map(Into::into),
             Self::Component { source, .. } => source.hint().map(Into::into),
             Self::Catalog(error) => error.hint().map(Into::into),
-            Self::Busy { .. } => Some("wait until it is done, or look at it with `belay status`".into()),
+            Self::Busy { .. } => {
+                Some("wait until it is done, or look at it with `belay status`".into())
+            }
             Self::WrongFile { .. } => Some("run `belay check` to see what is damaged".into()),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 Some("make room there and run it again".into())

@@ -32,9 +32,14 @@ pub fn init(
     // The catalog first: whatever is wrong with the state directory is told before anything is made.
     let catalog = Catalog::open(&config.state_dir)?;
     context.events.phase("creating", repository.location.to_string());
-    let made = Repository::init(store_at(&repository.location), password.expose().as_bytes(), ScryptCost::default())?;
+    let made = Repository::init(
+        store_at(&repository.location),
+        password.expose().as_bytes(),
+        ScryptCost::default(),
+    )?;
     let recovery_key = random_recovery_key()?;
-    let key = made.add_key(recovery_key.as_bytes(), ScryptCost::default(), Some(RECOVERY_LABEL.into()))?;
+    let key =
+        made.add_key(recovery_key.as_bytes(), ScryptCost::default(), Some(RECOVERY_LABEL.into()))?;
     let id = RepositoryId(made.id().0);
     catalog.record_repository(id, &repository.name, &repository.location.to_string())?;
     catalog.set_recovery_key(id, key)?;

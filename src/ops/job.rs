@@ -68,14 +68,21 @@ pub(super) fn run<T: JobResult>(
     };
     let snapshot = result.as_ref().ok().and_then(JobResult::snapshot);
     let catalog = catalog.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Err(error) = catalog.finish_job(id, Timestamp::now(), outcome, snapshot, error.as_deref()) {
+    if let Err(error) =
+        catalog.finish_job(id, Timestamp::now(), outcome, snapshot, error.as_deref())
+    {
         // What the job did is done, and is in the repository: the catalog follows with the next command.
         context.events.warn(format!("The end of the job could not be recorded: {error}."));
     }
     result.map(|value| (value, warned))
 }
 
-fn recording(events: &Events, catalog: Arc<Mutex<Catalog>>, id: JobId, warned: Arc<AtomicBool>) -> Events {
+fn recording(
+    events: &Events,
+    catalog: Arc<Mutex<Catalog>>,
+    id: JobId,
+    warned: Arc<AtomicBool>,
+) -> Events {
     let events = events.clone();
     Events::new(move |event| {
         if matches!(event, Event::Warning { .. }) {
@@ -102,7 +109,10 @@ pub(super) fn mark_interrupted(catalog: &Catalog) -> Result<Vec<String>, OpsErro
         let start = job.start;
         let instance = start.instance_name.map(|name| format!(" of {name}")).unwrap_or_default();
         let at = start.started_at.strftime("%Y-%m-%d %H:%M:%S UTC");
-        format!("The {}{instance} that began at {at} was interrupted: its process is gone.", start.kind)
+        format!(
+            "The {}{instance} that began at {at} was interrupted: its process is gone.",
+            start.kind.as_str()
+        )
     });
     Ok(told.collect())
 }

@@ -22,9 +22,15 @@ pub struct AddedKey {
 }
 
 /// Add a password.
-pub fn add(session: &Session, password: &Secret, label: Option<String>, context: &Context) -> Result<AddedKey, OpsError> {
+pub fn add(
+    session: &Session,
+    password: &Secret,
+    label: Option<String>,
+    context: &Context,
+) -> Result<AddedKey, OpsError> {
     let _lock = session.lock(LockMode::Shared, "key add", context)?;
-    let id = session.repository.add_key(password.expose().as_bytes(), ScryptCost::default(), label)?;
+    let id =
+        session.repository.add_key(password.expose().as_bytes(), ScryptCost::default(), label)?;
     Ok(AddedKey { id, recovery_key: None })
 }
 
@@ -54,7 +60,8 @@ pub fn remove(session: &Session, prefix: &str, context: &Context) -> Result<File
     let _lock = session.lock(LockMode::Shared, "key remove", context)?;
     let keys = session.repository.keys()?;
     let ids = keys.readable.iter().map(|key| key.id).chain(keys.damaged.iter().map(|(id, _)| *id));
-    let found: Vec<FileId> = ids.filter(|id| !prefix.is_empty() && id.to_string().starts_with(prefix)).collect();
+    let found: Vec<FileId> =
+        ids.filter(|id| !prefix.is_empty() && id.to_string().starts_with(prefix)).collect();
     let [id] = found.as_slice() else {
         let problem = if found.is_empty() { "no key" } else { "more than one key" };
         return Err(OpsError::usage(
@@ -67,10 +74,16 @@ pub fn remove(session: &Session, prefix: &str, context: &Context) -> Result<File
 }
 
 /// Try a password; a recovery key that opens the repository is noted as proven.
-pub fn test(session: &Session, repository: &config::Repository, password: &Secret) -> Result<KeyInfo, OpsError> {
+pub fn test(
+    session: &Session,
+    repository: &config::Repository,
+    password: &Secret,
+) -> Result<KeyInfo, OpsError> {
     let opened = Repository::open(store_at(&repository.location), password.expose().as_bytes())?;
     let key = opened.keys()?.readable.into_iter().find(|key| key.in_use).ok_or_else(|| {
-        crate::repository::RepositoryError::Internal("the key that opened the repository is gone".into())
+        crate::repository::RepositoryError::Internal(
+            "the key that opened the repository is gone".into(),
+        )
     })?;
     if key.label.as_deref() == Some(RECOVERY_LABEL)
         && let Some(catalog) = &session.catalog

@@ -23,7 +23,12 @@ pub struct Pinned {
 }
 
 /// Pin a snapshot for a reason.
-pub fn pin(session: &Session, snapshot: &SnapshotRef, reason: &str, context: &Context) -> Result<Pinned, OpsError> {
+pub fn pin(
+    session: &Session,
+    snapshot: &SnapshotRef,
+    reason: &str,
+    context: &Context,
+) -> Result<Pinned, OpsError> {
     change(session, snapshot, context, |pins, snapshot| {
         if !pins.iter().any(|pin| pin.snapshot == snapshot && pin.reason == reason) {
             let (pinned_by, pinned_at) = (host::username(), Timestamp::now());
@@ -40,7 +45,9 @@ pub fn unpin(
     context: &Context,
 ) -> Result<Pinned, OpsError> {
     change(session, snapshot, context, |pins, snapshot| {
-        pins.retain(|pin| pin.snapshot != snapshot || reason.is_some_and(|reason| pin.reason != reason));
+        pins.retain(|pin| {
+            pin.snapshot != snapshot || reason.is_some_and(|reason| pin.reason != reason)
+        });
     })
 }
 
@@ -61,15 +68,26 @@ fn change(
     let changed = next.pins != before;
     if changed {
         // A pin of what is gone for good only grows the state.
-        next.pins.retain(|pin| snapshots.readable.iter().any(|snapshot| snapshot.id == pin.snapshot)
-            || snapshots.damaged.iter().any(|(id, _)| *id == pin.snapshot));
+        next.pins.retain(|pin| {
+            snapshots.readable.iter().any(|snapshot| snapshot.id == pin.snapshot)
+                || snapshots.damaged.iter().any(|(id, _)| *id == pin.snapshot)
+        });
         next.number += 1;
         let told = (&context.events, &context.cancel);
-        state::write(session, reader.into_index(), &lock, &snapshots, &next, told)?;
+        state::write(session, reader.shared_index(), &lock, &snapshots, &next, told)?;
         if let Some(catalog) = &session.catalog {
-            catalog.replace_pins(RepositoryId(session.repository.id().0), next.number, &next.pins)?;
+            catalog.replace_pins(
+                RepositoryId(session.repository.id().0),
+                next.number,
+                &next.pins,
+            )?;
         }
     }
-    let pins = next.pins.into_iter().filter(|pin| pin.snapshot == snapshot).map(|pin| pin.reason).collect();
+    let pins = next
+        .pins
+        .into_iter()
+        .filter(|pin| pin.snapshot == snapshot)
+        .map(|pin| pin.reason)
+        .collect();
     Ok(Pinned { snapshot, pins, changed })
 }

@@ -55,7 +55,8 @@ pub fn prune(
         let (instances, plan) = plan(config, session, options, context)?;
         return Ok(Pruned { dry_run, instances, plan, outcome: None });
     }
-    let subject = JobSubject { kind: JobKind::Prune, instance: None, repository: session.name.as_ref() };
+    let subject =
+        JobSubject { kind: JobKind::Prune, instance: None, repository: session.name.as_ref() };
     let id = job::random_job_id()?;
     let (pruned, _) = job::run(&config.state_dir, id, &subject, context, |context| {
         let lock = session.lock(LockMode::Exclusive, "prune", context)?;
@@ -63,7 +64,13 @@ pub fn prune(
         let (instances, plan) = plan(config, session, options, context)?;
         let shown = plan.clone();
         let repository = &session.repository;
-        let outcome = crate::repository::prune::execute(repository, &lock, plan, &context.events, &context.cancel)?;
+        let outcome = crate::repository::prune::execute(
+            repository,
+            &lock,
+            plan,
+            &context.events,
+            &context.cancel,
+        )?;
         if let Some(catalog) = &session.catalog {
             let forgotten: Vec<SnapshotId> = shown.forget.clone();
             catalog.forget_snapshots(RepositoryId(repository.id().0), &forgotten)?;
@@ -86,20 +93,36 @@ fn plan(
     drop(reader);
     let mut instances = Vec::new();
     let mut forget = HashSet::new();
-    let own = config.instances.values().filter(|instance| Some(&instance.repository) == session.name.as_ref());
+    let own = config
+        .instances
+        .values()
+        .filter(|instance| Some(&instance.repository) == session.name.as_ref());
     for instance in own {
         let Some(decisions) = decide(catalog, instance, &view)? else { continue };
-        forget.extend(decisions.iter().filter(|decision| !decision.is_kept()).map(|decision| decision.id));
+        forget.extend(
+            decisions.iter().filter(|decision| !decision.is_kept()).map(|decision| decision.id),
+        );
         instances.push(InstanceDecisions { instance: instance.name.to_string(), decisions });
     }
-    let plan =
-        crate::repository::prune::plan(&session.repository, &forget, options, &context.events, &context.cancel)?;
+    let plan = crate::repository::prune::plan(
+        &session.repository,
+        &forget,
+        options,
+        &context.events,
+        &context.cancel,
+    )?;
     Ok((instances, plan))
 }
 
 /// What retention says of an instance of this host; none where it was never backed up from here.
-fn decide(catalog: &Catalog, instance: &Instance, view: &sync::View) -> Result<Option<Vec<Decision>>, OpsError> {
-    let Some(id) = catalog.instance_id(&instance.name, &instance.repository)? else { return Ok(None) };
+fn decide(
+    catalog: &Catalog,
+    instance: &Instance,
+    view: &sync::View,
+) -> Result<Option<Vec<Decision>>, OpsError> {
+    let Some(id) = catalog.instance_id(&instance.name, &instance.repository)? else {
+        return Ok(None);
+    };
     let candidates: Vec<Candidate> = view
         .records
         .iter()
@@ -109,15 +132,29 @@ fn decide(catalog: &Catalog, instance: &Instance, view: &sync::View) -> Result<O
             time: record.time,
             // The state that a restore overwrote is pinned, and takes no good snapshot's place.
             good: record.is_good() && !select::has_tag(&record.tags, TAG_BEFORE_RESTORE),
-            pinned: view.pins.iter().filter(|pin| pin.snapshot == record.id).map(|pin| pin.reason.clone()).collect(),
+            pinned: view
+                .pins
+                .iter()
+                .filter(|pin| pin.snapshot == record.id)
+                .map(|pin| pin.reason.clone())
+                .collect(),
         })
         .collect();
     let frozen = frozen(catalog, id)?;
-    Ok(Some(retention::decide(&instance.keep, &candidates, frozen.as_ref(), &instance.timezone, Timestamp::now())))
+    Ok(Some(retention::decide(
+        &instance.keep,
+        &candidates,
+        frozen.as_ref(),
+        &instance.timezone,
+        Timestamp::now(),
+    )))
 }
 
 /// Whether failures freeze forgetting for the instance.
-pub(super) fn frozen(catalog: &Catalog, id: crate::model::id::InstanceId) -> Result<Option<Frozen>, OpsError> {
+pub(super) fn frozen(
+    catalog: &Catalog,
+    id: crate::model::id::InstanceId,
+) -> Result<Option<Frozen>, OpsError> {
     let runs = catalog.recent_runs(id, RUNS)?;
     let ends: Vec<RunOutcome> = runs
         .iter()

@@ -41,12 +41,17 @@ struct Source {
 }
 
 /// Rebuild from all repositories of the configuration.
-pub fn rebuild(config: &Config, secrets: &SecretSources, context: &Context) -> Result<Rebuilt, OpsError> {
+pub fn rebuild(
+    config: &Config,
+    secrets: &SecretSources,
+    context: &Context,
+) -> Result<Rebuilt, OpsError> {
     let mut sources = Vec::new();
     for repository in config.repositories.values() {
         // Every repository is opened before the old catalog is put aside.
         let password = repository.password.resolve(secrets)?;
-        let opened = Repository::open(store_at(&repository.location), password.expose().as_bytes())?;
+        let opened =
+            Repository::open(store_at(&repository.location), password.expose().as_bytes())?;
         sources.push(Source {
             name: repository.name.clone(),
             url: repository.location.to_string(),
@@ -58,13 +63,27 @@ pub fn rebuild(config: &Config, secrets: &SecretSources, context: &Context) -> R
 }
 
 /// Rebuild on a bare machine, from one repository.
-pub fn rebuild_bare(session: Session, location: &Location, state_dir: &Path, context: &Context) -> Result<Rebuilt, OpsError> {
+pub fn rebuild_bare(
+    session: Session,
+    location: &Location,
+    state_dir: &Path,
+    context: &Context,
+) -> Result<Rebuilt, OpsError> {
     let name = "main".parse().expect("'main' is a name");
-    let source = Source { name, url: location.to_string(), lock_wait: session.lock_wait(), repository: session.repository };
+    let source = Source {
+        name,
+        url: location.to_string(),
+        lock_wait: session.lock_wait(),
+        repository: session.repository,
+    };
     rebuild_from(state_dir, vec![source], context)
 }
 
-fn rebuild_from(state_dir: &Path, sources: Vec<Source>, context: &Context) -> Result<Rebuilt, OpsError> {
+fn rebuild_from(
+    state_dir: &Path,
+    sources: Vec<Source>,
+    context: &Context,
+) -> Result<Rebuilt, OpsError> {
     let recreated = Catalog::recreate(state_dir, Timestamp::now())?;
     let mut rebuilt = Rebuilt {
         kept: recreated.kept,
@@ -99,7 +118,11 @@ fn adopt_own(session: &Session, repository: &Name, context: &Context) -> Result<
     for record in catalog.snapshots(id)? {
         let Some(manifest) = catalog.manifest(id, record.id)? else { continue };
         let is_own = manifest.instance.host == host && manifest.instance.host_id == host_id;
-        let entry = newest.entry(manifest.instance.name.clone()).or_insert((record.time, manifest.instance.id, is_own));
+        let entry = newest.entry(manifest.instance.name.clone()).or_insert((
+            record.time,
+            manifest.instance.id,
+            is_own,
+        ));
         if record.time > entry.0 {
             *entry = (record.time, manifest.instance.id, is_own);
         }

@@ -27,7 +27,11 @@ pub struct RecoveredConfig {
 }
 
 /// The configuration in the newest snapshot that holds one; of `host` only, where it is given.
-pub fn recover_config(session: &Session, host: Option<&str>, context: &Context) -> Result<RecoveredConfig, OpsError> {
+pub fn recover_config(
+    session: &Session,
+    host: Option<&str>,
+    context: &Context,
+) -> Result<RecoveredConfig, OpsError> {
     let _lock = session.lock_for_reading("config recover", context)?;
     let reader = Reader::new(&session.repository)?;
     let snapshots = session.repository.snapshots()?;

@@ -68,11 +68,18 @@ struct Source {
 }
 
 impl Source {
-    fn open(session: &Session, snapshot: &SnapshotRef, context: &Context) -> Result<Self, OpsError> {
+    fn open(
+        session: &Session,
+        snapshot: &SnapshotRef,
+        context: &Context,
+    ) -> Result<Self, OpsError> {
         let lock = session.lock_for_reading("restore", context)?;
         let mut reader = Reader::new(&session.repository)?;
         for (id, error) in &reader.index().damaged {
-            context.events.warn(format!("The index {} cannot be read ({error}); the packs themselves are read.", id.short()));
+            context.events.warn(format!(
+                "The index {} cannot be read ({error}); the packs themselves are read.",
+                id.short()
+            ));
         }
         let snapshot = snapshot.resolve(&session.repository.snapshots()?, &reader, session)?;
         let manifest = match read_manifest(&reader, &snapshot) {
@@ -105,7 +112,8 @@ pub fn to_dir(
     let source = Source::open(session, snapshot, context)?;
     let selection = Selection::new(wanted, source.manifest.as_ref())?;
     context.events.phase("planning", target.display().to_string());
-    let size = extract::measure(&source.reader, source.snapshot.file.tree, &selection, context)?;
+    let roots = source.reader.tree(source.snapshot.file.tree)?;
+    let size = extract::measure(&source.reader, &roots, &selection, context)?;
     selection.ensure_found()?;
     let plan = ToDirPlan {
         snapshot: source.snapshot.id,
@@ -117,23 +125,30 @@ pub fn to_dir(
     if dry_run {
         return Ok(RestoredToDir { plan, done: None });
     }
-    std::fs::create_dir_all(target)
-        .map_err(|source| OpsError::Io { action: "create", path: target.to_owned(), source })?;
+    std::fs::create_dir_all(target).map_err(|source| OpsError::Io {
+        action: "create",
+        path: target.to_owned(),
+        source,
+    })?;
     ensure_room(target, size.bytes)?;
     context.events.phase("restoring", target.display().to_string());
     let creator = TreeCreator::open(target)?;
-    let done = extract::extract(&source.reader, source.snapshot.file.tree, &selection, creator, size.bytes, context)?;
+    let done = extract::extract(&source.reader, &roots, &selection, creator, size.bytes, context)?;
     Ok(RestoredToDir { plan, done: Some(done) })
 }
 
 fn ensure_empty(target: &Path) -> Result<(), OpsError> {
-    let failed = |source| OpsError::Io { action: "read the directory", path: target.to_owned(), source };
+    let failed =
+        |source| OpsError::Io { action: "read the directory", path: target.to_owned(), source };
     match std::fs::read_dir(target) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
             Some(Err(error)) => Err(failed(error)),
             Some(Ok(_)) => Err(OpsError::refused(
-                format!("{} is not empty: nothing there would be overwritten unseen", target.display()),
+                format!(
+                    "{} is not empty: nothing there would be overwritten unseen",
+                    target.display()
+                ),
                 "choose an empty or a new directory",
             )),
         },
@@ -156,7 +171,12 @@ fn ensure_room(target: &Path, bytes: u64) -> Result<(), OpsError> {
         return Ok(());
     }
     Err(OpsError::refused(
-        format!("{} has {} free, and the restore needs {}", target.display(), Bytes(free), Bytes(bytes)),
+        format!(
+            "{} has {} free, and the restore needs {}",
+            target.display(),
+            Bytes(free),
+            Bytes(bytes)
+        ),
         "make room there, restore elsewhere, or restore a part with --component or --path",
     ))
 }

@@ -4,6 +4,7 @@ use super::OpsError;
 use super::session::Session;
 use crate::model::id::{InstanceId, SnapshotId};
 use crate::model::manifest::Manifest;
+use crate::model::name::Name;
 use crate::repository::format::snapshot::SnapshotFile;
 use crate::repository::reader::Reader;
 use crate::repository::{Snapshot, Snapshots};
@@ -39,7 +40,8 @@ impl FromStr for SnapshotRef {
         if let Some(name) = text.strip_prefix("latest:") {
             return Ok(Self::Latest(name.to_owned()));
         }
-        let is_prefix = (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_prefix =
+            (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if is_prefix {
             return Ok(Self::Prefix(text.to_ascii_lowercase()));
         }
@@ -78,7 +80,11 @@ fn by_prefix(prefix: &str, snapshots: &Snapshots) -> Result<Snapshot, OpsError> 
     match (found.next(), found.next()) {
         (Some(snapshot), None) => Ok(snapshot.clone()),
         (Some(one), Some(two)) => Err(OpsError::usage(
-            format!("'{prefix}' is the beginning of several snapshots, such as {} and {}", one.id.short(), two.id.short()),
+            format!(
+                "'{prefix}' is the beginning of several snapshots, such as {} and {}",
+                one.id.short(),
+                two.id.short()
+            ),
             "give more digits",
         )),
         (None, _) => match snapshots.damaged.iter().find(|(id, _)| fits(id)) {
@@ -94,9 +100,14 @@ fn by_prefix(prefix: &str, snapshots: &Snapshots) -> Result<Snapshot, OpsError> 
     }
 }
 
-fn latest(name: &str, snapshots: &Snapshots, reader: &Reader, session: &Session) -> Result<Snapshot, OpsError> {
-    let own = match (&session.catalog, &session.name) {
-        (Some(catalog), Some(repository)) => catalog.instance_id(name, repository)?,
+fn latest(
+    name: &str,
+    snapshots: &Snapshots,
+    reader: &Reader,
+    session: &Session,
+) -> Result<Snapshot, OpsError> {
+    let own = match (&session.catalog, &session.name, name.parse::<Name>()) {
+        (Some(catalog), Some(repository), Ok(name)) => catalog.instance_id(&name, repository)?,
         _ => None,
     };
     let candidates: Vec<&Snapshot> = snapshots
@@ -113,7 +124,8 @@ fn latest(name: &str, snapshots: &Snapshots, reader: &Reader, session: &Session)
         })
         .collect();
     if own.is_none() {
-        let mut ids: Vec<_> = candidates.iter().filter_map(|snapshot| instance_of(&snapshot.file)).collect();
+        let mut ids: Vec<_> =
+            candidates.iter().filter_map(|snapshot| instance_of(&snapshot.file)).collect();
         ids.sort();
         ids.dedup();
         if ids.len() > 1 {

@@ -41,12 +41,21 @@ pub fn store_at(location: &Location) -> Arc<dyn Store> {
 
 impl Session {
     /// Open a repository of the configuration, and the catalog.
-    pub fn open(config: &Config, repository: &config::Repository, secrets: &SecretSources) -> Result<Self, OpsError> {
+    pub fn open(
+        config: &Config,
+        repository: &config::Repository,
+        secrets: &SecretSources,
+    ) -> Result<Self, OpsError> {
         let password = repository.password.resolve(secrets)?;
-        let mut opened = Repository::open(store_at(&repository.location), password.expose().as_bytes())?;
+        let mut opened =
+            Repository::open(store_at(&repository.location), password.expose().as_bytes())?;
         opened.set_compression(repository.compression);
         let catalog = Catalog::open(&config.state_dir)?;
-        catalog.record_repository(RepositoryId(opened.id().0), &repository.name, &repository.location.to_string())?;
+        catalog.record_repository(
+            RepositoryId(opened.id().0),
+            &repository.name,
+            &repository.location.to_string(),
+        )?;
         Ok(Self {
             repository: Arc::new(opened),
             name: Some(repository.name.clone()),
@@ -58,7 +67,12 @@ impl Session {
     /// Open a repository on a machine without configuration.
     pub fn open_bare(location: &Location, password: &Secret) -> Result<Self, OpsError> {
         let repository = Repository::open(store_at(location), password.expose().as_bytes())?;
-        Ok(Self { repository: Arc::new(repository), name: None, catalog: None, lock_wait: DEFAULT_LOCK_WAIT })
+        Ok(Self {
+            repository: Arc::new(repository),
+            name: None,
+            catalog: None,
+            lock_wait: DEFAULT_LOCK_WAIT,
+        })
     }
 
     /// A session of parts that are open already.
@@ -77,24 +91,39 @@ impl Session {
     }
 
     /// Lock the repository.
-    pub fn lock(&self, mode: LockMode, purpose: impl Into<String>, context: &Context) -> Result<Lock, OpsError> {
+    pub fn lock(
+        &self,
+        mode: LockMode,
+        purpose: impl Into<String>,
+        context: &Context,
+    ) -> Result<Lock, OpsError> {
         let request = LockRequest { mode, purpose: purpose.into(), wait: self.lock_wait };
         Ok(Lock::acquire(&self.repository, request, &context.events, &context.cancel)?)
     }
 
     /// Lock the repository for reading. One that cannot be written to is read without a lock: a restore must work from
     /// a read-only copy.
-    pub fn lock_for_reading(&self, purpose: impl Into<String>, context: &Context) -> Result<Option<Lock>, OpsError> {
+    pub fn lock_for_reading(
+        &self,
+        purpose: impl Into<String>,
+        context: &Context,
+    ) -> Result<Option<Lock>, OpsError> {
         use crate::repository::RepositoryError;
         match self.lock(LockMode::Shared, purpose, context) {
             Err(OpsError::Repository(RepositoryError::Store(error)))
                 if error.is_full()
                     || matches!(
                         error.source.kind(),
-                        std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied
+                        std::io::ErrorKind::ReadOnlyFilesystem
+                            | std::io::ErrorKind::PermissionDenied
                     ) =>
             {
                 context.events.note(format!("The repository is read without a lock: {error}."));
+                Ok(None)
+            }
+            // Somebody's lock is damaged. Writing waits until it is old; reading harms nobody.
+            Err(OpsError::Repository(error)) if error.is_damage() => {
+                context.events.warn(format!("The repository is read without a lock: {error}."));
                 Ok(None)
             }
             other => other.map(Some),
@@ -104,13 +133,18 @@ impl Session {
     /// The catalog, for operations that need a configuration anyway.
     pub(super) fn require_catalog(&self) -> Result<&Catalog, OpsError> {
         self.catalog.as_ref().ok_or_else(|| {
-            OpsError::usage("this needs a configuration", "give one with --config instead of --repository")
+            OpsError::usage(
+                "this needs a configuration",
+                "give one with --config instead of --repository",
+            )
         })
     }
 }
 
 /// One job at a time works on an instance of this host; the lock ends with the process, however it ends.
-pub struct InstanceLock(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+pub struct InstanceLock(
+    #[expect(dead_code, reason = "the lock lasts as long as the file is open")] File,
+);
 
 impl InstanceLock {
     /// Lock the instance, or say who holds it.
@@ -123,10 +157,15 @@ impl InstanceLock {
         };
         std::fs::create_dir_all(&directory).map_err(failed("create"))?;
         let mut options = File::options();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed("open"))?;
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed("open"))?;
         for made in [&directory, &path] {
-            crate::catalog::give_to_owner_of(state_dir, made).map_err(failed("change the owner of"))?;
+            crate::catalog::give_to_owner_of(state_dir, made)?;
         }
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -134,7 +173,10 @@ impl InstanceLock {
                 let mut pid = String::new();
                 // Who holds it is a help, not a need.
                 let _ = file.read_to_string(&mut pid);
-                return Err(OpsError::Busy { instance: instance.to_string(), pid: pid.trim().to_owned() });
+                return Err(OpsError::Busy {
+                    instance: instance.to_string(),
+                    pid: pid.trim().to_owned(),
+                });
             }
             Err(error) => return Err(failed("lock")(error.into())),
         }

@@ -19,12 +19,17 @@ const MAX_MANIFEST_BYTES: usize = 64 * 1024 * 1024;
 pub(super) const MANIFEST: &[u8] = b"manifest.json";
 
 /// The manifest of a snapshot; none where another program made it.
-pub(super) fn read_manifest(reader: &Reader, snapshot: &Snapshot) -> Result<Option<Manifest>, RepositoryError> {
+pub(super) fn read_manifest(
+    reader: &Reader,
+    snapshot: &Snapshot,
+) -> Result<Option<Manifest>, RepositoryError> {
     if !snapshot.file.has_tag(super::select::TAG) {
         return Ok(None);
     }
     let root = reader.tree(snapshot.file.tree)?;
-    let invalid = |error: FormatError| RepositoryError::format(&format_args!("the manifest of snapshot {}", snapshot.id), error);
+    let invalid = |error: FormatError| {
+        RepositoryError::format(&format_args!("the manifest of snapshot {}", snapshot.id), error)
+    };
     let Some(node) = root.iter().find(|node| node.node.name == MANIFEST) else {
         return Err(invalid(FormatError::invalid("it is not there")));
     };
@@ -66,13 +71,23 @@ pub struct Shown {
 }
 
 /// Tell what a snapshot holds.
-pub fn show(session: &Session, snapshot: &SnapshotRef, context: &Context) -> Result<Shown, OpsError> {
+pub fn show(
+    session: &Session,
+    snapshot: &SnapshotRef,
+    context: &Context,
+) -> Result<Shown, OpsError> {
     let _lock = session.lock_for_reading("show", context)?;
     let reader = Reader::new(&session.repository)?;
     let snapshot = snapshot.resolve(&session.repository.snapshots()?, &reader, session)?;
     let manifest = read_manifest(&reader, &snapshot)?;
     let Snapshot { id, file } = snapshot;
-    Ok(Shown { id, time: file.time, host: file.hostname.clone(), tags: file.tags().to_vec(), manifest })
+    Ok(Shown {
+        id,
+        time: file.time,
+        host: file.hostname.clone(),
+        tags: file.tags().to_vec(),
+        manifest,
+    })
 }
 
 /// An entry of a snapshot, as `ls` lists it.
@@ -129,7 +144,7 @@ pub fn list_entries(
     walk(&reader, &snapshot, &mut |path, node| {
         context.cancel.check()?;
         let own = path.split(|byte| *byte == b'/').skip(1);
-        let shared = own.clone().zip(&wanted).take_while(|(own, wanted)| own == wanted).count();
+        let shared = own.clone().zip(&wanted).take_while(|(own, wanted)| *own == **wanted).count();
         let depth = own.count();
         if shared == wanted.len() {
             found = true;
@@ -149,7 +164,10 @@ pub fn list_entries(
 
 /// A path as a person gives it, in parts.
 pub(super) fn path_components(path: &str) -> Vec<&[u8]> {
-    path.as_bytes().split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect()
+    path.as_bytes()
+        .split(|byte| *byte == b'/')
+        .filter(|part| !matches!(*part, b"" | b"."))
+        .collect()
 }
 
 /// Visit all entries of a snapshot, parents first; `visit` says whether to go into a directory.

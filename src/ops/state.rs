@@ -16,6 +16,7 @@ use crate::repository::writer::Writer;
 use crate::repository::{RepositoryError, Snapshot, Snapshots};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// The tag with the number: `belay-state-number=7`.
 const TAG_NUMBER: &str = "belay-state-number";
@@ -35,13 +36,24 @@ pub(super) struct State {
 }
 
 fn number_of(snapshot: &Snapshot) -> Option<u64> {
-    if snapshot.file.has_tag(TAG_STATE) { snapshot.file.tag(TAG_NUMBER)?.parse().ok() } else { None }
+    if snapshot.file.has_tag(TAG_STATE) {
+        snapshot.file.tag(TAG_NUMBER)?.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// The newest state; number 0 and empty where there is none. A damaged one is told, and the one before counts.
-pub(super) fn read(reader: &Reader, snapshots: &Snapshots, events: &Events) -> Result<State, RepositoryError> {
-    let mut states: Vec<(u64, &Snapshot)> =
-        snapshots.readable.iter().filter_map(|snapshot| Some((number_of(snapshot)?, snapshot))).collect();
+pub(super) fn read(
+    reader: &Reader,
+    snapshots: &Snapshots,
+    events: &Events,
+) -> Result<State, RepositoryError> {
+    let mut states: Vec<(u64, &Snapshot)> = snapshots
+        .readable
+        .iter()
+        .filter_map(|snapshot| Some((number_of(snapshot)?, snapshot)))
+        .collect();
     states.sort_by_key(|(number, snapshot)| std::cmp::Reverse((*number, snapshot.id)));
     let mut newest: Option<State> = None;
     for (number, snapshot) in states {
@@ -53,20 +65,26 @@ pub(super) fn read(reader: &Reader, snapshots: &Snapshots, events: &Events) -> R
             Ok(state) => {
                 let known = newest.get_or_insert(State { number, pins: Vec::new() });
                 for pin in state.pins {
-                    let is_new = |own: &Pin| own.snapshot != pin.snapshot || own.reason != pin.reason;
+                    let is_new =
+                        |own: &Pin| own.snapshot != pin.snapshot || own.reason != pin.reason;
                     if known.pins.iter().all(is_new) {
                         known.pins.push(pin);
                     }
                 }
             }
             Err(error) if error.is_damage() => {
-                events.warn(format!("The pins in snapshot {} cannot be read: {error}.", snapshot.id.short()));
+                events.warn(format!(
+                    "The pins in snapshot {} cannot be read: {error}.",
+                    snapshot.id.short()
+                ));
             }
             Err(error) => return Err(error),
         }
     }
     let mut state = newest.unwrap_or_default();
-    state.pins.sort_by(|a, b| (a.pinned_at, a.snapshot, &a.reason).cmp(&(b.pinned_at, b.snapshot, &b.reason)));
+    state.pins.sort_by(|a, b| {
+        (a.pinned_at, a.snapshot, &a.reason).cmp(&(b.pinned_at, b.snapshot, &b.reason))
+    });
     Ok(state)
 }
 
@@ -78,7 +96,8 @@ fn read_one(reader: &Reader, snapshot: &Snapshot) -> Result<State, RepositoryErr
     };
     let root = reader.tree(snapshot.file.tree)?;
     let node = root.iter().find(|node| node.node.name == FILE.as_bytes());
-    let node = node.ok_or_else(|| damaged(FormatError::Invalid("state.json is not there".into())))?;
+    let node =
+        node.ok_or_else(|| damaged(FormatError::Invalid("state.json is not there".into())))?;
     let json = reader.content(node, MAX_BYTES)?;
     serde_json::from_slice(&json).map_err(|error| damaged(FormatError::Invalid(error.to_string())))
 }
@@ -86,14 +105,15 @@ fn read_one(reader: &Reader, snapshot: &Snapshot) -> Result<State, RepositoryErr
 /// Write the next state, and drop those that are too old to matter. The caller holds a shared lock.
 pub(super) fn write(
     session: &Session,
-    index: BlobIndex,
+    index: Arc<BlobIndex>,
     lock: &Lock,
     snapshots: &Snapshots,
     next: &State,
     (events, cancel): (&Events, &Cancel),
 ) -> Result<(), OpsError> {
     let now = Timestamp::now();
-    let json = serde_json::to_vec_pretty(next).map_err(|error| RepositoryError::Internal(error.to_string()))?;
+    let json = serde_json::to_vec_pretty(next)
+        .map_err(|error| RepositoryError::Internal(error.to_string()))?;
     let writer = Writer::start(&session.repository, index, cancel)?;
     let (file, _) = made_file(&writer, FILE, &json, now)?;
     let tree = made_tree(&writer, &mut [file])?;

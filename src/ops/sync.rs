@@ -122,7 +122,10 @@ pub(super) fn view_locked(
         let manifest = match read_manifest(reader, snapshot) {
             Ok(manifest) => manifest,
             Err(error) if error.is_damage() => {
-                events.warn(format!("The manifest of snapshot {} cannot be read: {error}.", snapshot.id.short()));
+                events.warn(format!(
+                    "The manifest of snapshot {} cannot be read: {error}.",
+                    snapshot.id.short()
+                ));
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -154,9 +157,12 @@ pub(super) fn record_of(snapshot: &Snapshot, manifest: Option<&Manifest>) -> Sna
     let file = &snapshot.file;
     SnapshotRecord {
         id: snapshot.id,
-        instance: manifest.map(|manifest| manifest.instance.id).or_else(|| select::instance_of(file)),
+        instance: manifest
+            .map(|manifest| manifest.instance.id)
+            .or_else(|| select::instance_of(file)),
         instance_name: file.hostname.clone(),
-        host: manifest.map_or_else(|| file.hostname.clone(), |manifest| manifest.instance.host.clone()),
+        host: manifest
+            .map_or_else(|| file.hostname.clone(), |manifest| manifest.instance.host.clone()),
         platform: manifest.map(|manifest| manifest.platform.clone()),
         time: file.time,
         sealed: manifest.is_some_and(|manifest| manifest.sealed),

@@ -48,7 +48,11 @@ enum Child {
 }
 
 impl<'a> TreeBuilder<'a> {
-    pub(super) fn new(writer: &'a Writer, previous: Option<Previous<'a>>, checksums: &'a mut ChecksumWriter) -> Self {
+    pub(super) fn new(
+        writer: &'a Writer,
+        previous: Option<Previous<'a>>,
+        checksums: &'a mut ChecksumWriter,
+    ) -> Self {
         Self { writer, previous, open: Vec::new(), checksums, root: None }
     }
 
@@ -96,7 +100,8 @@ impl<'a> TreeBuilder<'a> {
         if let [only] = node.content.as_slice() {
             return Ok((*only).into());
         }
-        let internal = || RepositoryError::Internal("a file was reused without a snapshot before".into());
+        let internal =
+            || RepositoryError::Internal("a file was reused without a snapshot before".into());
         let previous = self.previous.as_mut().ok_or_else(internal)?;
         match previous.checksums.find(path)? {
             Some(sum) => Ok(sum),
@@ -119,20 +124,26 @@ impl TreeSink for TreeBuilder<'_> {
         if let (Some(id), Some(Previous { reader, .. })) = (subtree, &self.previous) {
             match reader.tree(id) {
                 Ok(nodes) => {
-                    previous = nodes.into_iter().map(|node| (node.node.name.clone(), node)).collect();
+                    previous =
+                        nodes.into_iter().map(|node| (node.node.name.clone(), node)).collect();
                 }
                 // A damaged directory of the snapshot before only means that more is read.
                 Err(error) if error.is_damage() => {}
                 Err(error) => return Err(error),
             }
         }
-        let path = self.open.last().map_or_else(|| node.name.clone(), |parent| join(&parent.path, &node.name));
+        let path = self
+            .open
+            .last()
+            .map_or_else(|| node.name.clone(), |parent| join(&parent.path, &node.name));
         self.open.push(OpenDirectory { node: node.clone(), path, children: Vec::new(), previous });
         Ok(())
     }
 
     fn leave(&mut self) -> Result<(), RepositoryError> {
-        let internal = || RepositoryError::Internal("a component left more directories than it entered".into());
+        let internal = || {
+            RepositoryError::Internal("a component left more directories than it entered".into())
+        };
         let OpenDirectory { node, path, children, .. } = self.open.pop().ok_or_else(internal)?;
         let mut nodes = Vec::with_capacity(children.len());
         for child in children {
@@ -148,7 +159,8 @@ impl TreeSink for TreeBuilder<'_> {
 
     fn reuse(&mut self, node: &Node) -> Result<bool, RepositoryError> {
         let Some(old) = self.previous_node(&node.name) else { return Ok(false) };
-        let trusted_until = self.previous.as_ref().map_or(Timestamp::MIN, |previous| previous.trusted_until);
+        let trusted_until =
+            self.previous.as_ref().map_or(Timestamp::MIN, |previous| previous.trusted_until);
         let is_same = matches!(node.kind, NodeKind::File { .. })
             && old.node.kind == node.kind
             && old.node.mtime == node.mtime
@@ -156,7 +168,8 @@ impl TreeSink for TreeBuilder<'_> {
             && old.node.inode == node.inode
             && node.ctime < trusted_until;
         // A blob that is not in the repository any more is stored again by reading the file again.
-        let is_there = || old.content.iter().all(|id| self.writer.index().contains(BlobKind::Data, *id));
+        let is_there =
+            || old.content.iter().all(|id| self.writer.index().contains(BlobKind::Data, *id));
         if !is_same || !is_there() {
             return Ok(false);
         }
@@ -221,7 +234,10 @@ pub(super) fn made_directory(
 }
 
 /// Store the entries of a directory, in any order.
-pub(super) fn made_tree(writer: &Writer, nodes: &mut [TreeNode]) -> Result<BlobId, RepositoryError> {
+pub(super) fn made_tree(
+    writer: &Writer,
+    nodes: &mut [TreeNode],
+) -> Result<BlobId, RepositoryError> {
     nodes.sort_by(|a, b| a.node.name.cmp(&b.node.name));
     writer.tree(nodes)
 }

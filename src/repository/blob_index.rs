@@ -5,6 +5,7 @@ use super::format::pack::{self, BlobKind, PackedBlob};
 use super::{Repository, RepositoryError};
 use crate::model::id::{BlobId, FileId};
 use crate::store::{FileKind, FileName};
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, HashSet};
 
 /// Where a blob is.
@@ -16,10 +17,13 @@ pub struct Location {
     pub blob: PackedBlob,
 }
 
+/// How often the indexes are listed when one vanishes: then it is damage.
+const LISTINGS: u32 = 5;
+
 /// An index file as it was found: readable, or damaged with the reason.
 pub type MaybeIndexFile = (FileId, Result<IndexFile, RepositoryError>);
 
-/// 24 bytes for each blob beside its id: a terabyte has a million blobs.
+/// 16 bytes for each blob beside its id: a terabyte has a million blobs.
 #[derive(Clone, Copy)]
 struct Entry {
     pack: u32,
@@ -34,6 +38,8 @@ pub struct BlobIndex {
     packs: Vec<FileId>,
     data: HashMap<BlobId, Entry>,
     trees: HashMap<BlobId, Entry>,
+    /// Further copies of blobs that are in several packs: rare, and precious where the first copy is damaged.
+    copies: HashMap<(BlobKind, BlobId), Vec<Entry>>,
     /// The index files that were read.
     pub files: HashSet<FileId>,
     /// Index files that could not be read, with the reason.
@@ -58,7 +64,7 @@ impl BlobIndex {
         Ok(index)
     }
 
-    /// Add a pack's blobs; of a blob that is in two packs, the first is taken.
+    /// Add a pack's blobs.
     pub fn add(&mut self, pack: FileId, blobs: impl Iterator<Item = PackedBlob>) {
         let number =
             u32::try_from(self.packs.len()).expect("a repository has fewer than 2^32 packs");
@@ -70,17 +76,31 @@ impl BlobIndex {
                 length: blob.length,
                 uncompressed_length: blob.uncompressed_length.unwrap_or(0),
             };
-            self.blobs_mut(blob.kind).entry(blob.id).or_insert(entry);
+            match self.blobs_mut(blob.kind).entry(blob.id) {
+                MapEntry::Vacant(vacant) => drop(vacant.insert(entry)),
+                MapEntry::Occupied(_) => {
+                    self.copies.entry((blob.kind, blob.id)).or_default().push(entry)
+                }
+            }
         }
     }
 
     /// Where a blob is.
     pub fn get(&self, kind: BlobKind, id: BlobId) -> Option<Location> {
-        let entry = self.blobs(kind).get(&id)?;
+        self.blobs(kind).get(&id).map(|entry| self.location(kind, id, *entry))
+    }
+
+    /// Where further copies of a blob are.
+    pub fn copies(&self, kind: BlobKind, id: BlobId) -> impl Iterator<Item = Location> + '_ {
+        let copies = self.copies.get(&(kind, id)).into_iter().flatten();
+        copies.map(move |entry| self.location(kind, id, *entry))
+    }
+
+    fn location(&self, kind: BlobKind, id: BlobId, entry: Entry) -> Location {
         let uncompressed_length = Some(entry.uncompressed_length).filter(|length| *length != 0);
-        let Entry { pack, offset, length, .. } = *entry;
+        let Entry { pack, offset, length, .. } = entry;
         let blob = PackedBlob { id, kind, offset, length, uncompressed_length };
-        Some(Location { pack: self.packs[pack as usize], blob })
+        Location { pack: self.packs[pack as usize], blob }
     }
 
     /// Whether a blob is there.
@@ -100,7 +120,9 @@ impl BlobIndex {
             .map(|listed| (listed.id, listed.size))
             .collect();
         let mut needed = vec![0_u64; self.packs.len()];
-        for entry in self.data.values().chain(self.trees.values()) {
+        for entry in
+            self.data.values().chain(self.trees.values()).chain(self.copies.values().flatten())
+        {
             let end = u64::from(entry.offset) + u64::from(entry.length);
             let needed = &mut needed[entry.pack as usize];
             *needed = end.max(*needed);
@@ -114,6 +136,14 @@ impl BlobIndex {
             .collect();
         for blobs in [&mut self.data, &mut self.trees] {
             blobs.retain(|_, entry| !is_missing[entry.pack as usize]);
+        }
+        for ((kind, id), copies) in std::mem::take(&mut self.copies) {
+            let mut there =
+                copies.into_iter().filter(|entry| !is_missing[entry.pack as usize]).peekable();
+            if let Some(first) = there.peek() {
+                self.blobs_mut(kind).entry(id).or_insert(*first);
+                self.copies.insert((kind, id), there.collect());
+            }
         }
         let missing: HashSet<FileId> = self
             .packs
@@ -167,11 +197,13 @@ impl Repository {
     pub fn index_files(
         &self,
     ) -> Result<Vec<(FileId, Result<IndexFile, RepositoryError>)>, RepositoryError> {
+        let mut attempts = 0;
         'again: loop {
+            attempts += 1;
             let mut files = Vec::new();
             for listed in self.store.list(FileKind::Index)? {
                 match self.load(FileKind::Index, listed.id, index::MAX_BYTES) {
-                    Err(error) if error.is_not_found() => continue 'again,
+                    Err(error) if error.is_not_found() && attempts < LISTINGS => continue 'again,
                     Err(error) if !error.is_damage() => return Err(error),
                     file => files.push((listed.id, file)),
                 }

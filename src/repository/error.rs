@@ -3,8 +3,9 @@
 use super::format::FormatError;
 use crate::model::event::Cancelled;
 use crate::model::id::{BlobId, FileId};
-use crate::store::StoreError;
+use crate::store::{Operation, StoreError};
 use std::fmt::Display;
+use std::io;
 
 /// A failure of the repository layer.
 #[derive(Debug, thiserror::Error)]
@@ -122,9 +123,11 @@ impl RepositoryError {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } | Self::DamagedConfig { .. } | Self::MissingBlob { .. } => true,
+            // Whatever keeps one file from being read (too short, not there, a bad block), the others may still be.
+            // No permission is no damage: the user is the wrong one, not the file.
             Self::Store(error) => {
-                use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-                matches!(error.source.kind(), InvalidData | NotFound | UnexpectedEof)
+                error.operation == Operation::Read
+                    && error.source.kind() != io::ErrorKind::PermissionDenied
             }
             _ => false,
         }

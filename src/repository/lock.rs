@@ -103,6 +103,11 @@ impl Lock {
         Ok(Self { shared, refresher: Some(refresher) })
     }
 
+    /// Shared or exclusive.
+    pub fn mode(&self) -> LockMode {
+        self.shared.request.mode
+    }
+
     /// An error when the lock is not there any more, or was not refreshed for so long that others may ignore it.
     pub fn ensure_held(&self) -> Result<(), RepositoryError> {
         let state = self.shared.lock_state();

@@ -99,7 +99,7 @@ pub struct PruneTotals {
 }
 
 /// What a prune will do. It is worth nothing once the snapshots or the index files change, and [`execute`] refuses it then.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct PrunePlan {
     /// Snapshots to forget.
     pub forget: Vec<SnapshotId>,
@@ -135,7 +135,7 @@ impl PrunePlan {
 }
 
 /// The state of the repository that a plan is for.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Basis {
     /// All snapshots, those to forget included.
     snapshots: BTreeSet<SnapshotId>,

@@ -2,7 +2,7 @@
 
 use super::blob_index::{BlobIndex, Location};
 use super::format::compress::{Decompressor, MAX_DATA_BYTES, MAX_TREE_BYTES};
-use super::format::crypto::MasterKey;
+use super::format::crypto::{MasterKey, OVERHEAD};
 use super::format::pack::{BlobKind, PackedBlob};
 use super::format::tree::{self, TreeNode};
 use super::format::{FormatError, verify_sum};
@@ -16,8 +16,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Reads from one state of a repository. Several threads may use it at once.
 pub struct Reader {
     repository: Arc<Repository>,
-    index: BlobIndex,
+    index: Arc<BlobIndex>,
     idle: Mutex<Vec<Decompressor>>,
+}
+
+/// An error for a blob that is longer than any writer makes: the memory for it is not asked for.
+pub(super) fn ensure_length(blob: &PackedBlob) -> Result<(), FormatError> {
+    let limit = match blob.kind {
+        BlobKind::Data => MAX_DATA_BYTES,
+        BlobKind::Tree => MAX_TREE_BYTES,
+    };
+    // What is compressed may be a little longer than what is not.
+    let limit = (limit + limit / 64 + OVERHEAD) as u64;
+    let length = u64::from(blob.length);
+    if length > limit { Err(FormatError::TooLong { length, limit }) } else { Ok(()) }
 }
 
 /// The plaintext of a blob from its bytes in a pack.
@@ -51,8 +63,8 @@ impl Reader {
     }
 
     /// Read with an index that was loaded already.
-    pub fn with_index(repository: &Arc<Repository>, index: BlobIndex) -> Self {
-        Self { repository: Arc::clone(repository), index, idle: Mutex::default() }
+    pub fn with_index(repository: &Arc<Repository>, index: impl Into<Arc<BlobIndex>>) -> Self {
+        Self { repository: Arc::clone(repository), index: index.into(), idle: Mutex::default() }
     }
 
     /// The index in use.
@@ -60,15 +72,17 @@ impl Reader {
         &self.index
     }
 
-    /// Take the index back.
-    pub fn into_index(self) -> BlobIndex {
-        self.index
+    /// The index in use, shared with whoever writes.
+    pub fn shared_index(&self) -> Arc<BlobIndex> {
+        Arc::clone(&self.index)
     }
 
     /// Also read the packs that no index lists: the way when an index file is missing altogether. Returns how many.
     pub fn add_unindexed_packs(&mut self) -> Result<usize, RepositoryError> {
-        let repository = Arc::clone(&self.repository);
-        self.index.add_unindexed_packs(&repository)
+        let index = Arc::get_mut(&mut self.index).ok_or_else(|| {
+            RepositoryError::Internal("the index is in use elsewhere and cannot be extended".into())
+        })?;
+        index.add_unindexed_packs(&self.repository)
     }
 
     /// Where a blob is.
@@ -82,7 +96,16 @@ impl Reader {
 
     /// A blob's plaintext.
     pub fn blob(&self, kind: BlobKind, id: BlobId) -> Result<Vec<u8>, RepositoryError> {
-        let Location { pack, blob } = self.locate(kind, id)?;
+        let first = self.locate(kind, id)?;
+        let error = match self.blob_at(first) {
+            Err(error) if error.is_damage() => error,
+            other => return other,
+        };
+        // Stored again after a loss, or by two programs at once: one sound copy is enough.
+        self.index.copies(kind, id).find_map(|copy| self.blob_at(copy).ok()).ok_or(error)
+    }
+
+    fn blob_at(&self, Location { pack, blob }: Location) -> Result<Vec<u8>, RepositoryError> {
         let name = FileName::Id(FileKind::Pack, pack);
         let sealed =
             self.repository.store.read_range(name, u64::from(blob.offset), blob.length as usize)?;
@@ -134,7 +157,11 @@ impl Reader {
 
     /// A file's content as a stream.
     pub fn stream(&self, node: &TreeNode) -> ContentStream<'_> {
-        ContentStream { reader: self, blobs: node.content.clone().into_iter(), current: Cursor::default() }
+        ContentStream {
+            reader: self,
+            blobs: node.content.clone().into_iter(),
+            current: Cursor::default(),
+        }
     }
 
     /// The SHA-256 sum of the blobs' plaintext, one after the other.
@@ -162,7 +189,8 @@ impl Read for ContentStream<'_> {
                 return Ok(count);
             }
             let Some(id) = self.blobs.next() else { return Ok(0) };
-            self.current = Cursor::new(self.reader.blob(BlobKind::Data, id).map_err(io::Error::other)?);
+            self.current =
+                Cursor::new(self.reader.blob(BlobKind::Data, id).map_err(io::Error::other)?);
         }
     }
 }

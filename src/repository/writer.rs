@@ -71,7 +71,7 @@ pub struct Writer {
 
 struct Shared {
     repository: Arc<Repository>,
-    index: BlobIndex,
+    index: Arc<BlobIndex>,
     chunker: Chunker,
     cancel: Cancel,
     chunks: Queue<Chunk>,
@@ -104,7 +104,7 @@ impl Writer {
     /// Start the threads of a run. `index` tells what is in the repository already.
     pub fn start(
         repository: &Arc<Repository>,
-        index: BlobIndex,
+        index: impl Into<Arc<BlobIndex>>,
         cancel: &Cancel,
     ) -> Result<Self, RepositoryError> {
         repository.require_config()?;
@@ -112,7 +112,7 @@ impl Writer {
             std::thread::available_parallelism().map_or(2, usize::from).clamp(2, MAX_WORKERS);
         let shared = Arc::new(Shared {
             repository: Arc::clone(repository),
-            index,
+            index: index.into(),
             chunker: Chunker::new(&repository.key),
             cancel: cancel.clone(),
             chunks: Queue::new(CHUNK_QUEUE_BYTES),

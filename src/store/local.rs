@@ -250,10 +250,16 @@ impl Store for LocalStore {
 
     fn remove(&self, name: FileName) -> Result<(), StoreError> {
         let path = self.path(name);
-        match fs::remove_file(&path) {
+        let remove = || match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(Self::error(Operation::Remove, &path)),
-        }
+            Err(error) => Err(error),
+            // After a power cut a snapshot or an index must not come back whose packs are gone.
+            Ok(()) if matches!(name, FileName::Id(FileKind::Snapshot | FileKind::Index, _)) => {
+                sync_directory(path.parent().unwrap_or(&self.root))
+            }
+            Ok(()) => Ok(()),
+        };
+        remove().map_err(Self::error(Operation::Remove, &path))
     }
 
     fn remove_leftovers(&self) -> Result<(u64, u64), StoreError> {

@@ -32,9 +32,9 @@ impl CreateError {
     /// What to do, where there is something to say beyond the reason.
     pub fn hint(&self) -> Option<&'static str> {
         match self.source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Some("make room on the target's file system, or restore elsewhere; what was restored so far is only a part")
-            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some(
+                "make room on the target's file system, or restore elsewhere; what was restored so far is only a part",
+            ),
             io::ErrorKind::PermissionDenied => Some("run as a user that may write there"),
             _ => None,
         }
@@ -100,9 +100,16 @@ impl TreeCreator {
     pub fn open(target: &Path) -> Result<Self, CreateError> {
         let shown = target.display().to_string();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(target, flags, Mode::empty()).map_err(failed("open the directory", &shown))?;
+        let root = rustix::fs::open(target, flags, Mode::empty())
+            .map_err(failed("open the directory", &shown))?;
         let is_root = rustix::process::geteuid().is_root();
-        Ok(Self { root, open: Vec::new(), made: Vec::new(), shortfalls: Shortfalls::default(), is_root })
+        Ok(Self {
+            root,
+            open: Vec::new(),
+            made: Vec::new(),
+            shortfalls: Shortfalls::default(),
+            is_root,
+        })
     }
 
     fn here(&self) -> &OwnedFd {
@@ -128,7 +135,8 @@ impl TreeCreator {
     pub fn enter(&mut self, node: &Node) -> Result<(), CreateError> {
         let shown = self.check_name(&node.name)?;
         let name = node.name.as_slice();
-        rustix::fs::mkdirat(self.here(), name, Mode::RWXU).map_err(failed("create the directory", &shown))?;
+        rustix::fs::mkdirat(self.here(), name, Mode::RWXU)
+            .map_err(failed("create the directory", &shown))?;
         let fd = open_directory(self.here(), name).map_err(failed("open the directory", &shown))?;
         self.open.push(OpenDirectory { fd, name: node.name.clone() });
         let path = self.open.iter().map(|directory| directory.name.clone()).collect();
@@ -137,17 +145,18 @@ impl TreeCreator {
     }
 
     /// Go back to the parent.
-    pub fn leave(&mut self) -> Result<(), CreateError> {
+    pub fn leave(&mut self) {
         self.open.pop();
-        Ok(())
     }
 
     /// Make an empty file of the node's size, whose content and metadata follow.
     pub fn create_file(&mut self, node: &Node) -> Result<CreatedFile, CreateError> {
         let path = self.check_name(&node.name)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(self.here(), node.name.as_slice(), flags, Mode::RUSR | Mode::WUSR)
-            .map_err(failed("create", &path))?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd =
+            rustix::fs::openat(self.here(), node.name.as_slice(), flags, Mode::RUSR | Mode::WUSR)
+                .map_err(failed("create", &path))?;
         let file = File::from(fd);
         if let NodeKind::File { size } = node.kind {
             file.set_len(size).map_err(failed("set the length of", &path))?;
@@ -161,16 +170,27 @@ impl TreeCreator {
         let (here, name) = (self.here(), node.name.as_slice());
         let made = match &node.kind {
             NodeKind::Symlink { target } => rustix::fs::symlinkat(target.as_slice(), here, name),
-            NodeKind::Fifo => rustix::fs::mknodat(here, name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0),
-            NodeKind::BlockDevice { device } => {
-                rustix::fs::mknodat(here, name, FileType::BlockDevice, Mode::RUSR | Mode::WUSR, *device)
+            NodeKind::Fifo => {
+                rustix::fs::mknodat(here, name, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             }
-            NodeKind::CharDevice { device } => {
-                rustix::fs::mknodat(here, name, FileType::CharacterDevice, Mode::RUSR | Mode::WUSR, *device)
-            }
+            NodeKind::BlockDevice { device } => rustix::fs::mknodat(
+                here,
+                name,
+                FileType::BlockDevice,
+                Mode::RUSR | Mode::WUSR,
+                *device,
+            ),
+            NodeKind::CharDevice { device } => rustix::fs::mknodat(
+                here,
+                name,
+                FileType::CharacterDevice,
+                Mode::RUSR | Mode::WUSR,
+                *device,
+            ),
             NodeKind::Socket | NodeKind::File { .. } | NodeKind::Directory => return Ok(()),
         };
-        let is_device = matches!(node.kind, NodeKind::BlockDevice { .. } | NodeKind::CharDevice { .. });
+        let is_device =
+            matches!(node.kind, NodeKind::BlockDevice { .. } | NodeKind::CharDevice { .. });
         match made {
             Err(Errno::PERM) if is_device && !self.is_root => {
                 self.shortfalls.add("only root can make devices", &shown);
@@ -191,9 +211,15 @@ impl TreeCreator {
                 .map_err(failed("set the mode of", shown))?;
         }
         if !node.extended_attributes.is_empty() {
-            let path = attributes::path_of(here, name).map_err(failed("set the attributes of", shown))?;
+            let path =
+                attributes::path_of(here, name).map_err(failed("set the attributes of", shown))?;
             for ExtendedAttribute { name, value } in &node.extended_attributes {
-                let set = rustix::fs::lsetxattr(path.as_c_str(), name.as_str(), value, XattrFlags::empty());
+                let set = rustix::fs::lsetxattr(
+                    path.as_c_str(),
+                    name.as_str(),
+                    value,
+                    XattrFlags::empty(),
+                );
                 borne(set, Sort::Attribute, (&self.shortfalls, self.is_root, shown))?;
             }
         }
@@ -208,7 +234,8 @@ impl TreeCreator {
         let last = names.pop().unwrap_or_default();
         let mut parent = self.root.try_clone().map_err(failed("open the directory of", &shown))?;
         for name in names {
-            parent = open_directory(&parent, name).map_err(failed("open the directory of", &shown))?;
+            parent =
+                open_directory(&parent, name).map_err(failed("open the directory of", &shown))?;
         }
         rustix::fs::linkat(&parent, last, self.here(), node.name.as_slice(), AtFlags::empty())
             .map_err(failed("link", &shown))
@@ -226,7 +253,8 @@ impl TreeCreator {
             way.truncate(shared);
             for name in &path[shared..] {
                 let parent = way.last().map_or(&root, |(_, fd)| fd);
-                let fd = open_directory(parent, name).map_err(failed("open the directory", &shown))?;
+                let fd =
+                    open_directory(parent, name).map_err(failed("open the directory", &shown))?;
                 way.push((name.clone(), fd));
             }
             if let Some((_, fd)) = way.pop() {
@@ -324,7 +352,10 @@ fn borne(
             Ok(false)
         }
         (Err(Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP), Sort::Attribute) => {
-            shortfalls.add("the file system or this user does not allow these extended attributes", shown);
+            shortfalls.add(
+                "the file system or this user does not allow these extended attributes",
+                shown,
+            );
             Ok(false)
         }
         (Err(error), Sort::Owner) => Err(failed("set the owner of", shown)(error)),
@@ -334,7 +365,8 @@ fn borne(
 
 fn times(mtime: Timestamp) -> Timestamps {
     let nanoseconds = mtime.as_nanosecond();
-    let (second, nanosecond) = (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
+    let (second, nanosecond) =
+        (nanoseconds.div_euclid(1_000_000_000), nanoseconds.rem_euclid(1_000_000_000));
     let time = Timespec {
         tv_sec: i64::try_from(second).unwrap_or(0),
         tv_nsec: i64::try_from(nanosecond).unwrap_or(0),

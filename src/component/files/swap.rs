@@ -49,7 +49,10 @@ pub struct SwapPlan {
     staged_id: Option<(u64, u64)>,
 }
 
-fn failed<'a, E: Into<io::Error>>(action: &'static str, path: &'a Path) -> impl FnOnce(E) -> SwapError + 'a {
+fn failed<'a, E: Into<io::Error>>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(E) -> SwapError + 'a {
     move |error| SwapError { action, path: path.to_owned(), source: error.into() }
 }
 
@@ -65,7 +68,13 @@ pub fn plan(target: &Path, tag: &str) -> Result<SwapPlan, SwapError> {
     if is_mount_point(&target).map_err(failed("examine", &target))? {
         let work = target.join(named("restore"));
         let (staged, aside) = (work.join("new"), work.join("old"));
-        return Ok(SwapPlan { target, staged, aside, method: SwapMethod::Entries, staged_id: None });
+        return Ok(SwapPlan {
+            target,
+            staged,
+            aside,
+            method: SwapMethod::Entries,
+            staged_id: None,
+        });
     }
     let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "it has no parent directory");
@@ -104,7 +113,9 @@ fn id_of(path: &Path) -> io::Result<Option<(u64, u64)>> {
 }
 
 fn sync(directory: &Path) -> Result<(), SwapError> {
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("sync", directory))
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed("sync", directory))
 }
 
 impl SwapPlan {
@@ -118,7 +129,8 @@ impl SwapPlan {
         let parent = self.staging_parent();
         fs::create_dir_all(parent).map_err(failed("create", parent))?;
         if self.method == SwapMethod::Entries {
-            fs::set_permissions(parent, fs::Permissions::from_mode(0o700)).map_err(failed("close", parent))?;
+            fs::set_permissions(parent, fs::Permissions::from_mode(0o700))
+                .map_err(failed("close", parent))?;
         }
         Ok(())
     }
@@ -131,7 +143,11 @@ impl SwapPlan {
 
     /// Take the half-made new tree away; the target was not touched.
     pub fn abandon(&self) -> Result<(), SwapError> {
-        remove(if self.method == SwapMethod::Entries { self.staging_parent() } else { &self.staged })
+        remove(if self.method == SwapMethod::Entries {
+            self.staging_parent()
+        } else {
+            &self.staged
+        })
     }
 
     /// Remove the old state that was set aside.
@@ -153,7 +169,9 @@ impl SwapPlan {
         if in_place.is_none() || in_place != self.staged_id {
             let exchanged = match in_place {
                 None => rustix::fs::renameat_with(CWD, staged, CWD, target, RenameFlags::NOREPLACE),
-                Some(_) => rustix::fs::renameat_with(CWD, staged, CWD, target, RenameFlags::EXCHANGE),
+                Some(_) => {
+                    rustix::fs::renameat_with(CWD, staged, CWD, target, RenameFlags::EXCHANGE)
+                }
             };
             match exchanged {
                 // Some network file systems know neither: two steps, and a crash between them is finished from here.
@@ -174,7 +192,10 @@ impl SwapPlan {
     }
 
     /// `before_move` is called before each rename: tests stop there.
-    fn move_entries(&self, before_move: &mut dyn FnMut() -> io::Result<()>) -> Result<(), SwapError> {
+    fn move_entries(
+        &self,
+        before_move: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<(), SwapError> {
         let Self { target, staged, aside, .. } = self;
         let work = self.staging_parent();
         let mark = work.join(MARK);
@@ -183,7 +204,9 @@ impl SwapPlan {
         }
         let mut relocate = |from: &Path, to: &Path| {
             before_move()
-                .and_then(|()| Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?))
+                .and_then(|()| {
+                    Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+                })
                 .map_err(failed("move", from))
         };
         if !mark.exists() {
@@ -211,7 +234,9 @@ impl SwapPlan {
 }
 
 fn names(directory: &Path) -> Result<Vec<std::ffi::OsString>, SwapError> {
-    let list = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>();
+    let list = || {
+        fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()
+    };
     list().map_err(failed("list", directory))
 }
 
@@ -255,7 +280,9 @@ mod tests {
             .unwrap()
             .into_iter()
             .filter(|name| path.join(name).is_file())
-            .map(|name| (name.to_string_lossy().into_owned(), fs::read_to_string(path.join(name)).unwrap()))
+            .map(|name| {
+                (name.to_string_lossy().into_owned(), fs::read_to_string(path.join(name)).unwrap())
+            })
             .collect();
         files.sort();
         files

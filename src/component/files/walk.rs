@@ -126,9 +126,9 @@ impl<E: std::error::Error> WalkError<E> {
                 Some("let the user that runs Belay read it, or leave it out with `exclude`")
             }
             io::ErrorKind::NotFound => Some("is the path right, and is its file system mounted?"),
-            _ if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
-                Some("the tree is deeper than this process may open directories: raise its limit of open files (ulimit -n)")
-            }
+            _ if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => Some(
+                "the tree is deeper than this process may open directories: raise its limit of open files (ulimit -n)",
+            ),
             _ => None,
         }
     }
@@ -147,7 +147,8 @@ pub fn read_tree<S: TreeSink>(
 ) -> Result<WalkReport, WalkError<S::Error>> {
     let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
     for pattern in &options.exclude {
-        let glob = GlobBuilder::new(pattern.trim_start_matches('/')).literal_separator(true).build()?;
+        let glob =
+            GlobBuilder::new(pattern.trim_start_matches('/')).literal_separator(true).build()?;
         if pattern.contains('/') { &mut paths } else { &mut names }.add(glob);
     }
     let mut walk = Walk {
@@ -186,7 +187,10 @@ struct Frame {
 
 type Walked<T, S> = Result<T, WalkError<<S as TreeSink>::Error>>;
 
-fn failed<E: std::error::Error>(action: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> WalkError<E> {
+fn failed<E: std::error::Error>(
+    action: &'static str,
+    path: &[u8],
+) -> impl FnOnce(Errno) -> WalkError<E> {
     let path = display_path(path);
     move |error| WalkError::Source { action, path, source: error.into() }
 }
@@ -198,11 +202,17 @@ fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
 impl<S: TreeSink> Walk<'_, S> {
     fn root(&mut self, root: &Path, name: &[u8]) -> Walked<(), S> {
         let shown = root.as_os_str().as_bytes();
-        let root = rustix::fs::open(root, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-            .map_err(failed("open", shown))?;
+        let root = rustix::fs::open(
+            root,
+            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(failed("open", shown))?;
         let stat = rustix::fs::fstat(&root).map_err(failed("examine", shown))?;
-        let link = own_path(&root).map_err(|source| {
-            WalkError::Source { action: "examine", path: display_path(shown), source }
+        let link = own_path(&root).map_err(|source| WalkError::Source {
+            action: "examine",
+            path: display_path(shown),
+            source,
         })?;
         let node = self.node(name, &stat, None, &link, shown)?;
         match node.kind {
@@ -211,7 +221,10 @@ impl<S: TreeSink> Walk<'_, S> {
             _ => Err(WalkError::Source {
                 action: "back up",
                 path: display_path(shown),
-                source: io::Error::new(io::ErrorKind::InvalidInput, "it is neither a directory nor a regular file"),
+                source: io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "it is neither a directory nor a regular file",
+                ),
             }),
         }
     }
@@ -237,7 +250,8 @@ impl<S: TreeSink> Walk<'_, S> {
     }
 
     fn is_excluded(&self, name: &[u8], path: &[u8]) -> bool {
-        self.exclude_names.is_match(OsStr::from_bytes(name)) || self.exclude_paths.is_match(OsStr::from_bytes(path))
+        self.exclude_names.is_match(OsStr::from_bytes(name))
+            || self.exclude_paths.is_match(OsStr::from_bytes(path))
     }
 
     fn enter(&mut self, fd: OwnedFd, node: &Node, path: Vec<u8>, shown: &[u8]) -> Walked<Frame, S> {
@@ -262,8 +276,11 @@ impl<S: TreeSink> Walk<'_, S> {
             other => other.map_err(failed("examine", &path))?,
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let link = attributes::path_of(parent, name)
-            .map_err(|source| WalkError::Source { action: "examine", path: display_path(&path), source })?;
+        let link = attributes::path_of(parent, name).map_err(|source| WalkError::Source {
+            action: "examine",
+            path: display_path(&path),
+            source,
+        })?;
         let target = match kind {
             FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
                 Err(Errno::NOENT) => return self.vanished(&path),
@@ -296,7 +313,11 @@ impl<S: TreeSink> Walk<'_, S> {
                 }
             }
             _ => {
-                *(if kind == FileType::Symlink { &mut self.report.symlinks } else { &mut self.report.others }) += 1;
+                *(if kind == FileType::Symlink {
+                    &mut self.report.symlinks
+                } else {
+                    &mut self.report.others
+                }) += 1;
                 self.sink.leaf(&node).map_err(WalkError::Sink)?;
                 Ok(None)
             }
@@ -318,8 +339,11 @@ impl<S: TreeSink> Walk<'_, S> {
                 return Ok(());
             }
             if differs(&before, &stat) {
-                let link = own_path(fd)
-                    .map_err(|source| WalkError::Source { action: "examine", path: display_path(path), source })?;
+                let link = own_path(fd).map_err(|source| WalkError::Source {
+                    action: "examine",
+                    path: display_path(path),
+                    source,
+                })?;
                 node = self.node(&node.name, &stat, None, &link, path)?;
             }
             before = stat;
@@ -349,14 +373,21 @@ impl<S: TreeSink> Walk<'_, S> {
     }
 
     /// Copy a file's content; returns how many bytes there were. Holes are not read.
-    fn content(&mut self, fd: &OwnedFd, stat: &Stat, file: &mut S::File, path: &[u8]) -> Walked<u64, S> {
+    fn content(
+        &mut self,
+        fd: &OwnedFd,
+        stat: &Stat,
+        file: &mut S::File,
+        path: &[u8],
+    ) -> Walked<u64, S> {
         let has_holes = (stat.st_blocks as u64).saturating_mul(512) < stat.st_size as u64;
         let mut offset = 0_u64;
         let mut data_until = if has_holes { 0 } else { u64::MAX };
         loop {
             self.cancel.check()?;
             if offset >= data_until {
-                let (data, hole) = next_data(fd, offset, stat.st_size as u64).map_err(failed("read", path))?;
+                let (data, hole) =
+                    next_data(fd, offset, stat.st_size as u64).map_err(failed("read", path))?;
                 self.zeros(data - offset, file, path)?;
                 (offset, data_until) = (data, hole);
             }
@@ -403,14 +434,17 @@ impl<S: TreeSink> Walk<'_, S> {
             FileType::Socket => NodeKind::Socket,
             FileType::Unknown => return Err(failed("recognise the kind of", path)(Errno::INVAL)),
         };
-        let (extended_attributes, unreadable) = attributes::read(link).map_err(|source| WalkError::Source {
-            action: "read the extended attributes of",
-            path: display_path(path),
-            source,
-        })?;
+        let (extended_attributes, unreadable) =
+            attributes::read(link).map_err(|source| WalkError::Source {
+                action: "read the extended attributes of",
+                path: display_path(path),
+                source,
+            })?;
         for name in unreadable {
             let path = display_path(path);
-            self.report.warnings.push(format!("the attribute {name} of {path} has no UTF-8 name and is left out"));
+            self.report
+                .warnings
+                .push(format!("the attribute {name} of {path} has no UTF-8 name and is left out"));
         }
         Ok(Node {
             name: name.to_vec(),
@@ -437,7 +471,8 @@ fn own_path(fd: &OwnedFd) -> io::Result<std::ffi::CString> {
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return attributes::path_of(fd, b".");
     }
-    let target = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd)))?;
+    let target =
+        std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd)))?;
     std::ffi::CString::new(target.into_os_string().into_encoded_bytes()).map_err(io::Error::other)
 }
 
@@ -484,7 +519,11 @@ fn deliver<E: std::error::Error + Send + Sync + 'static>(
 /// A file's time, as far as a [`Timestamp`] reaches.
 fn time(second: i64, nanosecond: u64) -> Timestamp {
     let nanosecond = i32::try_from(nanosecond).unwrap_or(0);
-    Timestamp::new(second, nanosecond).unwrap_or(if second < 0 { Timestamp::MIN } else { Timestamp::MAX })
+    Timestamp::new(second, nanosecond).unwrap_or(if second < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
 }
 
 /// The names of users and groups, as this machine has them.

@@ -36,9 +36,13 @@ impl Draft {
         expected: &[&str],
         manifest: impl FnOnce(&[Component]) -> Manifest,
     ) -> Result<Sealed, OpsError> {
-        let read: Vec<&str> = self.components.iter().map(|component| component.manifest.name.as_str()).collect();
+        let read: Vec<&str> =
+            self.components.iter().map(|component| component.manifest.name.as_str()).collect();
         if read.is_empty() || read != expected {
-            let message = format!("components {expected:?} were expected, and {read:?} were read since {}", self.started);
+            let message = format!(
+                "components {expected:?} were expected, and {read:?} were read since {}",
+                self.started
+            );
             return Err(RepositoryError::Internal(message).into());
         }
         let manifest = manifest(&self.components);

@@ -12,7 +12,7 @@ use crate::repository::format::pack::BlobKind;
 use crate::repository::format::tree::TreeNode;
 use crate::repository::reader::Reader;
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +38,17 @@ pub struct Extracted {
     pub bytes: u64,
     /// What could not be brought back as it was, such as owners when not root.
     pub warnings: Vec<String>,
+}
+
+impl Extracted {
+    /// Add what another part wrote.
+    pub(super) fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.directories += other.directories;
+        self.others += other.others;
+        self.bytes += other.bytes;
+        self.warnings.extend(other.warnings);
+    }
 }
 
 /// Files and bytes that a selection comes to.
@@ -83,40 +94,38 @@ struct Open {
 /// How much there is to restore.
 pub(super) fn measure(
     reader: &Reader,
-    tree: BlobId,
+    roots: &[TreeNode],
     selection: &Selection,
     context: &Context,
 ) -> Result<Size, OpsError> {
     let mut size = Size::default();
-    let mut open = vec![(Vec::new(), tree)];
-    // A subtree that is wanted wholly and was measured once need not be read again for the room that it takes.
-    let mut whole: HashMap<BlobId, ()> = HashMap::new();
-    while let Some((parent, id)) = open.pop() {
+    let mut entries = 0_u64;
+    let mut open = vec![Open { path: Vec::new(), nodes: roots.to_vec().into_iter() }];
+    while let Some(directory) = open.last_mut() {
         context.cancel.check()?;
-        for TreeNode { node, subtree, .. } in reader.tree(id)? {
-            let path = [parent.as_slice(), b"/", &node.name].concat();
-            let part = selection.part(&path);
-            if let (NodeKind::File { size: bytes }, Part::Whole) = (&node.kind, part) {
-                size.files += 1;
-                size.bytes = size.bytes.saturating_add(*bytes);
-            }
-            if let Some(subtree) = subtree.filter(|_| part != Part::None) {
-                if whole.len() > MAX_ENTRIES {
-                    return Err(too_many());
-                }
-                whole.insert(subtree, ());
-                open.push((path, subtree));
-            }
+        let Some(TreeNode { node, subtree, .. }) = directory.nodes.next() else {
+            open.pop();
+            continue;
+        };
+        let path = [directory.path.as_slice(), b"/", &node.name].concat();
+        let part = selection.part(&path);
+        if let (NodeKind::File { size: bytes }, Part::Whole) = (&node.kind, part) {
+            size.files += 1;
+            size.bytes = size.bytes.saturating_add(*bytes);
         }
-        if size.files as usize > MAX_ENTRIES || open.len() > MAX_ENTRIES {
+        entries += 1;
+        if entries > MAX_ENTRIES {
             return Err(too_many());
+        }
+        if let Some(subtree) = subtree.filter(|_| part != Part::None) {
+            open.push(Open { path, nodes: reader.tree(subtree)?.into_iter() });
         }
     }
     Ok(size)
 }
 
 /// A crafted repository can say "this directory, twice" sixty times and mean 2^60 files.
-const MAX_ENTRIES: usize = 200_000_000;
+const MAX_ENTRIES: u64 = 200_000_000;
 
 fn too_many() -> OpsError {
     OpsError::WrongFile {
@@ -128,7 +137,7 @@ fn too_many() -> OpsError {
 /// Write the selected entries below the creator's directory.
 pub(super) fn extract(
     reader: &Reader,
-    tree: BlobId,
+    roots: &[TreeNode],
     selection: &Selection,
     mut creator: TreeCreator,
     total_bytes: u64,
@@ -150,7 +159,7 @@ pub(super) fn extract(
         for _ in 0..WORKERS {
             scope.spawn(|| shared.work(&receiver));
         }
-        let walked = walk(&shared, tree, selection, &mut creator, &sender);
+        let walked = walk(&shared, roots, selection, &mut creator, &sender);
         drop(sender);
         walked
     });
@@ -167,21 +176,20 @@ pub(super) fn extract(
 /// Create everything but the files' content; returns how many directories and other entries there were.
 fn walk(
     shared: &Shared<'_>,
-    tree: BlobId,
+    roots: &[TreeNode],
     selection: &Selection,
     creator: &mut TreeCreator,
     pieces: &SyncSender<Piece>,
 ) -> Result<(u64, u64), OpsError> {
     let (mut directories, mut others) = (0, 0);
     let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
-    let mut names: HashSet<Vec<u8>> = HashSet::new();
-    let mut open = vec![Open { path: Vec::new(), nodes: shared.reader.tree(tree)?.into_iter() }];
+    let mut open = vec![Open { path: Vec::new(), nodes: roots.to_vec().into_iter() }];
     while let Some(directory) = open.last_mut() {
         shared.check()?;
         let Some(node) = directory.nodes.next() else {
             open.pop();
             if !open.is_empty() {
-                creator.leave()?;
+                creator.leave();
             }
             continue;
         };
@@ -216,7 +224,6 @@ fn walk(
             }
             _ => {}
         }
-        names.clear();
     }
     Ok((directories, others))
 }
@@ -235,11 +242,14 @@ fn begin_file(
         if index % PIECE_BLOBS == 0 {
             offsets.push(offset);
         }
-        offset = offset.saturating_add(shared.reader.locate(BlobKind::Data, *id)?.blob.plaintext_length());
+        offset = offset
+            .saturating_add(shared.reader.locate(BlobKind::Data, *id)?.blob.plaintext_length());
     }
     let path = display_path(path);
     if offset != size {
-        let error = FormatError::Invalid(format!("its blobs have {offset} bytes, and it should have {size}"));
+        let error = FormatError::Invalid(format!(
+            "its blobs have {offset} bytes, and it should have {size}"
+        ));
         return Err(RepositoryError::Damaged { file: path, source: error }.into());
     }
     let created = creator.create_file(&node.node)?;
@@ -285,13 +295,18 @@ impl Shared<'_> {
         let mut offset = *offset;
         for id in blobs {
             self.context.cancel.check()?;
-            let bytes = self.reader.blob(BlobKind::Data, *id).map_err(|error| at(&file.path, error))?;
+            let bytes =
+                self.reader.blob(BlobKind::Data, *id).map_err(|error| at(&file.path, error))?;
             file.created.write_at(offset, &bytes)?;
             offset += bytes.len() as u64;
             self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             self.tell();
         }
-        if file.pieces_left.fetch_sub(1, Ordering::SeqCst) == 1 { self.finish(file) } else { Ok(()) }
+        if file.pieces_left.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.finish(file)
+        } else {
+            Ok(())
+        }
     }
 
     fn finish(&self, file: &OpenFile) -> Result<(), OpsError> {

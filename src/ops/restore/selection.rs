@@ -64,7 +64,11 @@ impl Selection {
         let own: Vec<&[u8]> = path.split(|byte| *byte == b'/').skip(1).collect();
         let mut part = Part::None;
         for (index, wanted) in self.paths.iter().enumerate() {
-            let shared = own.iter().zip(wanted).take_while(|(own, wanted)| **own == wanted.as_slice()).count();
+            let shared = own
+                .iter()
+                .zip(wanted)
+                .take_while(|(own, wanted)| **own == wanted.as_slice())
+                .count();
             if shared == wanted.len() {
                 self.found.borrow_mut()[index] = true;
                 part = Part::Whole;
@@ -73,6 +77,14 @@ impl Selection {
             }
         }
         part
+    }
+
+    /// The paths in the snapshot that are wanted; those of all components where everything is.
+    pub(super) fn roots(&self, manifest: &Manifest) -> Vec<String> {
+        if self.paths.is_empty() {
+            return manifest.components.iter().map(|component| component.path.clone()).collect();
+        }
+        self.names.clone()
     }
 
     /// An error naming what was asked for and never met.
@@ -106,7 +118,8 @@ mod tests {
 
     #[test]
     fn parents_are_the_way_and_children_are_whole() {
-        let wanted = Wanted { components: vec![], paths: vec!["/files/a/b".into(), "files/c/".into()] };
+        let wanted =
+            Wanted { components: vec![], paths: vec!["/files/a/b".into(), "files/c/".into()] };
         let selection = Selection::new(&wanted, None).unwrap();
         for (path, part) in [
             ("/files", Part::Way),

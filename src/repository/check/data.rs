@@ -6,12 +6,10 @@ use super::progress::Progress;
 use super::report::{CheckOptions, FindingKind};
 use crate::model::event::{Cancel, Events};
 use crate::model::id::{BlobId, FileId};
-use crate::repository::format::compress::{MAX_DATA_BYTES, MAX_TREE_BYTES};
-use crate::repository::format::crypto::OVERHEAD;
 use crate::repository::format::index::{self, IndexFile};
 use crate::repository::format::pack::{self, BlobKind, PackedBlob};
 use crate::repository::format::{FormatError, verify_sum};
-use crate::repository::reader::Reader;
+use crate::repository::reader::{Reader, ensure_length};
 use crate::repository::{Repository, RepositoryError};
 use crate::store::{FileKind, FileName};
 use std::collections::{HashMap, HashSet};
@@ -313,18 +311,6 @@ impl std::fmt::Display for Verdict {
             more => write!(formatter, "; and {more} more."),
         }
     }
-}
-
-/// An error for a blob that is longer than any writer makes: the memory for it is not asked for.
-pub(super) fn ensure_length(blob: &PackedBlob) -> Result<(), FormatError> {
-    let limit = match blob.kind {
-        BlobKind::Data => MAX_DATA_BYTES,
-        BlobKind::Tree => MAX_TREE_BYTES,
-    };
-    // What is compressed may be a little longer than what is not.
-    let limit = (limit + limit / 64 + OVERHEAD) as u64;
-    let length = u64::from(blob.length);
-    if length > limit { Err(FormatError::TooLong { length, limit }) } else { Ok(()) }
 }
 
 /// Whether two listings of a pack say the same, in whatever order and however they say that a blob is not compressed.

@@ -3,7 +3,7 @@
 //!
 //! The walk keeps its own stack: a path may be thousands of levels deep.
 
-use super::data::{BadBlobs, ensure_length};
+use super::data::BadBlobs;
 use super::files::Packs;
 use super::ledger::{Ledger, Number, blob_name, fault};
 use super::progress::Progress;
@@ -14,7 +14,7 @@ use crate::model::node::{NodeKind, display_path};
 use crate::repository::blob_index::Location;
 use crate::repository::format::pack::BlobKind;
 use crate::repository::format::tree::TreeNode;
-use crate::repository::reader::Reader;
+use crate::repository::reader::{Reader, ensure_length};
 use crate::repository::{RepositoryError, Snapshot};
 use crate::store::{FileKind, FileName};
 use std::collections::{BTreeSet, HashMap, HashSet};

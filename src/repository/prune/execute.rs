@@ -3,7 +3,7 @@
 use super::{Basis, PackToRemove, PruneOutcome, PrunePlan};
 use crate::model::event::{Cancel, Event, Events};
 use crate::model::id::FileId;
-use crate::repository::lock::Lock;
+use crate::repository::lock::{Lock, LockMode};
 use crate::repository::{Repository, RepositoryError};
 use crate::store::{FileKind, FileName};
 use std::collections::HashSet;
@@ -57,13 +57,17 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     fn all_steps(&mut self, mut plan: PrunePlan) -> Result<(), RepositoryError> {
         self.repository.require_config()?;
+        if self.lock.mode() != LockMode::Exclusive {
+            return Err(RepositoryError::Refused("a prune needs an exclusive lock".into()));
+        }
         self.ensure_may_change()?;
         self.ensure_unchanged(&plan.basis)?;
-        self.forget(&plan)?;
+        // Copying reads what it copies: damage stops the prune before anything was removed.
         if !self.repack(&plan)? {
             plan.repack.clear();
             self.outcome.repack_skipped = true;
         }
+        self.forget(&plan)?;
         let gone = plan.packs_gone();
         self.rewrite_indexes(&plan.rewrite_indexes, &gone)?;
         self.remove_packs(&plan)?;

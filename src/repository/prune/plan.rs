@@ -51,7 +51,7 @@ pub fn plan(
     let reader = Reader::with_index(repository, index);
     let roots = kept.iter().map(|snapshot| snapshot.file.tree);
     let used = Used::walk(&reader, &inventory, roots, events, cancel).map_err(name_damage)?;
-    let index = reader.into_index();
+    let index = reader.shared_index();
 
     let mut chosen = attribute(&mut inventory, &index, &used);
     let repack = choose_repacks(&inventory.packs, options);

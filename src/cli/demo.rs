@@ -1,0 +1,50 @@
+//! `belay demo`.
+
+use super::exit::{Exit, Failure};
+use super::open::Environment;
+use super::output;
+use super::render::counted;
+use crate::model::event::Events;
+use crate::ops::Context;
+use crate::ops::demo::demo;
+use serde::Serialize;
+use std::time::Instant;
+
+#[derive(Serialize)]
+struct Document {
+    story: Vec<String>,
+    seconds: u64,
+}
+
+const NEXT: &str = "\nNext, for your own files:\n  \
+1. belay config schema, and config/belay.toml, show how to write /etc/belay/belay.toml\n  \
+2. belay init                           creates the repository\n  \
+3. belay backup --all                   takes the first snapshots\n  \
+4. belay doctor                         says what could be better\n\
+The README has the whole way in five minutes.";
+
+pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let mut story = Vec::new();
+    // The story is the output: events of its steps would only stand between its lines.
+    let context = Context { events: Events::ignored(), cancel: environment.context.cancel.clone() };
+    let is_json = environment.global.json;
+    let mut failed = None;
+    demo(&context, &mut |line| {
+        if !is_json && let Err(failure) = output::line(format!("{}. {line}", story.len() + 1)) {
+            failed.get_or_insert(failure);
+        }
+        story.push(line);
+    })?;
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    let seconds = began.elapsed().as_secs();
+    let document = Document { story, seconds };
+    environment.show(&document, || {
+        format!(
+            "That took {}; its temporary directory is gone again.\n{NEXT}",
+            counted(seconds, "second", "seconds")
+        )
+    })
+}

@@ -1,0 +1,64 @@
+//! `belay prune`.
+
+use super::arguments::PruneArguments;
+use super::exit::{Exit, Failure};
+use super::open::Environment;
+use super::render::{counted, local_time, table};
+use crate::model::size::Bytes;
+use crate::ops::prune::{InstanceDecisions, Pruned, prune};
+use crate::repository::prune::{PruneOptions, PruneOutcome};
+
+pub(super) fn run(arguments: &PruneArguments, environment: &Environment) -> Result<Exit, Failure> {
+    let session = environment.session()?;
+    let options =
+        PruneOptions { max_unused_percent: arguments.max_unused, ..PruneOptions::default() };
+    let config = environment.config()?;
+    let pruned = prune(config, &session, &options, arguments.dry_run, &environment.context)?;
+    environment.show(&pruned, || text(&pruned))
+}
+
+fn text(pruned: &Pruned) -> String {
+    let mut lines = Vec::new();
+    for instance in &pruned.instances {
+        lines.push(format!("{}:", instance.instance));
+        lines.push(decisions(instance));
+        lines.push(String::new());
+    }
+    let totals = &pruned.plan.totals;
+    let (verb, will) = if pruned.dry_run { ("would be", "would have") } else { ("were", "has") };
+    lines.push(format!(
+        "{} {verb} forgotten; {} in {} {verb} removed, {} copied to reclaim their unused parts.",
+        counted(pruned.plan.forget.len() as u64, "snapshot", "snapshots"),
+        Bytes(totals.removed_bytes),
+        counted(
+            (pruned.plan.remove_packs.len() + pruned.plan.unindexed_packs.len()) as u64,
+            "pack",
+            "packs"
+        ),
+        counted(pruned.plan.repack.len() as u64, "pack", "packs"),
+    ));
+    lines.push(format!(
+        "The repository {will} {} in packs, {} of them unused.",
+        Bytes(totals.remaining_bytes),
+        Bytes(totals.remaining_unused_bytes)
+    ));
+    if let Some(PruneOutcome { leftover_files, leftover_bytes, .. }) = &pruned.outcome
+        && *leftover_files > 0
+    {
+        let files = counted(*leftover_files, "file", "files");
+        lines.push(format!(
+            "{files} ({}) that interrupted runs had left were removed.",
+            Bytes(*leftover_bytes)
+        ));
+    }
+    lines.join("\n")
+}
+
+fn decisions(instance: &InstanceDecisions) -> String {
+    let rows = instance.decisions.iter().map(|decision| {
+        let reasons: Vec<String> = decision.reasons.iter().map(ToString::to_string).collect();
+        let verdict = if decision.is_kept() { "keep" } else { "forget" };
+        vec![verdict.into(), decision.id.short(), local_time(decision.time), reasons.join("; ")]
+    });
+    table(&["", "ID", "TIME", "BECAUSE"], &[], rows.collect())
+}

@@ -1,0 +1,156 @@
+//! `belay restore`.
+
+use super::arguments::RestoreArguments;
+use super::exit::{Exit, Failure};
+use super::open::Environment;
+use super::prompt;
+use super::render::{age, counted, local_time};
+use crate::model::size::Bytes;
+use crate::ops::restore::into::{self, IntoOptions, IntoPlan, PresentState, RestoredInto};
+use crate::ops::restore::{Extracted, RestoredToDir, Wanted, to_dir};
+use crate::ops::session::Session;
+use std::path::Path;
+
+pub(super) fn run(
+    arguments: &RestoreArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let wanted = Wanted { components: arguments.component.clone(), paths: arguments.path.clone() };
+    match (&arguments.to_dir, &arguments.into) {
+        (Some(target), _) => into_directory(target, &wanted, arguments, environment),
+        (None, Some(name)) => in_place(name, wanted, arguments, environment),
+        (None, None) => {
+            Err(Failure::usage("the restore has no target", "give --to-dir DIR or --into NAME"))
+        }
+    }
+}
+
+fn into_directory(
+    target: &Path,
+    wanted: &Wanted,
+    arguments: &RestoreArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let session = environment.session_anywhere()?;
+    let context = &environment.context;
+    let target = std::path::absolute(target).map_err(|error| {
+        Failure::internal(format!("could not examine {}: {error}", target.display()))
+    })?;
+    let restored =
+        to_dir(&session, &arguments.snapshot, wanted, &target, arguments.dry_run, context)?;
+    warn(restored.done.as_ref(), environment);
+    environment.show(&restored, || {
+        let RestoredToDir { plan, done } = &restored;
+        let what = format!(
+            "{} ({}) of snapshot {} of {}",
+            counted(plan.files, "file", "files"),
+            Bytes(plan.bytes),
+            plan.snapshot.short(),
+            local_time(plan.time)
+        );
+        match done {
+            None => format!("{what} would be restored into {}.", plan.target.display()),
+            Some(_) => format!("{what} are in {}.", plan.target.display()),
+        }
+    })
+}
+
+fn in_place(
+    name: &str,
+    wanted: Wanted,
+    arguments: &RestoreArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let config = environment.config()?;
+    let instance = config.instance(name)?;
+    let session = match &environment.global.repository {
+        Some(_) => environment.session()?,
+        None => Session::open(config, config.repository_of(instance)?, &environment.secrets)?,
+    };
+    let context = &environment.context;
+    crate::ops::restore::finish_interrupted(&config.state_dir, &context.events)?;
+    let options = IntoOptions {
+        wanted,
+        as_clone: arguments.as_clone,
+        confirm: arguments.confirm.clone(),
+        discard_current: arguments.reason.clone().filter(|_| arguments.discard_current),
+    };
+    let prepared =
+        into::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
+    if arguments.dry_run {
+        let restored = prepared.dry_run();
+        return environment.show(&restored, || plan_text(&restored.plan));
+    }
+    if !arguments.yes {
+        environment.pause_progress();
+        if !prompt::is_possible() {
+            return Err(Failure::usage(
+                format!("restoring into '{name}' overwrites it, and there is no terminal to ask"),
+                "look at --dry-run, and give --yes",
+            ));
+        }
+        if !prompt::confirm(&format!("{}\n", plan_text(&prepared.plan)))? {
+            return Err(Failure::usage("nothing was done", "only a whole `yes` goes on"));
+        }
+    }
+    let restored = prepared.execute(context)?;
+    warn(restored.done.as_ref(), environment);
+    environment.show(&restored, || done_text(&restored))
+}
+
+fn warn(done: Option<&Extracted>, environment: &Environment) {
+    for warning in done.map(|done| done.warnings.as_slice()).unwrap_or_default() {
+        environment.context.events.warn(format!("Not restored as it was: {warning}."));
+    }
+}
+
+fn plan_text(plan: &IntoPlan) -> String {
+    let mut lines = vec![format!(
+        "Restore {} ({}) of snapshot {}, taken {}, into the instance {}:",
+        counted(plan.files, "file", "files"),
+        Bytes(plan.bytes),
+        plan.snapshot.short(),
+        local_time(plan.time),
+        plan.instance
+    )];
+    for replaced in &plan.replaced {
+        let verb = if replaced.exists { "replaces" } else { "makes" };
+        lines.push(format!("  {} {verb} {}", replaced.from, replaced.target.display()));
+    }
+    lines.push(match plan.present_state {
+        PresentState::Nothing => "Nothing is there now that could be lost.".into(),
+        PresentState::Snapshot => "What is there now goes into a snapshot first; where it cannot be read, it is set aside.".into(),
+        PresentState::Discarded => "What is there now is LOST, as asked for.".into(),
+    });
+    lines.join("\n")
+}
+
+fn done_text(restored: &RestoredInto) -> String {
+    let plan = &restored.plan;
+    let mut lines = vec![format!(
+        "{} is as it was at {} (snapshot {}): {}, {}.",
+        plan.instance,
+        local_time(plan.time),
+        plan.snapshot.short(),
+        counted(plan.files, "file", "files"),
+        Bytes(plan.bytes)
+    )];
+    lines.push(format!(
+        "Loss window: what changed in the last {} is not in it.",
+        age(restored.loss_window_seconds)
+    ));
+    if let Some(before) = restored.before {
+        lines.push(format!(
+            "The state before is in snapshot {} and pinned; `belay unpin {}` lets it go.",
+            before.short(),
+            before.short()
+        ));
+    }
+    for aside in &restored.aside {
+        lines.push(format!(
+            "The state before is set aside in {}; remove it when you no longer need it.",
+            aside.display()
+        ));
+    }
+    lines.join("\n")
+}

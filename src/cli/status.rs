@@ -1,0 +1,44 @@
+//! `belay status`.
+
+use super::exit::{Exit, Failure};
+use super::open::Environment;
+use super::render::{age, local_time, table};
+use crate::ops::status::{InstanceStatus, Status, status};
+
+pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
+    let status = status(environment.config()?, &environment.secrets, &environment.context)?;
+    let exit = environment.show(&status, || text(&status))?;
+    Ok(if status.problems.is_empty() { exit } else { Exit::Warned })
+}
+
+fn text(status: &Status) -> String {
+    let mut lines = Vec::new();
+    if status.instances.is_empty() {
+        lines.push("The configuration has no instances.".to_owned());
+    } else {
+        let rows = status.instances.iter().map(row).collect();
+        let header = ["INSTANCE", "PLATFORM", "LAST GOOD", "TAKEN", "AGE", "SNAPSHOTS", "LAST RUN"];
+        lines.push(table(&header, &[5], rows));
+    }
+    if !status.problems.is_empty() {
+        lines.push(String::new());
+        lines.extend(status.problems.iter().map(|problem| format!("! {problem}")));
+    }
+    lines.join("\n")
+}
+
+fn row(instance: &InstanceStatus) -> Vec<String> {
+    let last_run = match (&instance.last_run, instance.last_run_at) {
+        (Some(outcome), Some(at)) => format!("{outcome}, {}", local_time(at)),
+        _ => "none from this host".into(),
+    };
+    vec![
+        instance.name.clone(),
+        instance.platform.clone(),
+        instance.last_good.map_or_else(|| "none".into(), |id| id.short()),
+        instance.last_good_at.map(local_time).unwrap_or_default(),
+        instance.age_seconds.map(age).unwrap_or_default(),
+        instance.snapshots.to_string(),
+        last_run,
+    ]
+}

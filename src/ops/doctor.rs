@@ -1,0 +1,224 @@
+//! Doctor: everything that could keep a backup or a restore from working, with what to do about each.
+
+use super::session::Session;
+use super::{Context, OpsError, status, sync};
+use crate::catalog::Catalog;
+use crate::config::{self, Config, Instance, Location, SecretSources};
+use crate::model::size::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// Less free room than this on the repository's file system is worth a warning.
+const LITTLE_ROOM: u64 = 1024 * 1024 * 1024;
+/// A snapshot that is so much newer than the clock shows that one of the two clocks is wrong.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(2);
+
+/// How something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It works, and could work better.
+    Warning,
+    /// It does not work.
+    Failure,
+}
+
+/// Something that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// How it stands.
+    pub verdict: Verdict,
+    /// What was looked at.
+    pub subject: String,
+    /// What was found.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// Findings, gathered.
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(
+        &mut self,
+        verdict: Verdict,
+        subject: &str,
+        message: impl Into<String>,
+        hint: Option<&str>,
+    ) {
+        let (subject, message, hint) = (subject.to_owned(), message.into(), hint.map(Into::into));
+        self.0.push(Finding { verdict, subject, message, hint });
+    }
+
+    fn ok(&mut self, subject: &str, message: impl Into<String>) {
+        self.add(Verdict::Ok, subject, message, None);
+    }
+
+    fn error(&mut self, subject: &str, error: &OpsError) {
+        self.add(Verdict::Failure, subject, error.to_string(), error.hint().as_deref());
+    }
+}
+
+/// Look at the configuration's repositories and instances, or at one instance.
+pub fn doctor(
+    config: &Config,
+    only: Option<&str>,
+    secrets: &SecretSources,
+    context: &Context,
+) -> Result<Vec<Finding>, OpsError> {
+    let chosen = only.map(|name| config.instance(name)).transpose()?;
+    let is_chosen = |instance: &&Instance| chosen.is_none_or(|chosen| chosen.name == instance.name);
+    let mut findings = Findings::default();
+    findings.ok("configuration", format!("{} is right", config.origin()));
+    match catalog(config, context) {
+        Ok(interrupted) => {
+            findings.ok("catalog", format!("{} is sound", config.state_dir.display()));
+            for message in interrupted {
+                findings.add(
+                    Verdict::Warning,
+                    "jobs",
+                    message,
+                    Some("look at why, and run it again"),
+                );
+            }
+        }
+        Err(error) => findings.error("catalog", &error),
+    }
+    for repository in config.repositories.values() {
+        let instances: Vec<&Instance> = config
+            .instances
+            .values()
+            .filter(|instance| instance.repository == repository.name)
+            .filter(is_chosen)
+            .collect();
+        if chosen.is_some() && instances.is_empty() {
+            continue;
+        }
+        let subject = format!("repository {}", repository.name);
+        match look_at_repository(config, repository, secrets, context, &mut findings) {
+            Ok(()) => {}
+            Err(error) => findings.error(&subject, &error),
+        }
+        for instance in instances {
+            look_at_instance(instance, repository, &mut findings);
+        }
+    }
+    Ok(findings.0)
+}
+
+fn catalog(config: &Config, context: &Context) -> Result<Vec<String>, OpsError> {
+    let interrupted = status::interrupted(config, context)?;
+    Catalog::open(&config.state_dir)?.integrity_check()?;
+    Ok(interrupted)
+}
+
+fn look_at_repository(
+    config: &Config,
+    repository: &config::Repository,
+    secrets: &SecretSources,
+    context: &Context,
+    findings: &mut Findings,
+) -> Result<(), OpsError> {
+    let subject = format!("repository {}", repository.name);
+    if repository.password.resolve(secrets)?.has_outer_whitespace() {
+        findings.add(
+            Verdict::Warning,
+            &subject,
+            "the password begins or ends with white space, which restic cuts from a password file",
+            Some("add a password without: belay key add"),
+        );
+    }
+    let session = Session::open(config, repository, secrets)?;
+    session.repository.require_config()?;
+    findings.ok(&subject, format!("{} opens", repository.location));
+    let view = sync::view(&session, context)?;
+    let limit = Timestamp::now().saturating_add(CLOCK_TOLERANCE).unwrap_or(Timestamp::MAX);
+    if let Some(newest) = view.records.iter().find(|record| record.time > limit) {
+        findings.add(
+            Verdict::Failure,
+            "clock",
+            format!(
+                "snapshot {} is dated {}, which is in the future",
+                newest.id.short(),
+                newest.time
+            ),
+            Some("set the clock of this host right, or of the host that took it"),
+        );
+    } else {
+        findings.ok("clock", "no snapshot is from the future");
+    }
+    match status::recovery_key_problem(session.require_catalog()?, &session)? {
+        Some(problem) => findings.add(Verdict::Warning, "recovery key", problem, None),
+        None => findings.ok("recovery key", "it has opened the repository"),
+    }
+    let Location::Local(path) = &repository.location;
+    let filesystem = rustix::fs::statvfs(path).map_err(|error| OpsError::Io {
+        action: "look for room in",
+        path: path.clone(),
+        source: error.into(),
+    })?;
+    let free = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
+    let message = format!("{} free on its file system", Bytes(free));
+    if free < LITTLE_ROOM {
+        findings.add(Verdict::Warning, &subject, message, Some("make room, or run `belay prune`"));
+    } else {
+        findings.ok(&subject, message);
+    }
+    Ok(())
+}
+
+fn look_at_instance(instance: &Instance, repository: &config::Repository, findings: &mut Findings) {
+    let subject = format!("instance {}", instance.name);
+    let Location::Local(repository) = &repository.location;
+    for root in &instance.paths {
+        let path = &root.path;
+        if let Err(error) = std::fs::metadata(path).and_then(|metadata| {
+            if metadata.is_dir() {
+                std::fs::read_dir(path).map(drop)
+            } else {
+                std::fs::File::open(path).map(drop)
+            }
+        }) {
+            findings.add(
+                Verdict::Failure,
+                &subject,
+                format!("could not read {}: {error}", path.display()),
+                Some("is the path right, is its file system mounted, and may this user read it?"),
+            );
+            continue;
+        }
+        findings.ok(&subject, format!("{} can be read", path.display()));
+        match overlap(path, repository) {
+            Some(true) => findings.add(
+                Verdict::Failure,
+                &subject,
+                format!("the repository {} lies inside {}", repository.display(), path.display()),
+                Some("exclude it or move it: a backup of itself grows without end"),
+            ),
+            _ if device(path).is_some() && device(path) == device(repository) => findings.add(
+                Verdict::Warning,
+                &subject,
+                format!("the repository is on the same file system as {}", path.display()),
+                Some(
+                    "keep it on another disk, better on another host: one failure would take both",
+                ),
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Whether the repository lies below the path, links followed.
+fn overlap(path: &Path, repository: &Path) -> Option<bool> {
+    Some(repository.canonicalize().ok()?.starts_with(path.canonicalize().ok()?))
+}
+
+fn device(path: &Path) -> Option<u64> {
+    Some(std::fs::metadata(path).ok()?.dev())
+}
