@@ -56,7 +56,7 @@ struct Chunk {
 /// What a run has written so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteStatistics {
-    /// Bytes of new packs, as stored.
+    /// Bytes of new blobs, compressed and sealed.
     pub added_bytes: u64,
     /// Blobs that were new.
     pub new_blobs: u64,
@@ -326,6 +326,7 @@ impl Shared {
         let blob = worker.seal(&self.repository, kind, id, &bytes)?;
         drop(bytes);
         self.new_blobs.fetch_add(1, Ordering::Relaxed);
+        self.added_bytes.fetch_add(u64::from(blob.length), Ordering::Relaxed);
         let packer = match kind {
             BlobKind::Data => &self.data,
             BlobKind::Tree => &self.trees,
@@ -339,7 +340,6 @@ impl Shared {
     /// Finish a pack, read it back from memory, and send it on.
     fn close_pack(&self, pack: packer::OpenPack) -> Result<(), RepositoryError> {
         let finished = pack.finish(&self.repository.key)?;
-        self.added_bytes.fetch_add(finished.bytes.len() as u64, Ordering::Relaxed);
         let weight = finished.bytes.len();
         if !self.packs.push(finished, weight) {
             self.check()?;
