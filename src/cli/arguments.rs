@@ -152,6 +152,7 @@ pub(super) struct DiffArguments {
 
 /// `restore`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(group = clap::ArgGroup::new("target").required(true))]
 pub(super) struct RestoreArguments {
     /// An id, the beginning of one, or latest:NAME

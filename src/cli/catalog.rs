@@ -26,15 +26,15 @@ pub(super) fn run(
 }
 
 fn text(rebuilt: &Rebuilt) -> String {
-    let mut text = format!(
+    let text = format!(
         "The catalog was made again: {}, {}, {} of this host, {} carried over.",
         counted(rebuilt.snapshots as u64, "snapshot", "snapshots"),
         counted(rebuilt.pins as u64, "pin", "pins"),
         counted(rebuilt.instances as u64, "instance", "instances"),
         counted(rebuilt.jobs as u64, "job", "jobs")
     );
-    if let Some(kept) = &rebuilt.kept {
-        text.push_str(&format!("\nThe old one is kept as {}.", kept.display()));
+    match &rebuilt.kept {
+        Some(kept) => format!("{text}\nThe old one is kept as {}.", kept.display()),
+        None => text,
     }
-    text
 }

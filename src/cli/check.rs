@@ -34,7 +34,8 @@ fn text(Document { errors, notes, report }: &Document<'_>) -> String {
         let kind = if finding.severity == Severity::Damage { "damage" } else { "note" };
         lines.push(format!("{kind}: {}: {}", finding.object, finding.message));
         if !finding.snapshots.is_empty() {
-            let snapshots: Vec<String> = finding.snapshots.iter().map(|id| id.short()).collect();
+            let snapshots: Vec<String> =
+                finding.snapshots.iter().map(super::super::model::id::SnapshotId::short).collect();
             lines.push(format!("  touches the snapshots {}", snapshots.join(", ")));
         }
         lines.extend(finding.paths.iter().map(|path| format!("  lost: {path}")));

@@ -6,9 +6,16 @@ use super::open::Environment;
 use super::prompt;
 use super::render::{local_time, table};
 use crate::config::Secret;
+use crate::model::id::FileId;
 use crate::ops::keys;
 use crate::repository::keys::{KeyInfo, RECOVERY_LABEL};
+use serde::Serialize;
 use std::path::Path;
+
+#[derive(Serialize)]
+struct Removed {
+    removed: FileId,
+}
 
 pub(super) fn run(arguments: &KeyArguments, environment: &Environment) -> Result<Exit, Failure> {
     let session = environment.session()?;
@@ -39,10 +46,6 @@ pub(super) fn run(arguments: &KeyArguments, environment: &Environment) -> Result
         }
         KeyCommand::Remove { id } => {
             let removed = keys::remove(&session, id, context)?;
-            #[derive(serde::Serialize)]
-            struct Removed {
-                removed: crate::model::id::FileId,
-            }
             environment
                 .show(&Removed { removed }, || format!("Removed the key {}.", removed.short()))
         }

@@ -48,16 +48,15 @@ impl Environment {
             return Ok(config.repository(name)?);
         }
         let mut repositories = config.repositories.values();
-        match (repositories.next(), repositories.next()) {
-            (Some(only), None) => Ok(only),
-            _ => {
-                let names: Vec<&str> =
-                    config.repositories.keys().map(|name| name.as_str()).collect();
-                Err(Failure::usage(
-                    "the configuration has several repositories",
-                    format!("say which one with --repository: {}", names.join(", ")),
-                ))
-            }
+        if let (Some(only), None) = (repositories.next(), repositories.next()) {
+            Ok(only)
+        } else {
+            let names: Vec<&str> =
+                config.repositories.keys().map(super::super::model::name::Name::as_str).collect();
+            Err(Failure::usage(
+                "the configuration has several repositories",
+                format!("say which one with --repository: {}", names.join(", ")),
+            ))
         }
     }
 

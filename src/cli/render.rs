@@ -102,7 +102,9 @@ impl Renderer {
 
 impl State {
     fn progress(&mut self, bytes: u64, total_bytes: Option<u64>, items: u64, quiet: bool) {
-        let rate = Bytes((bytes as f64 / self.began.elapsed().as_secs_f64().max(0.001)) as u64);
+        let milliseconds =
+            u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+        let rate = Bytes(bytes.saturating_mul(1000) / milliseconds);
         match (&self.bar, total_bytes) {
             (Some(bar), Some(total)) => {
                 bar.set_style(bounded());

@@ -126,8 +126,9 @@ fn identify(
         .readable
         .iter()
         .filter(|snapshot| snapshot.file.hostname == instance.name.as_str());
-    if let Some((other, snapshot)) =
-        others.filter_map(|snapshot| Some((select::instance_of(&snapshot.file)?, snapshot))).last()
+    if let Some((other, snapshot)) = others
+        .filter_map(|snapshot| Some((select::instance_of(&snapshot.file)?, snapshot)))
+        .next_back()
     {
         let name = &instance.name;
         return Err(OpsError::refused(

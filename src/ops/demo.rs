@@ -128,10 +128,11 @@ fn configure(root: &Path) -> Result<Config, OpsError> {
     Ok(Config::parse(&text, "the demonstration's configuration")?)
 }
 
-/// Every path below a directory with its mode, time and content.
-fn fingerprint(
-    directory: &Path,
-) -> std::io::Result<Vec<(String, u32, std::time::SystemTime, Vec<u8>)>> {
+/// An entry's path, mode, time and content.
+type Fingerprint = (String, u32, std::time::SystemTime, Vec<u8>);
+
+/// Everything below a directory.
+fn fingerprint(directory: &Path) -> std::io::Result<Vec<Fingerprint>> {
     let mut entries = Vec::new();
     let mut open = vec![directory.to_owned()];
     while let Some(path) = open.pop() {

@@ -110,25 +110,27 @@ impl OpsError {
 
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        match self {
+        matches!(
+            self,
             Self::Repository(RepositoryError::Cancelled(_))
-            | Self::Component {
-                source: WalkError::Cancelled(_) | WalkError::Sink(RepositoryError::Cancelled(_)),
-                ..
-            } => true,
-            _ => false,
-        }
+                | Self::Component {
+                    source: WalkError::Cancelled(_)
+                        | WalkError::Sink(RepositoryError::Cancelled(_)),
+                    ..
+                }
+        )
     }
 
     /// What to do next, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { hint, .. } | Self::Refused { hint, .. } => hint.clone(),
-            Self::Repository(error) => error.hint().map(Into::into),
+            Self::Repository(error) | Self::Component { source: WalkError::Sink(error), .. } => {
+                error.hint().map(Into::into)
+            }
             Self::Secret(error) => error.hint(),
             Self::Location(error) => error.hint().map(Into::into),
             Self::Unknown(error) => Some(error.hint.clone()),
-            Self::Component { source: WalkError::Sink(error), .. } => error.hint().map(Into::into),
             Self::Create(error) => error.hint().map(Into::into),
             Self::Component { source, .. } => source.hint().map(Into::into),
             Self::Catalog(error) => error.hint().map(Into::into),

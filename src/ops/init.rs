@@ -39,7 +39,7 @@ pub fn init(
     )?;
     let recovery_key = random_recovery_key()?;
     let key =
-        made.add_key(recovery_key.as_bytes(), ScryptCost::default(), Some(RECOVERY_LABEL.into()))?;
+        made.add_key(recovery_key.as_bytes(), ScryptCost::RANDOM_KEY, Some(RECOVERY_LABEL.into()))?;
     let id = RepositoryId(made.id().0);
     catalog.record_repository(id, &repository.name, &repository.location.to_string())?;
     catalog.set_recovery_key(id, key)?;

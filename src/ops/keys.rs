@@ -39,7 +39,7 @@ pub fn add_recovery(session: &Session, context: &Context) -> Result<AddedKey, Op
     let _lock = session.lock(LockMode::Shared, "key add", context)?;
     let recovery_key = random_recovery_key()?;
     let label = Some(RECOVERY_LABEL.to_owned());
-    let id = session.repository.add_key(recovery_key.as_bytes(), ScryptCost::default(), label)?;
+    let id = session.repository.add_key(recovery_key.as_bytes(), ScryptCost::RANDOM_KEY, label)?;
     if let Some(catalog) = &session.catalog {
         catalog.set_recovery_key(RepositoryId(session.repository.id().0), id)?;
     }

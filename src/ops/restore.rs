@@ -113,7 +113,7 @@ pub fn to_dir(
     let selection = Selection::new(wanted, source.manifest.as_ref())?;
     context.events.phase("planning", target.display().to_string());
     let roots = source.reader.tree(source.snapshot.file.tree)?;
-    let size = extract::measure(&source.reader, &roots, &selection, context)?;
+    let size = extract::measure(&source.reader, roots.clone(), &selection, context)?;
     selection.ensure_found()?;
     let plan = ToDirPlan {
         snapshot: source.snapshot.id,
@@ -133,7 +133,7 @@ pub fn to_dir(
     ensure_room(target, size.bytes)?;
     context.events.phase("restoring", target.display().to_string());
     let creator = TreeCreator::open(target)?;
-    let done = extract::extract(&source.reader, &roots, &selection, creator, size.bytes, context)?;
+    let done = extract::extract(&source.reader, roots, &selection, creator, size.bytes, context)?;
     Ok(RestoredToDir { plan, done: Some(done) })
 }
 

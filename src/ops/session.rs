@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How long to wait for another's lock where no configuration says.
-const DEFAULT_LOCK_WAIT: Duration = Duration::from_secs(60);
+const DEFAULT_LOCK_WAIT: Duration = Duration::from_mins(1);
 
 /// An open repository with what belongs to it on this host.
 pub struct Session {

@@ -170,11 +170,14 @@ pub(super) fn path_components(path: &str) -> Vec<&[u8]> {
         .collect()
 }
 
-/// Visit all entries of a snapshot, parents first; `visit` says whether to go into a directory.
+/// Called with an entry's path and the entry; says whether to go into a directory.
+type Visit<'a> = dyn FnMut(&[u8], &TreeNode) -> Result<bool, OpsError> + 'a;
+
+/// Visit all entries of a snapshot, parents first.
 pub(super) fn walk(
     reader: &Reader,
     snapshot: &Snapshot,
-    visit: &mut dyn FnMut(&[u8], &TreeNode) -> Result<bool, OpsError>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), OpsError> {
     // Paths are as deep as a hostile repository likes: the stack is ours, not the thread's.
     let mut open = vec![(Vec::new(), reader.tree(snapshot.file.tree)?.into_iter())];

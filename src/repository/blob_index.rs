@@ -77,9 +77,11 @@ impl BlobIndex {
                 uncompressed_length: blob.uncompressed_length.unwrap_or(0),
             };
             match self.blobs_mut(blob.kind).entry(blob.id) {
-                MapEntry::Vacant(vacant) => drop(vacant.insert(entry)),
+                MapEntry::Vacant(vacant) => {
+                    vacant.insert(entry);
+                }
                 MapEntry::Occupied(_) => {
-                    self.copies.entry((blob.kind, blob.id)).or_default().push(entry)
+                    self.copies.entry((blob.kind, blob.id)).or_default().push(entry);
                 }
             }
         }

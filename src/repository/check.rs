@@ -50,7 +50,8 @@ pub fn check(
     let reader = Reader::with_index(repository, index);
 
     events.phase("checking packs", repository.location());
-    let bad = data::check_packs(repository, &reader, &packs, options, &mut ledger, events, cancel)?;
+    let bad =
+        data::check_packs(repository, &reader, &packs, *options, &mut ledger, events, cancel)?;
 
     events.phase("checking trees", repository.location());
     let trees = trees::check(&reader, &packs, &bad, &snapshots, &mut ledger, events, cancel)?;

@@ -36,12 +36,12 @@ use stream::Slot;
 
 /// Plaintext on its way through the workers.
 const CHUNK_QUEUE_BYTES: usize = 16 * 1024 * 1024;
-/// Packs on their way to the store: two, about.
-const PACK_QUEUE_BYTES: usize = 36 * 1024 * 1024;
+/// Packs on their way to the store: one and a bit. Workers that wait hold one each, so that the disk is kept busy.
+const PACK_QUEUE_BYTES: usize = 20 * 1024 * 1024;
 /// More threads would need more memory than they gain: one worker hashes and encrypts about 500 MB/s.
 const MAX_WORKERS: usize = 6;
-/// Two, so that one may wait for the disk to sync while the other sends.
-const UPLOADERS: usize = 2;
+/// One keeps a local disk busy: workers fill the next pack while it syncs.
+const UPLOADERS: usize = 1;
 
 /// A piece of plaintext on its way to a worker.
 struct Chunk {

@@ -145,7 +145,7 @@ fn strange_tree(root: &Path) {
     let old = fs::File::options().write(true).open(root.join("dir/set-user-id")).unwrap();
     old.set_modified(std::time::UNIX_EPOCH - std::time::Duration::new(1000, 5)).unwrap();
     let flags = rustix::fs::XattrFlags::empty();
-    rustix::fs::setxattr(&root.join("dir"), "user.note", b"kept", flags).unwrap();
+    rustix::fs::setxattr(root.join("dir"), "user.note", b"kept", flags).unwrap();
 }
 
 #[test]
@@ -322,12 +322,12 @@ fn made() -> impl Strategy<Value = Made> {
 
 fn build(path: &Path, made: &Made) {
     match made {
-        Made::File(bytes, mode) => {
+        Made::File(bytes, bits) => {
             fs::write(path, bytes).unwrap();
-            fs::set_permissions(path, fs::Permissions::from_mode(*mode)).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(*bits)).unwrap();
         }
         Made::Link(target) => std::os::unix::fs::symlink(OsStr::from_bytes(target), path).unwrap(),
-        Made::Directory(children, mode) => {
+        Made::Directory(children, bits) => {
             fs::create_dir(path).unwrap();
             for (name, child) in children {
                 let path = path.join(OsStr::from_bytes(name));
@@ -335,7 +335,7 @@ fn build(path: &Path, made: &Made) {
                     build(&path, child);
                 }
             }
-            fs::set_permissions(path, fs::Permissions::from_mode(*mode)).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(*bits)).unwrap();
         }
     }
 }

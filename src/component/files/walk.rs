@@ -242,7 +242,7 @@ impl<S: TreeSink> Walk<'_, S> {
             let path = join(&frame.path, &name);
             if self.is_excluded(&name, &path) {
                 self.report.excluded += 1;
-            } else if let Some(child) = self.entry(&frame.fd, &name, path)? {
+            } else if let Some(child) = self.entry(&frame.fd, &name, &path)? {
                 open.push(child);
             }
         }
@@ -270,35 +270,35 @@ impl<S: TreeSink> Walk<'_, S> {
     }
 
     /// One entry of a directory; a frame when it is a directory itself.
-    fn entry(&mut self, parent: &OwnedFd, name: &[u8], path: Vec<u8>) -> Walked<Option<Frame>, S> {
+    fn entry(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Walked<Option<Frame>, S> {
         let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return self.vanished(&path),
-            other => other.map_err(failed("examine", &path))?,
+            Err(Errno::NOENT) => return Ok(self.vanished(path)),
+            other => other.map_err(failed("examine", path))?,
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
         let link = attributes::path_of(parent, name).map_err(|source| WalkError::Source {
             action: "examine",
-            path: display_path(&path),
+            path: display_path(path),
             source,
         })?;
         let target = match kind {
             FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
-                Err(Errno::NOENT) => return self.vanished(&path),
-                other => Some(other.map_err(failed("read the link", &path))?.into_bytes()),
+                Err(Errno::NOENT) => return Ok(self.vanished(path)),
+                other => Some(other.map_err(failed("read the link", path))?.into_bytes()),
             },
             _ => None,
         };
-        let node = match self.node(name, &stat, target, &link, &path) {
+        let node = match self.node(name, &stat, target, &link, path) {
             Err(WalkError::Source { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return self.vanished(&path);
+                return Ok(self.vanished(path));
             }
             other => other?,
         };
         match kind {
             FileType::Directory => match open_at(parent, name, OFlags::DIRECTORY) {
-                Ok(fd) => self.enter(fd, &node, path.clone(), &path).map(Some),
-                Err(Errno::NOENT) => self.vanished(&path),
-                Err(error) => Err(failed("open", &path)(error)),
+                Ok(fd) => self.enter(fd, &node, path.to_vec(), path).map(Some),
+                Err(Errno::NOENT) => Ok(self.vanished(path)),
+                Err(error) => Err(failed("open", path)(error)),
             },
             FileType::RegularFile => {
                 if self.sink.reuse(&node).map_err(WalkError::Sink)? {
@@ -306,10 +306,10 @@ impl<S: TreeSink> Walk<'_, S> {
                     return Ok(None);
                 }
                 match open_at(parent, name, OFlags::NONBLOCK) {
-                    Ok(fd) => self.file(&fd, node, stat, &path).map(|()| None),
+                    Ok(fd) => self.file(&fd, node, stat, path).map(|()| None),
                     // A link that took the file's place since it was examined: what was listed is gone.
-                    Err(Errno::NOENT | Errno::LOOP) => self.vanished(&path),
-                    Err(error) => Err(failed("open", &path)(error)),
+                    Err(Errno::NOENT | Errno::LOOP) => Ok(self.vanished(path)),
+                    Err(error) => Err(failed("open", path)(error)),
                 }
             }
             _ => {
@@ -324,9 +324,9 @@ impl<S: TreeSink> Walk<'_, S> {
         }
     }
 
-    fn vanished(&mut self, path: &[u8]) -> Walked<Option<Frame>, S> {
+    fn vanished(&mut self, path: &[u8]) -> Option<Frame> {
         self.report.vanished.add(path);
-        Ok(None)
+        None
     }
 
     /// Deliver a file's content, again where it changed meanwhile.
@@ -350,7 +350,7 @@ impl<S: TreeSink> Walk<'_, S> {
             let mut file = self.sink.begin_file().map_err(WalkError::Sink)?;
             let size = self.content(fd, &before, &mut file, path)?;
             let after = rustix::fs::fstat(fd).map_err(failed("examine", path))?;
-            let has_changed = differs(&before, &after) || size != before.st_size as u64;
+            let has_changed = differs(&before, &after) || size != size_of(&before);
             if has_changed && attempt < ATTEMPTS {
                 continue;
             }
@@ -380,14 +380,15 @@ impl<S: TreeSink> Walk<'_, S> {
         file: &mut S::File,
         path: &[u8],
     ) -> Walked<u64, S> {
-        let has_holes = (stat.st_blocks as u64).saturating_mul(512) < stat.st_size as u64;
+        let has_holes =
+            u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size_of(stat);
         let mut offset = 0_u64;
         let mut data_until = if has_holes { 0 } else { u64::MAX };
         loop {
             self.cancel.check()?;
             if offset >= data_until {
                 let (data, hole) =
-                    next_data(fd, offset, stat.st_size as u64).map_err(failed("read", path))?;
+                    next_data(fd, offset, size_of(stat)).map_err(failed("read", path))?;
                 self.zeros(data - offset, file, path)?;
                 (offset, data_until) = (data, hole);
             }
@@ -425,7 +426,7 @@ impl<S: TreeSink> Walk<'_, S> {
         path: &[u8],
     ) -> Walked<Node, S> {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => NodeKind::File { size: stat.st_size as u64 },
+            FileType::RegularFile => NodeKind::File { size: size_of(stat) },
             FileType::Directory => NodeKind::Directory,
             FileType::Symlink => NodeKind::Symlink { target: target.unwrap_or_default() },
             FileType::BlockDevice => NodeKind::BlockDevice { device: stat.st_rdev },
@@ -497,6 +498,11 @@ fn next_data(fd: &OwnedFd, offset: u64, size: u64) -> rustix::io::Result<(u64, u
     };
     let hole = rustix::fs::seek(fd, SeekFrom::Hole(data))?;
     Ok((data.max(offset), if hole > data { hole } else { u64::MAX }))
+}
+
+/// A file's size, which the kernel never gives as negative.
+fn size_of(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
 }
 
 /// Whether the content may have changed between two looks.

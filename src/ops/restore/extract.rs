@@ -94,13 +94,13 @@ struct Open {
 /// How much there is to restore.
 pub(super) fn measure(
     reader: &Reader,
-    roots: &[TreeNode],
+    roots: Vec<TreeNode>,
     selection: &Selection,
     context: &Context,
 ) -> Result<Size, OpsError> {
     let mut size = Size::default();
     let mut entries = 0_u64;
-    let mut open = vec![Open { path: Vec::new(), nodes: roots.to_vec().into_iter() }];
+    let mut open = vec![Open { path: Vec::new(), nodes: roots.into_iter() }];
     while let Some(directory) = open.last_mut() {
         context.cancel.check()?;
         let Some(TreeNode { node, subtree, .. }) = directory.nodes.next() else {
@@ -137,7 +137,7 @@ fn too_many() -> OpsError {
 /// Write the selected entries below the creator's directory.
 pub(super) fn extract(
     reader: &Reader,
-    roots: &[TreeNode],
+    roots: Vec<TreeNode>,
     selection: &Selection,
     mut creator: TreeCreator,
     total_bytes: u64,
@@ -176,14 +176,14 @@ pub(super) fn extract(
 /// Create everything but the files' content; returns how many directories and other entries there were.
 fn walk(
     shared: &Shared<'_>,
-    roots: &[TreeNode],
+    roots: Vec<TreeNode>,
     selection: &Selection,
     creator: &mut TreeCreator,
     pieces: &SyncSender<Piece>,
 ) -> Result<(u64, u64), OpsError> {
     let (mut directories, mut others) = (0, 0);
     let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
-    let mut open = vec![Open { path: Vec::new(), nodes: roots.to_vec().into_iter() }];
+    let mut open = vec![Open { path: Vec::new(), nodes: roots.into_iter() }];
     while let Some(directory) = open.last_mut() {
         shared.check()?;
         let Some(node) = directory.nodes.next() else {

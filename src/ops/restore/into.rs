@@ -154,7 +154,7 @@ pub fn prepare<'a>(
     let job = job::random_job_id()?;
     let items = find_items(&source, manifest, instance, &options.wanted, job)?;
     let nodes: Vec<TreeNode> = items.iter().map(|item| item.node.clone()).collect();
-    let size = extract::measure(&source.reader, &nodes, &Selection::everything(), context)?;
+    let size = extract::measure(&source.reader, nodes, &Selection::everything(), context)?;
     let any_exists = items.iter().any(|item| item.exists);
     let present_state = match (&options.discard_current, any_exists) {
         (_, false) => PresentState::Nothing,
@@ -355,14 +355,14 @@ impl Prepared<'_> {
             let parent = item.swap.staging_parent().to_owned();
             let mut node = item.node.clone();
             node.node.name = file_name(&item.swap.staged);
-            let roots = [node];
+            let roots = vec![node];
             let everything = Selection::everything();
             let reader = &self.source.reader;
-            let size = extract::measure(reader, &roots, &everything, context)?;
+            let size = extract::measure(reader, roots.clone(), &everything, context)?;
             ensure_room(&parent, size.bytes)?;
             let creator = TreeCreator::open(&parent)?;
             let done =
-                extract::extract(reader, &roots, &everything, creator, self.plan.bytes, context)?;
+                extract::extract(reader, roots, &everything, creator, self.plan.bytes, context)?;
             item.swap.staged_is_complete()?;
             all.add(done);
         }

@@ -79,7 +79,7 @@ pub(super) fn check_packs(
     repository: &Repository,
     reader: &Reader,
     packs: &Packs,
-    options: &CheckOptions,
+    options: CheckOptions,
     ledger: &mut Ledger,
     events: &Events,
     cancel: &Cancel,
@@ -110,7 +110,7 @@ pub(super) fn check_packs(
 }
 
 impl<'a> Source<'a> {
-    fn new(repository: &'a Repository, packs: &Packs, options: &CheckOptions) -> Self {
+    fn new(repository: &'a Repository, packs: &Packs, options: CheckOptions) -> Self {
         let is_asked = |id: FileId| options.read_data.is_some_and(|slice| slice.contains(id));
         let mut wanted = HashMap::new();
         let mut indexes = HashSet::new();
@@ -252,17 +252,14 @@ impl Check<'_> {
         let damaged = |error| RepositoryError::format(&name, error);
         ensure_length(blob).map_err(damaged)?;
         let (start, length) = (blob.offset as usize, blob.length as usize);
-        match bytes {
-            Some(bytes) => {
-                let sealed = bytes.get(start..start + length).ok_or_else(|| {
-                    damaged(FormatError::invalid("it lies beyond the pack's end"))
-                })?;
-                self.reader.open(pack, blob, sealed)?;
-            }
-            None => {
-                let sealed = self.repository.store.read_range(name, start as u64, length)?;
-                self.reader.open(pack, blob, &sealed)?;
-            }
+        if let Some(bytes) = bytes {
+            let sealed = bytes
+                .get(start..start + length)
+                .ok_or_else(|| damaged(FormatError::invalid("it lies beyond the pack's end")))?;
+            self.reader.open(pack, blob, sealed)?;
+        } else {
+            let sealed = self.repository.store.read_range(name, start as u64, length)?;
+            self.reader.open(pack, blob, &sealed)?;
         }
         Ok(())
     }

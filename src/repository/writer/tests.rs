@@ -111,7 +111,7 @@ proptest! {
         let file: Vec<u8> = pieces.iter().flat_map(piece).collect();
         let directory = tempfile::tempdir().unwrap();
         let repository = repository(&directory);
-        let (_, contents) = write(&repository, &[file.clone()]).unwrap();
+        let (_, contents) = write(&repository, std::slice::from_ref(&file)).unwrap();
         prop_assert!(read_back(&repository, &contents[0]) == file);
     }
 }
