@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{Run, Running, Sandbox, Tree, make_tree, text, wait_until, write_file};
+use support::{Run, Running, Sandbox, Tree, make_tree, text, wait_until, write_file, write_secret};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
@@ -58,8 +58,7 @@ impl Scene {
         let sandbox = Sandbox::without_repository();
         sandbox.configure(&["one", "two"], "last = 10");
         let recovery = sandbox.belay(&["init", "--json"]).ok().json();
-        let key = format!("{}\n", recovery["recovery_key"].as_str().unwrap());
-        write_file(&sandbox.path("recovery"), key.as_bytes());
+        write_secret(&sandbox.path("recovery"), recovery["recovery_key"].as_str().unwrap());
         let mut trees = BTreeMap::new();
         for (seed, name) in [(1, "one"), (2, "two")] {
             make_tree(&sandbox.source_of(name), seed, 24);
@@ -248,26 +247,22 @@ fn every_part_of_the_packs_is_read_once_in_n_partial_checks() {
 }
 
 #[test]
-fn a_damaged_index_is_named_with_the_snapshot_that_needs_it() {
+fn a_damaged_index_is_named_and_loses_nothing() {
     let scene = Scene::new();
     let (index, victim) = scene.index();
     for damage in ALL {
         scene.begin_again();
         damage.apply(&scene.sandbox.repository().join("index").join(&index));
         let report = scene.check(&[], 4);
-        assert_eq!(
-            report.snapshots(),
-            BTreeSet::from([victim.clone()]),
-            "{damage:?}: {:#?}",
-            report.0
-        );
-        // Nothing else refers to an index, so one that is gone shows in what it held.
-        if damage != Damage::Delete {
-            report.blames(&index, &victim);
+        // Nothing refers to an index: one that is gone shows in what needs the packs that it listed.
+        if damage == Damage::Delete {
+            report.blames("index", &victim);
+        } else {
+            assert!(report.names(&index) && report.snapshots().is_empty(), "{:#?}", report.0);
         }
-        scene.assert_restore_fails(&victim);
-        for survivor in scene.survivors(&victim) {
-            scene.assert_still_restores(survivor, &scene.sandbox.password_file());
+        // The packs are all there: a restore finds in them what no index tells.
+        for snapshot in scene.trees.keys() {
+            scene.assert_still_restores(snapshot, &scene.sandbox.password_file());
         }
     }
 }
@@ -311,7 +306,7 @@ fn a_damaged_config_is_named() {
     for damage in [Damage::Truncate, Damage::FlipBit] {
         scene.begin_again();
         damage.apply(&scene.sandbox.repository().join("config"));
-        scene.sandbox.belay(&["check"]).code(4).says(&["config"]);
+        assert!(scene.check(&[], 4).names("config"));
         scene.sandbox.belay(&["backup", "one"]).code(4).says(&["config"]);
         assert_eq!(
             scene.sandbox.snapshot_files().len(),
@@ -321,7 +316,7 @@ fn a_damaged_config_is_named() {
     }
     scene.begin_again();
     Damage::Delete.apply(&scene.sandbox.repository().join("config"));
-    scene.sandbox.belay(&["check"]).code_in(&[4, 10]).says(&["config"]);
+    assert!(scene.check(&[], 4).names("config"));
     // No second repository may grow over the first.
     let init = scene.sandbox.belay(&["init"]);
     assert_ne!(init.exit_code(), Some(0), "{init}");

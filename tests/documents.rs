@@ -7,10 +7,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{Run, Sandbox, Tree, assert_same, text};
+use support::{Run, Sandbox, Tree, assert_same, text, write_secret};
 
 #[path = "documents/markdown.rs"]
 mod markdown;
@@ -156,11 +155,6 @@ fn run_in(sandbox: &Sandbox, script: &str) -> Run {
         .env("RECOVERY_KEY_FILE", recovery_key)
         .env("TARGET", sandbox.path("target"));
     Run::of(command)
-}
-
-fn write_secret(path: &Path, secret: &str) {
-    fs::write(path, format!("{secret}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[test]

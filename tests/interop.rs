@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use support::{
     PASSWORD, Run, Sandbox, Tree, add_link_to_bytes, assert_same, change_tree, listed,
-    make_strange_tree, make_tree, text, write_file,
+    make_strange_tree, make_tree, text, write_file, write_secret,
 };
 
 /// Takes a snapshot of the source with restic and answers its id.
@@ -122,7 +122,7 @@ fn a_repository_that_restic_made_takes_belays_keys_and_snapshots() {
     let by_restic = restic_backup(&sandbox);
 
     let new_password = sandbox.path("new-password");
-    write_file(&new_password, b"another password\n");
+    write_secret(&new_password, "another password");
     sandbox.belay(&["key", "add", "--new-password-file", text(&new_password)]).ok();
     let keys = sandbox.belay(&["key", "list", "--json"]).ok().json();
     assert_eq!(keys.as_array().map(Vec::len), Some(2), "{keys:#}");
@@ -149,7 +149,7 @@ fn the_recovery_key_opens_the_repository_for_both() {
     let expected = Tree::read(&sandbox.source());
     let snapshot = sandbox.backup();
     let key_file = sandbox.path("recovery");
-    write_file(&key_file, format!("{}\n", sandbox.recovery_key).as_bytes());
+    write_secret(&key_file, &sandbox.recovery_key);
     sandbox.restic_on(&sandbox.repository(), &key_file, &["check"]).ok();
     let target = sandbox.fresh_directory();
     let arguments = ["restore", &snapshot, "--to-dir", text(target.path())];
@@ -161,7 +161,7 @@ fn the_recovery_key_opens_the_repository_for_both() {
     );
 
     let wrong = sandbox.path("wrong");
-    write_file(&wrong, b"not the password\n");
+    write_secret(&wrong, "not the password");
     let refused = sandbox.belay_bare(&sandbox.repository(), &wrong, &["list"]).code(12);
     assert!(!refused.stderr().contains("not the password"), "{refused}");
     sandbox.belay_bare(&sandbox.path("nowhere"), &key_file, &["list"]).code(10).says(&["nowhere"]);
@@ -216,10 +216,10 @@ fn sums_in_a_snapshot_are_those_that_sha256sum_checks() {
     let restored = sandbox.restic_restore(&snapshot);
     let mut command = Command::new("sha256sum");
     command
-        .args(["--check", "--strict", "--quiet", "../source-data.sha256"])
-        .current_dir(restored.tree());
+        .args(["--check", "--strict", "--quiet", "../checksums/source-data.sha256"])
+        .current_dir(restored.root().join("files"));
     Run::of(command).ok();
-    let sums = fs::read(restored.root().join("files/source-data.sha256")).unwrap();
+    let sums = fs::read(restored.root().join("checksums/source-data.sha256")).unwrap();
     let files = Command::new("find")
         .arg(restored.tree())
         .args(["-type", "f", "-printf", "x"])
@@ -238,7 +238,7 @@ fn restic_lists_what_belay_wrote() {
         "/manifest.json",
         "/belay.toml",
         "/files/source-data/sub/file",
-        "/files/source-data.sha256",
+        "/checksums/source-data.sha256",
     ] {
         assert!(list.lines().any(|line| line == path), "{path} is not in:\n{list}");
     }
@@ -269,7 +269,7 @@ fn a_repository_that_restic_0_14_wrote_is_read_to_the_last_attribute() {
     Run::of(unpack).ok();
     let repository = sandbox.path("restic-repo");
     let password_file = sandbox.path("fixture-password");
-    write_file(&password_file, b"fixture-repository-password\n");
+    write_secret(&password_file, "fixture-repository-password");
     let bare = |arguments: &[&str]| sandbox.belay_bare(&repository, &password_file, arguments);
 
     let report = bare(&["check", "--read-data", "--json"]).ok().json();

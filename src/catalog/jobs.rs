@@ -25,7 +25,7 @@ pub(super) const TABLES_1: &str = "
         repository TEXT, -- its name in the configuration
         started_at TEXT NOT NULL,
         finished_at TEXT,
-        outcome TEXT NOT NULL CHECK (outcome IN ('running', 'done', 'warned', 'failed', 'interrupted')),
+        outcome TEXT NOT NULL CHECK (outcome IN ('running', 'done', 'warned', 'failed', 'no_room', 'interrupted')),
         snapshot_id TEXT,
         error TEXT,
         pid INTEGER NOT NULL,
@@ -97,6 +97,8 @@ pub enum Outcome {
     Warned,
     /// It did not do what it should.
     Failed,
+    /// It failed because the repository was full.
+    NoRoom,
     /// Somebody stopped it, or its process went away.
     Interrupted,
 }

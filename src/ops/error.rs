@@ -121,6 +121,17 @@ impl OpsError {
         )
     }
 
+    /// Whether the repository was full.
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            Self::Repository(RepositoryError::Store(error))
+            | Self::Component { source: WalkError::Sink(RepositoryError::Store(error)), .. } => {
+                error.is_full()
+            }
+            _ => false,
+        }
+    }
+
     /// What to do next, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {

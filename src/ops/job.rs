@@ -64,6 +64,7 @@ pub(super) fn run<T: JobResult>(
         Ok(_) if warned => (Outcome::Warned, None),
         Ok(_) => (Outcome::Done, None),
         Err(error) if error.is_cancelled() => (Outcome::Interrupted, None),
+        Err(error) if error.is_no_room() => (Outcome::NoRoom, Some(error.to_string())),
         Err(error) => (Outcome::Failed, Some(error.to_string())),
     };
     let snapshot = result.as_ref().ok().and_then(JobResult::snapshot);

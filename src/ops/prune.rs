@@ -163,6 +163,7 @@ pub(super) fn frozen(
             end: match run.outcome {
                 Outcome::Done | Outcome::Warned => RunEnd::Sealed,
                 Outcome::Failed => RunEnd::Failed,
+                Outcome::NoRoom => RunEnd::NoRoom,
                 Outcome::Running | Outcome::Interrupted => RunEnd::Interrupted,
             },
         })

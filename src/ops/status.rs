@@ -101,6 +101,7 @@ fn of_instance(
         Outcome::Done => "done",
         Outcome::Warned => "warned",
         Outcome::Failed => "failed",
+        Outcome::NoRoom => "found no room",
         Outcome::Interrupted => "interrupted",
     };
     Ok(InstanceStatus {

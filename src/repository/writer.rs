@@ -170,7 +170,7 @@ impl Writer {
         lock(&self.shared.failure).take()
     }
 
-    /// Wait until everything that was handed over is durably stored and indexed.
+    /// Wait until everything that was handed over is durably stored. What no index lists yet is [`Shared::write_index`]'s.
     fn finish(&mut self) -> Result<(), RepositoryError> {
         let shared = &self.shared;
         shared.chunks.close();
@@ -183,8 +183,7 @@ impl Writer {
         }
         shared.packs.close();
         join(self.uploaders.drain(..))?;
-        shared.check()?;
-        shared.write_index(&mut lock(&shared.stored))
+        shared.check()
     }
 
     /// Make the snapshot real: everything it refers to is made durable first, the lock must be held before, and this run's
@@ -199,16 +198,10 @@ impl Writer {
     ) -> Result<Snapshot, RepositoryError> {
         self.finish()?;
         let shared = &self.shared;
-        match lock.ensure_held() {
-            Err(RepositoryError::LockLost { reason, .. }) => {
-                events.warn(format!(
-                    "The lock on the repository was lost ({reason}). It is taken again, and what the snapshot needs is looked at."
-                ));
-                lock.take_again(events, &shared.cancel)?;
-                shared.ensure_nothing_removed()?;
-            }
-            other => other?,
-        }
+        // An index must not list packs that a prune took for leftovers.
+        shared.ensure_locked(lock, events)?;
+        shared.write_index(&mut self::lock(&shared.stored))?;
+        shared.ensure_locked(lock, events)?;
         shared.cancel.check()?;
         let id = shared.repository.save(FileKind::Snapshot, &file)?;
         let withdraw = |error| {
@@ -373,6 +366,20 @@ impl Shared {
         let id = self.repository.save(FileKind::Index, &IndexFile { supersedes: vec![], packs })?;
         stored.indexes.push(id);
         Ok(())
+    }
+
+    /// Take the lock again if it was lost, and be sure then that nothing was removed meanwhile.
+    fn ensure_locked(&self, lock: &Lock, events: &Events) -> Result<(), RepositoryError> {
+        match lock.ensure_held() {
+            Err(RepositoryError::LockLost { reason, .. }) => {
+                events.warn(format!(
+                    "The lock on the repository was lost ({reason}). It is taken again, and what the snapshot needs is looked at."
+                ));
+                lock.take_again(events, &self.cancel)?;
+                self.ensure_nothing_removed()
+            }
+            other => other,
+        }
     }
 
     /// An error when an index that was read, or an index or a pack that this run wrote, is gone: a prune that removes a

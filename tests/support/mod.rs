@@ -76,8 +76,7 @@ impl Sandbox {
         // Another user gets through in some tests.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let sandbox = Self { directory, recovery_key: String::new() };
-        fs::write(sandbox.password_file(), format!("{PASSWORD}\n")).unwrap();
-        fs::set_permissions(sandbox.password_file(), fs::Permissions::from_mode(0o600)).unwrap();
+        write_secret(&sandbox.password_file(), PASSWORD);
         sandbox.configure(&["data"], "last = 1000");
         sandbox
     }
@@ -166,12 +165,15 @@ impl Sandbox {
         Running::start(self.belay_command(arguments))
     }
 
-    /// Starts it, and stops it in its tracks as soon as it holds a lock of its own in the repository.
+    /// Starts it, and stops it in its tracks when it is at work under its lock.
     pub fn start_and_freeze(&self, arguments: &[&str]) -> Running {
         let before = self.files("locks");
         let mut running = self.start(arguments);
-        wait_until("a lock, or the end", || {
-            running.has_ended() || self.files("locks").difference(&before).count() > 0
+        // Both backup and prune begin their work by reading; locks for a moment were held before.
+        wait_until("work under a lock, or the end", || {
+            running.has_ended()
+                || (running.stderr_so_far().contains("reading ")
+                    && self.files("locks").difference(&before).count() > 0)
         });
         running.freeze();
         running
@@ -213,23 +215,21 @@ impl Sandbox {
         assert_eq!(report["errors"].as_array().map(Vec::len), Some(0), "{report:#}");
     }
 
-    /// Names of the files in a folder of the repository, by whoever written.
+    /// Names of the files in a folder of the repository, by whoever written; not those that are still being written.
     pub fn files(&self, folder: &str) -> BTreeSet<String> {
-        files_in(&self.repository().join(folder))
+        ids_in(&self.repository().join(folder))
     }
 
     /// Ids of all snapshots in the repository, whoever made them, without asking Belay.
     pub fn snapshot_files(&self) -> BTreeSet<String> {
-        self.files("snapshots").into_iter().filter(|name| name.len() == 64).collect()
+        self.files("snapshots")
     }
 
     /// Ids of all packs.
     pub fn packs(&self) -> BTreeSet<String> {
         let mut packs = BTreeSet::new();
         for entry in fs::read_dir(self.repository().join("data")).unwrap() {
-            packs.extend(
-                files_in(&entry.unwrap().path()).into_iter().filter(|name| name.len() == 64),
-            );
+            packs.extend(ids_in(&entry.unwrap().path()));
         }
         packs
     }
@@ -363,4 +363,15 @@ pub fn listed(list: &Value) -> Vec<Listed> {
 pub fn files_in(directory: &Path) -> BTreeSet<String> {
     let Ok(entries) = fs::read_dir(directory) else { return BTreeSet::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+}
+
+/// Those that are ids.
+fn ids_in(directory: &Path) -> BTreeSet<String> {
+    files_in(directory).into_iter().filter(|name| name.len() == 64).collect()
+}
+
+/// Writes a file with a password, which nobody else may read.
+pub fn write_secret(path: &Path, secret: &str) {
+    fs::write(path, format!("{secret}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }

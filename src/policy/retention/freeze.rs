@@ -16,6 +16,8 @@ pub enum RunEnd {
     Failed,
     /// A person stopped it, which says nothing of the instance.
     Interrupted,
+    /// The repository was full, which says nothing of the instance either; and forgetting is what makes room again.
+    NoRoom,
 }
 
 /// One run of `backup` of one instance.
@@ -37,11 +39,11 @@ pub struct Frozen {
 }
 
 /// Whether the runs of one instance, given newest first, freeze its forgetting: they do when the newest run failed.
-/// Interrupted runs are passed over. The order given counts, not the times: a clock may have been wrong.
+/// Interrupted runs, and those that found no room, are passed over. The order given counts, not the times: a clock may have been wrong.
 pub fn freeze(last_runs: &[RunOutcome]) -> Option<Frozen> {
     let mut failed = last_runs
         .iter()
-        .filter(|run| run.end != RunEnd::Interrupted)
+        .filter(|run| matches!(run.end, RunEnd::Sealed | RunEnd::Failed))
         .take_while(|run| run.end == RunEnd::Failed);
     let last_failure = failed.next()?.time;
     let earlier = u32::try_from(failed.count()).unwrap_or(u32::MAX);
@@ -50,7 +52,7 @@ pub fn freeze(last_runs: &[RunOutcome]) -> Option<Frozen> {
 
 #[cfg(test)]
 mod tests {
-    use super::RunEnd::{Failed, Interrupted, Sealed};
+    use super::RunEnd::{Failed, Interrupted, NoRoom, Sealed};
     use super::*;
 
     /// What runs that ended so, newest first, come to: the failures, and the place of the newest.
@@ -75,6 +77,13 @@ mod tests {
         assert_eq!(frozen(&[Failed]), Some((1, 0)));
         assert_eq!(frozen(&[Failed, Failed, Sealed, Failed]), Some((2, 0)));
         assert_eq!(frozen(&[Failed, Failed, Failed]), Some((3, 0)));
+    }
+
+    #[test]
+    fn a_full_repository_freezes_nothing_and_thaws_nothing() {
+        assert_eq!(frozen(&[NoRoom]), None);
+        assert_eq!(frozen(&[NoRoom, Sealed, Failed]), None);
+        assert_eq!(frozen(&[NoRoom, Failed, Sealed]), Some((1, 1)));
     }
 
     #[test]
