@@ -102,7 +102,7 @@ fn create(target: &Path, steps: &[Step]) {
     for step in steps {
         match step {
             Step::Enter(node) => creator.enter(node).unwrap(),
-            Step::Leave => creator.leave(),
+            Step::Leave => creator.leave().unwrap(),
             Step::Leaf(node) => creator.leaf(node).unwrap(),
             Step::File(node, bytes) => {
                 let file = creator.create_file(node).unwrap();
