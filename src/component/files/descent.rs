@@ -1,14 +1,17 @@
-//! The way from a directory down to one below it, with a bounded number of directories open however deep it is.
+//! Opening what is in a directory, and the way from a directory down to one below it, with a bounded number of
+//! directories open however deep it is.
 //!
 //! Only the innermost directories are kept open. One further up is opened again on the way back, and only counts when it
 //! is the very directory that it was: whoever moves directories about meanwhile leads nobody outside.
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 /// How many directories below the root are kept open.
 const KEPT_OPEN: usize = 64;
+/// Bytes of names that are asked for at a time.
+const LIST_BYTES: usize = 32 * 1024;
 
 /// Device and inode number: what tells one directory from all others that exist at the same time.
 pub(super) type Identity = (u64, u64);
@@ -35,6 +38,39 @@ pub(super) fn open_at(
         Err(Errno::PERM) => rustix::fs::openat(&parent, name, flags, Mode::empty()),
         other => other,
     }
+}
+
+/// The names in a directory, in reverse order, without `.` and `..`.
+pub(super) fn list_reversed(fd: &OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
+    // It may have been listed before.
+    rustix::fs::seek(fd, SeekFrom::Start(0))?;
+    let mut names = Vec::new();
+    let mut buffer = Vec::with_capacity(LIST_BYTES);
+    let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(name.to_vec());
+        }
+    }
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(names)
+}
+
+/// Set the mode of an entry only if it is no symbolic link.
+pub(super) fn chmod_unfollowed(
+    parent: impl AsFd,
+    name: &[u8],
+    mode: Mode,
+) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let entry = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&entry)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        return Err(Errno::LOOP);
+    }
+    rustix::fs::chmod(format!("/proc/self/fd/{}", entry.as_raw_fd()), mode)
 }
 
 /// A root, and the directories that lead down from it.

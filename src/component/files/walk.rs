@@ -12,11 +12,11 @@ use self::content::READ_BYTES;
 use self::exclude::Excludes;
 use self::owners::Owners;
 use super::attributes::{self, Subject};
-use super::descent::{Descent, open_at};
+use super::descent::{Descent, list_reversed, open_at};
 use crate::model::event::{Cancel, Cancelled};
 use crate::model::node::{Node, NodeKind, display_path};
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -25,8 +25,6 @@ use std::path::Path;
 
 /// How often an entry is looked at again when another has taken its place meanwhile.
 const LOOKS: u32 = 5;
-/// Bytes of names that are asked for at a time.
-const LIST_BYTES: usize = 32 * 1024;
 /// Paths or sentences kept in a list of the report; more are only counted.
 const MAX_LISTED: usize = 100;
 
@@ -226,7 +224,7 @@ impl<S: TreeSink> Walk<'_, S> {
         let node = self.node_of_open(name, &fd, &stat, shown)?;
         match node.kind {
             NodeKind::Directory => {
-                let names = list(&fd).map_err(failed("list", shown))?;
+                let names = list_reversed(&fd).map_err(failed("list", shown))?;
                 self.enter(&node)?;
                 self.directories(fd, names)
             }
@@ -341,7 +339,7 @@ impl<S: TreeSink> Walk<'_, S> {
         let opened = open_at(parent, name, OFlags::DIRECTORY);
         let fd = look!(opened, (Errno::NOENT | Errno::NOTDIR | Errno::LOOP), "open", path);
         let stat = rustix::fs::fstat(&fd).map_err(failed("examine", path))?;
-        let names = look!(list(&fd), Errno::NOENT, "list", path);
+        let names = look!(list_reversed(&fd), Errno::NOENT, "list", path);
         let node = self.node_of_open(name, &fd, &stat, path)?;
         self.enter(&node)?;
         Ok(Look::Directory(fd, names))
@@ -472,20 +470,4 @@ fn attributes_of_entry(
     // A name from the disk has no NUL.
     let path = attributes::path_of(parent, name).map_err(|_| Errno::INVAL)?;
     Subject::Entry(&path).read()
-}
-
-/// The names in a directory, in reverse order, without `.` and `..`.
-fn list(fd: &OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
-    let mut names = Vec::new();
-    let mut buffer = Vec::with_capacity(LIST_BYTES);
-    let mut entries = RawDir::new(fd, buffer.spare_capacity_mut());
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") {
-            names.push(name.to_vec());
-        }
-    }
-    names.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(names)
 }

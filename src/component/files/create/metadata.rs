@@ -5,12 +5,13 @@
 
 use super::{CreateError, failed};
 use crate::component::files::attributes::{self, Subject};
+use crate::component::files::descent::chmod_unfollowed;
 use crate::model::node::{ExtendedAttribute, Node, NodeKind};
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 const ACL_ACCESS: &str = "system.posix_acl_access";
@@ -149,17 +150,6 @@ impl Metadata {
         };
         Timestamps { last_access: time, last_modification: time }
     }
-}
-
-/// Set the mode of an entry only if it is no symbolic link.
-fn chmod_unfollowed(parent: &OwnedFd, name: &[u8], mode: Mode) -> rustix::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let entry = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    let stat = rustix::fs::fstat(&entry)?;
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Symlink {
-        return Err(Errno::LOOP);
-    }
-    rustix::fs::chmod(format!("/proc/self/fd/{}", entry.as_raw_fd()), mode)
 }
 
 /// The steps that may fail in ways that are borne.
