@@ -6,7 +6,7 @@
 
 mod entries;
 mod mounts;
-mod remove;
+pub(super) mod remove;
 
 use self::mounts::{is_mount_point, mounted_below};
 use rustix::fs::{Access, AtFlags, CWD, RenameFlags};

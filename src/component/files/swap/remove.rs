@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Remove a file or a whole tree. Nothing there is as well.
-pub(super) fn remove(path: &Path) -> rustix::io::Result<()> {
+pub(in crate::component::files) fn remove(path: &Path) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(CWD, path, AtFlags::empty()) {
         Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR) => {}
