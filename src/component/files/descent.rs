@@ -40,8 +40,11 @@ pub(super) fn open_at(
     }
 }
 
+/// Names of entries.
+pub(super) type Names = Vec<Vec<u8>>;
+
 /// The names in a directory, in reverse order, without `.` and `..`.
-pub(super) fn list_reversed(fd: &OwnedFd) -> rustix::io::Result<Vec<Vec<u8>>> {
+pub(super) fn list_reversed(fd: &OwnedFd) -> rustix::io::Result<Names> {
     // It may have been listed before.
     rustix::fs::seek(fd, SeekFrom::Start(0))?;
     let mut names = Vec::new();

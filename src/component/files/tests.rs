@@ -30,6 +30,7 @@ enum Step {
     File(Node, Vec<u8>),
 }
 
+type OnExamined = Box<dyn FnMut(&[u8])>;
 type OnWrite = Rc<RefCell<dyn FnMut()>>;
 
 #[derive(Default)]
@@ -37,7 +38,7 @@ struct Memory {
     steps: Vec<Step>,
     on_write: Option<OnWrite>,
     /// Called with a file's name after it was examined and before it is opened.
-    on_examined: Option<Box<dyn FnMut(&[u8])>>,
+    on_examined: Option<OnExamined>,
 }
 
 struct MemoryFile {

@@ -12,7 +12,7 @@ use self::content::READ_BYTES;
 use self::exclude::Excludes;
 use self::owners::Owners;
 use super::attributes::{self, Subject};
-use super::descent::{Descent, list_reversed, open_at};
+use super::descent::{Descent, Names, list_reversed, open_at};
 use crate::model::event::{Cancel, Cancelled};
 use crate::model::node::{Node, NodeKind, display_path};
 use jiff::Timestamp;
@@ -181,14 +181,14 @@ struct Frame {
     /// Length of the path below the root that leads to it.
     path_length: usize,
     /// In reverse order.
-    names: Vec<Vec<u8>>,
+    names: Names,
 }
 
 /// What became of one look at an entry.
 enum Look {
     Delivered,
     /// It is a directory, which is open now.
-    Directory(OwnedFd, Vec<Vec<u8>>),
+    Directory(OwnedFd, Names),
     /// It is not there any more.
     Vanished,
     /// It is something else than it was a moment ago: what was tried, and what that gave.
@@ -241,7 +241,7 @@ impl<S: TreeSink> Walk<'_, S> {
     }
 
     /// The stack is ours: a tree may be deeper than a thread's.
-    fn directories(&mut self, root: OwnedFd, names: Vec<Vec<u8>>) -> Walked<(), S> {
+    fn directories(&mut self, root: OwnedFd, names: Names) -> Walked<(), S> {
         let mut descent = Descent::new(root);
         let mut path = Vec::new();
         let mut open = vec![Frame { path_length: 0, names }];
@@ -277,7 +277,7 @@ impl<S: TreeSink> Walk<'_, S> {
         parent: &OwnedFd,
         name: &[u8],
         path: &[u8],
-    ) -> Walked<Option<(OwnedFd, Vec<Vec<u8>>)>, S> {
+    ) -> Walked<Option<(OwnedFd, Names)>, S> {
         // What cannot even be examined, such as another user's FUSE mount, may be meant by a pattern for directories.
         let is_directory = || {
             rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_or_else(

@@ -17,7 +17,7 @@ pub(in crate::component::files) fn remove(path: &Path) -> rustix::io::Result<()>
         Err(Errno::ISDIR) => {}
         other => return other,
     }
-    let top = open_writable(&CWD, path.as_os_str().as_bytes())?;
+    let top = open_writable(CWD, path.as_os_str().as_bytes())?;
     let mut moved = 0_u64;
     loop {
         let names = list_reversed(&top)?;
