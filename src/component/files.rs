@@ -5,6 +5,7 @@
 
 mod attributes;
 pub mod create;
+mod descent;
 pub mod swap;
 pub mod walk;
 

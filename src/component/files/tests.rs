@@ -14,6 +14,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::rc::Rc;
 
+mod changing;
+mod making;
+
 #[derive(Debug, thiserror::Error)]
 #[error("the sink failed")]
 struct SinkError;
@@ -27,11 +30,15 @@ enum Step {
     File(Node, Vec<u8>),
 }
 
+type OnExamined = Box<dyn FnMut(&[u8])>;
 type OnWrite = Rc<RefCell<dyn FnMut()>>;
 
+#[derive(Default)]
 struct Memory {
     steps: Vec<Step>,
     on_write: Option<OnWrite>,
+    /// Called with a file's name after it was examined and before it is opened.
+    on_examined: Option<OnExamined>,
 }
 
 struct MemoryFile {
@@ -69,7 +76,10 @@ impl TreeSink for Memory {
         self.steps.push(Step::Leaf(node.clone()));
         Ok(())
     }
-    fn reuse(&mut self, _: &Node) -> Result<bool, SinkError> {
+    fn reuse(&mut self, node: &Node) -> Result<bool, SinkError> {
+        if let Some(on_examined) = &mut self.on_examined {
+            on_examined(&node.name);
+        }
         Ok(false)
     }
     fn begin_file(&mut self) -> Result<MemoryFile, SinkError> {
@@ -86,10 +96,18 @@ fn walk_with(
     exclude: &[&str],
     on_write: Option<OnWrite>,
 ) -> Result<(Vec<Step>, WalkReport), WalkError<SinkError>> {
-    let mut sink = Memory { steps: Vec::new(), on_write };
+    walk_into(Memory { on_write, ..Memory::default() }, root, exclude, &Cancel::new())
+}
+
+fn walk_into(
+    mut sink: Memory,
+    root: &Path,
+    exclude: &[&str],
+    cancel: &Cancel,
+) -> Result<(Vec<Step>, WalkReport), WalkError<SinkError>> {
     let options =
         WalkOptions { exclude: exclude.iter().map(|pattern| (*pattern).to_owned()).collect() };
-    let report = read_tree(root, b"root", &options, &Cancel::new(), &mut sink, &mut |_, _| {})?;
+    let report = read_tree(root, b"root", &options, cancel, &mut sink, &mut |_, _| {})?;
     Ok((sink.steps, report))
 }
 
@@ -102,7 +120,7 @@ fn create(target: &Path, steps: &[Step]) {
     for step in steps {
         match step {
             Step::Enter(node) => creator.enter(node).unwrap(),
-            Step::Leave => creator.leave(),
+            Step::Leave => creator.leave().unwrap(),
             Step::Leaf(node) => creator.leaf(node).unwrap(),
             Step::File(node, bytes) => {
                 let file = creator.create_file(node).unwrap();
@@ -176,44 +194,6 @@ fn a_sparse_gigabyte_is_read_and_made_without_being_filled() {
 }
 
 #[test]
-fn a_file_that_grows_each_time_is_delivered_and_told() {
-    let source = tempfile::tempdir().unwrap();
-    let path = source.path().join("log");
-    fs::write(&path, "one\n").unwrap();
-    let growing = path.clone();
-    let on_write: OnWrite = Rc::new(RefCell::new(move || {
-        let mut file = fs::File::options().append(true).open(&growing).unwrap();
-        // Not endless: a read that follows the end would never finish.
-        if file.metadata().unwrap().len() < 100 {
-            file.write_all(b"more\n").unwrap();
-        } else {
-            file.set_modified(std::time::SystemTime::now()).unwrap();
-        }
-    }));
-    let (steps, report) = walk_with(source.path(), &[], Some(on_write)).unwrap();
-    assert_eq!(report.changed.paths, ["log"]);
-    let Some(Step::File(node, bytes)) = steps.get(1) else { panic!("{steps:?}") };
-    assert_eq!(node.kind, NodeKind::File { size: bytes.len() as u64 });
-}
-
-#[test]
-fn a_file_that_changes_once_is_read_again_and_not_told() {
-    let source = tempfile::tempdir().unwrap();
-    let path = source.path().join("f");
-    fs::write(&path, "before").unwrap();
-    let (changing, mut times) = (path.clone(), 0);
-    let on_write: OnWrite = Rc::new(RefCell::new(move || {
-        times += 1;
-        if times == 1 {
-            fs::write(&changing, "after, and longer").unwrap();
-        }
-    }));
-    let (steps, report) = walk_with(source.path(), &[], Some(on_write)).unwrap();
-    assert_eq!(report.changed.count, 0);
-    assert!(matches!(&steps[1], Step::File(_, bytes) if bytes == b"after, and longer"));
-}
-
-#[test]
 fn what_cannot_be_read_fails_and_names_the_path() {
     // Reading the first page of a process's memory is an I/O error on any Linux.
     let error = walk_with(Path::new("/proc/self/mem"), &[], None).unwrap_err();
@@ -253,49 +233,6 @@ fn a_root_that_is_a_link_is_followed_and_a_root_that_is_a_file_is_one() {
     assert!(
         matches!(walk(&source.path().join("real/f")).as_slice(), [Step::File(node, bytes)] if node.name == b"root" && bytes == b"x")
     );
-}
-
-#[test]
-fn deep_trees_do_not_overflow_the_stack() {
-    let (source, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    // As deep as the usual limit of open files lets a walk go, which keeps one open for each level.
-    let mut parent = rustix::fs::open(source.path(), rustix::fs::OFlags::RDONLY, 0.into()).unwrap();
-    for _ in 0..400 {
-        rustix::fs::mkdirat(&parent, "d", 0o700.into()).unwrap();
-        parent = rustix::fs::openat(&parent, "d", rustix::fs::OFlags::RDONLY, 0.into()).unwrap();
-    }
-    let steps = walk(source.path());
-    assert_eq!(steps.len(), 2 * 401);
-    create(target.path(), &steps);
-    assert_eq!(walk(&target.path().join("root")).len(), 2 * 401);
-}
-
-#[test]
-fn nothing_is_made_through_a_link_or_under_a_wrong_name() {
-    let target = tempfile::tempdir().unwrap();
-    let outside = tempfile::tempdir().unwrap();
-    fs::write(outside.path().join("f"), "").unwrap();
-    let Step::File(file, _) = walk(&outside.path().join("f")).remove(0) else { panic!() };
-    let link = Node {
-        name: b"a".to_vec(),
-        kind: NodeKind::Symlink { target: outside.path().as_os_str().as_bytes().to_vec() },
-        ..file.clone()
-    };
-    let directory = Node { name: b"a".to_vec(), kind: NodeKind::Directory, ..file.clone() };
-    let mut creator = TreeCreator::open(target.path()).unwrap();
-    creator.leaf(&link).unwrap();
-    assert!(creator.enter(&directory).is_err(), "a directory in place of a link");
-    assert!(creator.create_file(&Node { name: b"a".to_vec(), ..file.clone() }).is_err());
-    for name in [&b".."[..], b".", b"", b"a/x", b"/etc/x"] {
-        assert!(creator.create_file(&Node { name: name.to_vec(), ..file.clone() }).is_err());
-        assert!(creator.enter(&Node { name: name.to_vec(), ..directory.clone() }).is_err());
-        assert!(creator.leaf(&Node { name: name.to_vec(), ..link.clone() }).is_err());
-    }
-    assert!(
-        creator.hard_link(b"a/f", &Node { name: b"b".to_vec(), ..file }).is_err(),
-        "through the link"
-    );
-    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
 }
 
 /// A random tree as a recipe.

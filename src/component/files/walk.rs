@@ -1,27 +1,31 @@
 //! Reading a tree: metadata and content of every entry, in order, into a sink.
 //!
 //! What cannot be read makes the walk fail. A file that changes while it is read is read again; one that keeps changing
-//! is delivered as it was read last, and told. An entry that vanishes before it is opened is told.
+//! is delivered as it was read last, and told. An entry that vanishes before it is opened is told; one whose place
+//! another has taken is looked at again.
 
-use super::attributes;
+mod content;
+mod exclude;
+mod owners;
+
+use self::content::READ_BYTES;
+use self::exclude::Excludes;
+use self::owners::Owners;
+use super::attributes::{self, Subject};
+use super::descent::{Descent, Names, list_reversed, open_at};
 use crate::model::event::{Cancel, Cancelled};
 use crate::model::node::{Node, NodeKind, display_path};
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
-use std::collections::HashMap;
-use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// Bytes of one read.
-const READ_BYTES: usize = 1024 * 1024;
-/// How often a file that changes is read.
-const ATTEMPTS: u32 = 3;
-/// Paths kept in a list of the report; more are only counted.
+/// How often an entry is looked at again when another has taken its place meanwhile.
+const LOOKS: u32 = 5;
+/// Paths or sentences kept in a list of the report; more are only counted.
 const MAX_LISTED: usize = 100;
 
 /// Where a walk delivers what it reads. Children of a directory come between its `enter` and `leave`, sorted by name.
@@ -48,7 +52,8 @@ pub trait TreeSink {
 /// What to leave out.
 #[derive(Clone, Debug, Default)]
 pub struct WalkOptions {
-    /// Patterns: with a `/` they fit the path below the root, without one the name at any depth.
+    /// Patterns: with a `/` they fit the path below the root, without one the name at any depth. With one at the end they
+    /// fit directories only.
     pub exclude: Vec<String>,
 }
 
@@ -126,8 +131,8 @@ impl<E: std::error::Error> WalkError<E> {
                 Some("let the user that runs Belay read it, or leave it out with `exclude`")
             }
             io::ErrorKind::NotFound => Some("is the path right, and is its file system mounted?"),
-            _ if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => Some(
-                "the tree is deeper than this process may open directories: raise its limit of open files (ulimit -n)",
+            io::ErrorKind::StaleNetworkFileHandle => Some(
+                "directories were moved or replaced while they were read: try again when that is over",
             ),
             _ => None,
         }
@@ -145,79 +150,85 @@ pub fn read_tree<S: TreeSink>(
     sink: &mut S,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<WalkReport, WalkError<S::Error>> {
-    let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
-    for pattern in &options.exclude {
-        let glob =
-            GlobBuilder::new(pattern.trim_start_matches('/')).literal_separator(true).build()?;
-        if pattern.contains('/') { &mut paths } else { &mut names }.add(glob);
-    }
     let mut walk = Walk {
         cancel,
         sink,
         progress,
-        exclude_names: names.build()?,
-        exclude_paths: paths.build()?,
+        excludes: Excludes::new(&options.exclude)?,
         owners: Owners::read(),
         buffer: vec![0; READ_BYTES],
         report: WalkReport::default(),
+        warnings: 0,
     };
     walk.root(root, name)?;
-    Ok(walk.report)
+    Ok(walk.finish())
 }
 
 struct Walk<'a, S> {
     cancel: &'a Cancel,
     sink: &'a mut S,
     progress: &'a mut dyn FnMut(u64, u64),
-    exclude_names: GlobSet,
-    exclude_paths: GlobSet,
+    excludes: Excludes,
     owners: Owners,
     buffer: Vec<u8>,
     report: WalkReport,
+    /// How many there were, of which the report has the first.
+    warnings: u64,
 }
 
 /// A directory that is being walked.
 struct Frame {
-    fd: OwnedFd,
-    /// Below the root, empty for the root itself.
-    path: Vec<u8>,
+    /// Length of the path below the root that leads to it.
+    path_length: usize,
     /// In reverse order.
-    names: Vec<Vec<u8>>,
+    names: Names,
+}
+
+/// What became of one look at an entry.
+enum Look {
+    Delivered,
+    /// It is a directory, which is open now.
+    Directory(OwnedFd, Names),
+    /// It is not there any more.
+    Vanished,
+    /// It is something else than it was a moment ago: what was tried, and what that gave.
+    Replaced(&'static str, Errno),
 }
 
 type Walked<T, S> = Result<T, WalkError<<S as TreeSink>::Error>>;
 
+/// An errno with what was tried on which path.
 fn failed<E: std::error::Error>(
     action: &'static str,
     path: &[u8],
 ) -> impl FnOnce(Errno) -> WalkError<E> {
-    let path = display_path(path);
-    move |error| WalkError::Source { action, path, source: error.into() }
+    move |error| WalkError::Source { action, path: display_path(path), source: error.into() }
 }
 
-fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
-    if parent.is_empty() { name.to_vec() } else { [parent, b"/", name].concat() }
+/// Tell a replaced entry from a failure.
+macro_rules! look {
+    ($result:expr, $replaced:pat, $action:literal, $path:expr) => {
+        match $result {
+            Err(error @ $replaced) => return Ok(Look::Replaced($action, error)),
+            other => other.map_err(failed($action, $path))?,
+        }
+    };
 }
 
 impl<S: TreeSink> Walk<'_, S> {
     fn root(&mut self, root: &Path, name: &[u8]) -> Walked<(), S> {
         let shown = root.as_os_str().as_bytes();
-        let root = rustix::fs::open(
-            root,
-            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(failed("open", shown))?;
-        let stat = rustix::fs::fstat(&root).map_err(failed("examine", shown))?;
-        let link = own_path(&root).map_err(|source| WalkError::Source {
-            action: "examine",
-            path: display_path(shown),
-            source,
-        })?;
-        let node = self.node(name, &stat, None, &link, shown)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(root, flags, Mode::empty()).map_err(failed("open", shown))?;
+        let stat = rustix::fs::fstat(&fd).map_err(failed("examine", shown))?;
+        let node = self.node_of_open(name, &fd, &stat, shown)?;
         match node.kind {
-            NodeKind::Directory => self.directories(root, &node, shown),
-            NodeKind::File { .. } => self.file(&root, node, stat, shown),
+            NodeKind::Directory => {
+                let names = list_reversed(&fd).map_err(failed("list", shown))?;
+                self.enter(&node)?;
+                self.directories(fd, names)
+            }
+            NodeKind::File { .. } => self.file(&fd, node, stat, shown),
             _ => Err(WalkError::Source {
                 action: "back up",
                 path: display_path(shown),
@@ -230,138 +241,136 @@ impl<S: TreeSink> Walk<'_, S> {
     }
 
     /// The stack is ours: a tree may be deeper than a thread's.
-    fn directories(&mut self, root: OwnedFd, node: &Node, shown: &[u8]) -> Walked<(), S> {
-        let mut open = vec![self.enter(root, node, Vec::new(), shown)?];
+    fn directories(&mut self, root: OwnedFd, names: Names) -> Walked<(), S> {
+        let mut descent = Descent::new(root);
+        let mut path = Vec::new();
+        let mut open = vec![Frame { path_length: 0, names }];
         while let Some(frame) = open.last_mut() {
             self.cancel.check()?;
+            path.truncate(frame.path_length);
             let Some(name) = frame.names.pop() else {
                 open.pop();
                 self.sink.leave().map_err(WalkError::Sink)?;
+                descent.pop().map_err(failed("go back from", &path))?;
                 continue;
             };
-            let path = join(&frame.path, &name);
-            if self.is_excluded(&name, &path) {
-                self.report.excluded += 1;
-            } else if let Some(child) = self.entry(&frame.fd, &name, &path)? {
-                open.push(child);
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend(&name);
+            if let Some((fd, names)) = self.entry(descent.here(), &name, &path)? {
+                descent.push(&name, fd).map_err(failed("examine", &path))?;
+                open.push(Frame { path_length: path.len(), names });
             }
         }
         Ok(())
     }
 
-    fn is_excluded(&self, name: &[u8], path: &[u8]) -> bool {
-        self.exclude_names.is_match(OsStr::from_bytes(name))
-            || self.exclude_paths.is_match(OsStr::from_bytes(path))
-    }
-
-    fn enter(&mut self, fd: OwnedFd, node: &Node, path: Vec<u8>, shown: &[u8]) -> Walked<Frame, S> {
+    fn enter(&mut self, node: &Node) -> Walked<(), S> {
         self.report.directories += 1;
-        self.sink.enter(node).map_err(WalkError::Sink)?;
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&fd).map_err(failed("list", shown))? {
-            let entry = entry.map_err(failed("list", shown))?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                names.push(name.to_vec());
-            }
-        }
-        names.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(Frame { fd, path, names })
+        self.sink.enter(node).map_err(WalkError::Sink)
     }
 
-    /// One entry of a directory; a frame when it is a directory itself.
-    fn entry(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Walked<Option<Frame>, S> {
-        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(self.vanished(path)),
-            other => other.map_err(failed("examine", path))?,
+    /// One entry of a directory; when it is a directory itself, it was entered and is returned with its names.
+    fn entry(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        path: &[u8],
+    ) -> Walked<Option<(OwnedFd, Names)>, S> {
+        // What cannot even be examined, such as another user's FUSE mount, may be meant by a pattern for directories.
+        let is_directory = || {
+            rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).map_or_else(
+                |error| error != Errno::NOENT,
+                |stat| kind_of(&stat) == FileType::Directory,
+            )
         };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let link = attributes::path_of(parent, name).map_err(|source| WalkError::Source {
-            action: "examine",
-            path: display_path(path),
-            source,
-        })?;
-        let target = match kind {
-            FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
-                Err(Errno::NOENT) => return Ok(self.vanished(path)),
-                other => Some(other.map_err(failed("read the link", path))?.into_bytes()),
-            },
-            _ => None,
-        };
-        let node = match self.node(name, &stat, target, &link, path) {
-            Err(WalkError::Source { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(self.vanished(path));
-            }
-            other => other?,
-        };
-        match kind {
-            FileType::Directory => match open_at(parent, name, OFlags::DIRECTORY) {
-                Ok(fd) => self.enter(fd, &node, path.to_vec(), path).map(Some),
-                Err(Errno::NOENT) => Ok(self.vanished(path)),
-                Err(error) => Err(failed("open", path)(error)),
-            },
-            FileType::RegularFile => {
-                if self.sink.reuse(&node).map_err(WalkError::Sink)? {
-                    self.count_file(&node);
+        if self.excludes.exclude(name, path, is_directory) {
+            self.report.excluded += 1;
+            return Ok(None);
+        }
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            match self.look(parent, name, path)? {
+                Look::Delivered => return Ok(None),
+                Look::Directory(fd, names) => return Ok(Some((fd, names))),
+                Look::Vanished => {
+                    self.report.vanished.add(path);
                     return Ok(None);
                 }
-                match open_at(parent, name, OFlags::NONBLOCK) {
-                    Ok(fd) => self.file(&fd, node, stat, path).map(|()| None),
-                    // A link that took the file's place since it was examined: what was listed is gone.
-                    Err(Errno::NOENT | Errno::LOOP) => Ok(self.vanished(path)),
-                    Err(error) => Err(failed("open", path)(error)),
+                Look::Replaced(action, error) if looks == LOOKS => {
+                    return Err(failed(action, path)(error));
                 }
+                Look::Replaced(..) => self.cancel.check()?,
             }
-            _ => {
-                *(if kind == FileType::Symlink {
-                    &mut self.report.symlinks
-                } else {
-                    &mut self.report.others
-                }) += 1;
+        }
+    }
+
+    fn look(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Walked<Look, S> {
+        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(Look::Vanished),
+            other => other.map_err(failed("examine", path))?,
+        };
+        match kind_of(&stat) {
+            FileType::Directory => self.look_at_directory(parent, name, path),
+            FileType::RegularFile => self.look_at_file(parent, name, stat, path),
+            kind => {
+                let mut target = None;
+                if kind == FileType::Symlink {
+                    let read = rustix::fs::readlinkat(parent, name, Vec::new());
+                    let read = look!(read, (Errno::NOENT | Errno::INVAL), "read the link", path);
+                    target = Some(read.into_bytes());
+                }
+                let read = attributes_of_entry(parent, name);
+                let found = look!(read, Errno::NOENT, "read the extended attributes of", path);
+                let node = self.node(name, &stat, target, found, path)?;
+                let is_link = kind == FileType::Symlink;
+                let report = &mut self.report;
+                *(if is_link { &mut report.symlinks } else { &mut report.others }) += 1;
                 self.sink.leaf(&node).map_err(WalkError::Sink)?;
-                Ok(None)
+                Ok(Look::Delivered)
             }
         }
     }
 
-    fn vanished(&mut self, path: &[u8]) -> Option<Frame> {
-        self.report.vanished.add(path);
-        None
+    /// Its metadata is that of what was opened, whatever had the name before.
+    fn look_at_directory(&mut self, parent: &OwnedFd, name: &[u8], path: &[u8]) -> Walked<Look, S> {
+        let opened = open_at(parent, name, OFlags::DIRECTORY);
+        let fd = look!(opened, (Errno::NOENT | Errno::NOTDIR | Errno::LOOP), "open", path);
+        let stat = rustix::fs::fstat(&fd).map_err(failed("examine", path))?;
+        let names = look!(list_reversed(&fd), Errno::NOENT, "list", path);
+        let node = self.node_of_open(name, &fd, &stat, path)?;
+        self.enter(&node)?;
+        Ok(Look::Directory(fd, names))
     }
 
-    /// Deliver a file's content, again where it changed meanwhile.
-    fn file(&mut self, fd: &OwnedFd, mut node: Node, examined: Stat, path: &[u8]) -> Walked<(), S> {
-        let mut before = examined;
-        for attempt in 1..=ATTEMPTS {
-            let stat = rustix::fs::fstat(fd).map_err(failed("examine", path))?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                self.report.vanished.add(path);
-                return Ok(());
-            }
-            if differs(&before, &stat) {
-                let link = own_path(fd).map_err(|source| WalkError::Source {
-                    action: "examine",
-                    path: display_path(path),
-                    source,
-                })?;
-                node = self.node(&node.name, &stat, None, &link, path)?;
-            }
-            before = stat;
-            let mut file = self.sink.begin_file().map_err(WalkError::Sink)?;
-            let size = self.content(fd, &before, &mut file, path)?;
-            let after = rustix::fs::fstat(fd).map_err(failed("examine", path))?;
-            let has_changed = differs(&before, &after) || size != size_of(&before);
-            if has_changed && attempt < ATTEMPTS {
-                continue;
-            }
-            if has_changed {
-                self.report.changed.add(path);
-            }
-            node.kind = NodeKind::File { size };
+    fn look_at_file(
+        &mut self,
+        parent: &OwnedFd,
+        name: &[u8],
+        examined: Stat,
+        path: &[u8],
+    ) -> Walked<Look, S> {
+        let read = attributes_of_entry(parent, name);
+        let found = look!(read, Errno::NOENT, "read the extended attributes of", path);
+        let mut node = self.node(name, &examined, None, found, path)?;
+        if self.sink.reuse(&node).map_err(WalkError::Sink)? {
             self.count_file(&node);
-            return self.sink.end_file(file, &node).map_err(WalkError::Sink);
+            return Ok(Look::Delivered);
         }
-        Ok(())
+        // A pipe in its place would make an ordinary open wait.
+        let opened = open_at(parent, name, OFlags::NONBLOCK);
+        let fd = look!(opened, (Errno::NOENT | Errno::LOOP | Errno::NXIO), "open", path);
+        let stat = rustix::fs::fstat(&fd).map_err(failed("examine", path))?;
+        if kind_of(&stat) != FileType::RegularFile {
+            return Ok(Look::Replaced("open", Errno::STALE));
+        }
+        if content::differs(&examined, &stat) {
+            node = self.node_of_open(name, &fd, &stat, path)?;
+        }
+        self.file(&fd, node, stat, path)?;
+        Ok(Look::Delivered)
     }
 
     fn count_file(&mut self, node: &Node) {
@@ -372,49 +381,16 @@ impl<S: TreeSink> Walk<'_, S> {
         (self.progress)(self.report.bytes, self.report.files);
     }
 
-    /// Copy a file's content; returns how many bytes there were. Holes are not read.
-    fn content(
+    fn node_of_open(
         &mut self,
+        name: &[u8],
         fd: &OwnedFd,
         stat: &Stat,
-        file: &mut S::File,
         path: &[u8],
-    ) -> Walked<u64, S> {
-        let has_holes =
-            u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < size_of(stat);
-        let mut offset = 0_u64;
-        let mut data_until = if has_holes { 0 } else { u64::MAX };
-        loop {
-            self.cancel.check()?;
-            if offset >= data_until {
-                let (data, hole) =
-                    next_data(fd, offset, size_of(stat)).map_err(failed("read", path))?;
-                self.zeros(data - offset, file, path)?;
-                (offset, data_until) = (data, hole);
-            }
-            let room = (data_until - offset).min(READ_BYTES as u64) as usize;
-            let count = match rustix::io::pread(fd, &mut self.buffer[..room], offset) {
-                Err(Errno::INTR) => continue,
-                other => other.map_err(failed("read", path))?,
-            };
-            if count == 0 {
-                return Ok(offset);
-            }
-            deliver(file, &self.buffer[..count], path)?;
-            offset += count as u64;
-            (self.progress)(self.report.bytes + offset, self.report.files);
-        }
-    }
-
-    fn zeros(&mut self, mut count: u64, file: &mut S::File, path: &[u8]) -> Walked<(), S> {
-        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-        while count > 0 {
-            self.cancel.check()?;
-            let now = count.min(ZEROS.len() as u64);
-            deliver(file, &ZEROS[..now as usize], path)?;
-            count -= now;
-        }
-        Ok(())
+    ) -> Walked<Node, S> {
+        let found = Subject::Open(fd.as_fd()).read();
+        let found = found.map_err(failed("read the extended attributes of", path))?;
+        self.node(name, stat, None, found, path)
     }
 
     fn node(
@@ -422,11 +398,11 @@ impl<S: TreeSink> Walk<'_, S> {
         name: &[u8],
         stat: &Stat,
         target: Option<Vec<u8>>,
-        link: &std::ffi::CString,
+        found: attributes::Attributes,
         path: &[u8],
     ) -> Walked<Node, S> {
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => NodeKind::File { size: size_of(stat) },
+        let kind = match kind_of(stat) {
+            FileType::RegularFile => NodeKind::File { size: content::size_of(stat) },
             FileType::Directory => NodeKind::Directory,
             FileType::Symlink => NodeKind::Symlink { target: target.unwrap_or_default() },
             FileType::BlockDevice => NodeKind::BlockDevice { device: stat.st_rdev },
@@ -435,122 +411,63 @@ impl<S: TreeSink> Walk<'_, S> {
             FileType::Socket => NodeKind::Socket,
             FileType::Unknown => return Err(failed("recognise the kind of", path)(Errno::INVAL)),
         };
-        let (extended_attributes, unreadable) =
-            attributes::read(link).map_err(|source| WalkError::Source {
-                action: "read the extended attributes of",
-                path: display_path(path),
-                source,
-            })?;
-        for name in unreadable {
+        for name in found.unreadable {
             let path = display_path(path);
-            self.report
-                .warnings
-                .push(format!("the attribute {name} of {path} has no UTF-8 name and is left out"));
+            self.warn(format!("the attribute {name} of {path} has no UTF-8 name and is left out"));
         }
         Ok(Node {
             name: name.to_vec(),
             kind,
             mode: stat.st_mode & 0o7777,
-            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
-            ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+            mtime: self.time(stat.st_mtime, stat.st_mtime_nsec, path),
+            ctime: self.time(stat.st_ctime, stat.st_ctime_nsec, path),
             uid: stat.st_uid,
             gid: stat.st_gid,
-            user: self.owners.users.get(&stat.st_uid).cloned().unwrap_or_default(),
-            group: self.owners.groups.get(&stat.st_gid).cloned().unwrap_or_default(),
+            user: self.owners.user(stat.st_uid),
+            group: self.owners.group(stat.st_gid),
             inode: stat.st_ino,
             device_id: stat.st_dev,
             links: stat.st_nlink,
-            extended_attributes,
+            extended_attributes: found.known,
         })
     }
-}
 
-/// The path of an open file itself; only for files that are no symbolic links.
-fn own_path(fd: &OwnedFd) -> io::Result<std::ffi::CString> {
-    // The entry `.` of a directory, and for a file its link in /proc, have the attributes of what is open.
-    let stat = rustix::fs::fstat(fd)?;
-    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        return attributes::path_of(fd, b".");
+    /// A file's time, as far as a [`Timestamp`] reaches.
+    fn time(&mut self, second: i64, nanosecond: u64, path: &[u8]) -> Timestamp {
+        let nanosecond = i32::try_from(nanosecond).unwrap_or(0);
+        let time = Timestamp::new(second, nanosecond);
+        time.unwrap_or_else(|_| {
+            let path = display_path(path);
+            self.warn(format!("a time of {path} is outside the years -9999 to 9999 and is cut"));
+            if second < 0 { Timestamp::MIN } else { Timestamp::MAX }
+        })
     }
-    let target =
-        std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd)))?;
-    std::ffi::CString::new(target.into_os_string().into_encoded_bytes()).map_err(io::Error::other)
-}
 
-/// Open an entry for reading without following it, and without leaving a trace where that is allowed.
-fn open_at(parent: impl AsFd, name: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(&parent, name, flags | OFlags::NOATIME, Mode::empty()) {
-        Err(Errno::PERM) => rustix::fs::openat(&parent, name, flags, Mode::empty()),
-        other => other,
+    fn warn(&mut self, sentence: String) {
+        self.warnings += 1;
+        if self.report.warnings.len() < MAX_LISTED {
+            self.report.warnings.push(sentence);
+        }
+    }
+
+    fn finish(mut self) -> WalkReport {
+        let more = self.warnings - self.report.warnings.len() as u64;
+        if more > 0 {
+            self.report.warnings.push(format!("{more} more of the kind"));
+        }
+        self.report
     }
 }
 
-/// Where the next data begins at or after `offset`, and where it ends; `size` twice behind the last of it. A file system
-/// that knows no holes has only data.
-fn next_data(fd: &OwnedFd, offset: u64, size: u64) -> rustix::io::Result<(u64, u64)> {
-    let data = match rustix::fs::seek(fd, SeekFrom::Data(offset)) {
-        Ok(data) => data,
-        // Behind the last data there is nothing but a hole, if the file is no longer than it was.
-        Err(Errno::NXIO) => return Ok((size.max(offset), u64::MAX)),
-        Err(Errno::INVAL) => return Ok((offset, u64::MAX)),
-        Err(error) => return Err(error),
-    };
-    let hole = rustix::fs::seek(fd, SeekFrom::Hole(data))?;
-    Ok((data.max(offset), if hole > data { hole } else { u64::MAX }))
+fn kind_of(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
 }
 
-/// A file's size, which the kernel never gives as negative.
-fn size_of(stat: &Stat) -> u64 {
-    u64::try_from(stat.st_size).unwrap_or(0)
-}
-
-/// Whether the content may have changed between two looks.
-fn differs(a: &Stat, b: &Stat) -> bool {
-    (a.st_size, a.st_mtime, a.st_mtime_nsec, a.st_ctime, a.st_ctime_nsec)
-        != (b.st_size, b.st_mtime, b.st_mtime_nsec, b.st_ctime, b.st_ctime_nsec)
-}
-
-fn deliver<E: std::error::Error + Send + Sync + 'static>(
-    file: &mut impl Write,
-    bytes: &[u8],
-    path: &[u8],
-) -> Result<(), WalkError<E>> {
-    file.write_all(bytes).map_err(|error| match error.downcast::<E>() {
-        Ok(error) => WalkError::Sink(error),
-        Err(source) => WalkError::Source { action: "store", path: display_path(path), source },
-    })
-}
-
-/// A file's time, as far as a [`Timestamp`] reaches.
-fn time(second: i64, nanosecond: u64) -> Timestamp {
-    let nanosecond = i32::try_from(nanosecond).unwrap_or(0);
-    Timestamp::new(second, nanosecond).unwrap_or(if second < 0 {
-        Timestamp::MIN
-    } else {
-        Timestamp::MAX
-    })
-}
-
-/// The names of users and groups, as this machine has them.
-struct Owners {
-    users: HashMap<u32, String>,
-    groups: HashMap<u32, String>,
-}
-
-impl Owners {
-    fn read() -> Self {
-        // Names are a help for people; numbers are what is restored.
-        let names = |file| {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            let entry = |line: &str| {
-                let mut fields = line.split(':');
-                let name = fields.next()?.to_owned();
-                Some((fields.nth(1)?.parse().ok()?, name))
-            };
-            // Of two names for one number the first counts, as for the C library.
-            text.lines().rev().filter_map(entry).collect()
-        };
-        Self { users: names("/etc/passwd"), groups: names("/etc/group") }
-    }
+fn attributes_of_entry(
+    parent: &OwnedFd,
+    name: &[u8],
+) -> rustix::io::Result<attributes::Attributes> {
+    // A name from the disk has no NUL.
+    let path = attributes::path_of(parent, name).map_err(|_| Errno::INVAL)?;
+    Subject::Entry(&path).read()
 }

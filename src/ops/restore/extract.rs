@@ -189,7 +189,7 @@ fn walk(
         let Some(node) = directory.nodes.next() else {
             open.pop();
             if !open.is_empty() {
-                creator.leave();
+                creator.leave()?;
             }
             continue;
         };
