@@ -120,7 +120,7 @@ pub fn index(bytes: &[u8]) -> bool {
         blobs.add(pack.id, listed.iter().copied());
         for blob in &listed {
             assert!(blobs.contains(blob.kind, blob.id));
-            assert!(blob.plaintext_length() <= u64::from(u32::MAX));
+            assert!(u32::try_from(blob.plaintext_length()).is_ok());
         }
     }
     true
@@ -136,7 +136,7 @@ pub fn key(bytes: &[u8]) -> bool {
         assert!(file.open(PASSWORD).is_err(), "a cost beyond the limits");
         return false;
     };
-    let work = u64::from(cost.r) * u64::from(cost.p) << cost.log_n;
+    let work = (u64::from(cost.r) * u64::from(cost.p)) << cost.log_n;
     work > CHEAP_WORK || file.open(PASSWORD).is_ok()
 }
 
