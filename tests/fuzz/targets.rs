@@ -40,7 +40,10 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// What a compressed document may unfold to here: enough to tell that a limit holds.
 const UNFOLDED_LIMIT: usize = 256 * 1024;
 /// The work (N · r · p) that is done for a password here. What costs more and is allowed would only take long.
-const CHEAP_WORK: u64 = 1 << 10;
+const CHEAP_WORK: u128 = 1 << 10;
+/// The limits of `docs/FORMAT.md` for a key file: bytes, and N · r · p.
+const KEY_MEMORY_LIMIT: u128 = 256 * 1024 * 1024;
+const KEY_WORK_LIMIT: u128 = 1 << 26;
 /// The password of the seed that opens.
 pub const PASSWORD: &[u8] = b"a password for tests";
 
@@ -126,7 +129,7 @@ pub fn index(bytes: &[u8]) -> bool {
     true
 }
 
-/// A key file, opened with a password. What it asks for is refused before it is paid: `run` limits the memory.
+/// A key file, opened with a password where that is cheap. What is dear must be refused before it is paid.
 pub fn key(bytes: &[u8]) -> bool {
     let Ok(file) = serde_json::from_slice::<KeyFile>(bytes) else { return false };
     let json = serde_json::to_vec(&file).expect("what was read can be written");
@@ -136,7 +139,11 @@ pub fn key(bytes: &[u8]) -> bool {
         assert!(file.open(PASSWORD).is_err(), "a cost beyond the limits");
         return false;
     };
-    let work = (u64::from(cost.r) * u64::from(cost.p)) << cost.log_n;
+    // As the algorithm has it: N blocks of 128 · r bytes for the steps, and p of them for the repetitions.
+    let (n, r, p) = (1_u128 << cost.log_n, u128::from(cost.r), u128::from(cost.p));
+    assert!((n + p) * r * 128 <= KEY_MEMORY_LIMIT, "memory for N {n}, r {r}, p {p}");
+    let work = n * r * p;
+    assert!(work <= KEY_WORK_LIMIT, "work for N {n}, r {r}, p {p}");
     work > CHEAP_WORK || file.open(PASSWORD).is_ok()
 }
 
