@@ -117,8 +117,9 @@ impl KeyFile {
         })
     }
 
-    /// The master key, or `None` when the password is not this file's.
-    pub fn open(&self, password: &[u8]) -> Result<Option<MasterKey>, FormatError> {
+    /// What a password costs with this file; an error where that is more than anybody needs, so that a hostile file
+    /// is refused before it is paid for.
+    pub fn cost(&self) -> Result<ScryptCost, FormatError> {
         if self.kdf != "scrypt" {
             return Err(FormatError::invalid(format!("unknown key derivation '{}'", self.kdf)));
         }
@@ -128,17 +129,28 @@ impl KeyFile {
                 self.n
             )));
         }
-        let memory = self.n.saturating_mul(u64::from(self.r)).saturating_mul(128);
-        let work = self.n.saturating_mul(u64::from(self.r)).saturating_mul(u64::from(self.p));
+        let (r, p) = (u64::from(self.r), u64::from(self.p));
+        if r == 0 || p == 0 {
+            return Err(FormatError::invalid(format!("scrypt's r is {r} and p is {p}")));
+        }
+        // A block for each of the N steps, and one for each of the p repetitions.
+        let memory = self.n.saturating_add(p).saturating_mul(r).saturating_mul(128);
+        let work = self.n.saturating_mul(r).saturating_mul(p);
         for (length, limit) in [(memory, MAX_SCRYPT_BYTES), (work, MAX_SCRYPT_WORK)] {
             if length > limit {
                 return Err(FormatError::TooLong { length, limit });
             }
         }
+        Ok(ScryptCost { log_n: self.n.ilog2() as u8, r: self.r, p: self.p })
+    }
+
+    /// The master key, or `None` when the password is not this file's.
+    pub fn open(&self, password: &[u8]) -> Result<Option<MasterKey>, FormatError> {
+        let cost = self.cost()?;
         let decode = |text: &str| BASE64.decode(text).map_err(FormatError::invalid);
-        let cost = ScryptCost { log_n: self.n.ilog2() as u8, r: self.r, p: self.p };
-        let password_key = stretch(password, &decode(&self.salt)?, cost)?;
-        let json = match password_key.open(&decode(&self.data)?) {
+        let (salt, data) = (decode(&self.salt)?, decode(&self.data)?);
+        let password_key = stretch(password, &salt, cost)?;
+        let json = match password_key.open(&data) {
             Ok(json) => Zeroizing::new(json),
             Err(FormatError::Forged) => return Ok(None),
             Err(error) => return Err(error),
@@ -199,5 +211,16 @@ mod tests {
             let file: KeyFile = serde_json::from_value(json).unwrap();
             assert!(file.open(b"right").is_err(), "{member} = {value}");
         }
+    }
+
+    #[test]
+    fn many_repetitions_of_little_work_are_refused_too() {
+        // Work within the limit, and 4 GiB for the blocks of all repetitions.
+        let mut json = serde_json::to_value(sealed()).unwrap();
+        (json["N"], json["r"], json["p"]) = (2.into(), 1.into(), (1 << 25).into());
+        let file: KeyFile = serde_json::from_value(json).unwrap();
+        let expected = FormatError::TooLong { length: (2 + (1 << 25)) * 128, limit: 1 << 28 };
+        assert_eq!(file.cost().unwrap_err(), expected);
+        assert_eq!(file.open(b"right").unwrap_err(), expected);
     }
 }

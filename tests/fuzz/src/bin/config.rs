@@ -1,0 +1,6 @@
+//! Fuzz target: see `config` in `targets.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    belay_fuzz::config(bytes);
+});
