@@ -64,8 +64,8 @@ impl Process {
 
 /// Whether no process has this number. One that may not be signalled is alive.
 pub fn is_gone(pid: i32) -> bool {
-    let Some(pid) =
-        rustix::process::Pid::from_raw(pid).filter(|pid| pid.as_raw_nonzero().get() > 0)
+    // Zero and negative numbers name groups of processes, not one.
+    let Some(pid) = Some(pid).filter(|pid| *pid > 0).and_then(rustix::process::Pid::from_raw)
     else {
         return true;
     };
