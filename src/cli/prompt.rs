@@ -12,8 +12,8 @@ pub(super) fn is_possible() -> bool {
 /// Ask a question that only a whole `yes` answers.
 pub(super) fn confirm(question: &str) -> Result<bool, Failure> {
     let failed = |error: io::Error| Failure::internal(format!("could not ask: {error}"));
-    let mut err = io::stderr().lock();
-    write!(err, "{question} Type yes to go on: ").and_then(|()| err.flush()).map_err(failed)?;
+    // Not locked while waiting: a signal has something to say meanwhile.
+    write!(io::stderr(), "{question} Type yes to go on: ").map_err(failed)?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(failed)?;
     Ok(answer.trim() == "yes")

@@ -82,6 +82,8 @@ pub fn backup(
     options: &BackupOptions,
     context: &Context,
 ) -> Result<BackupOutcome, OpsError> {
+    // An instance that is half restored must not be sealed as if it were whole.
+    super::restore::finish_interrupted(&config.state_dir, &context.events)?;
     let _busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
     backup_locked(config, session, instance, options, context)
 }

@@ -91,6 +91,12 @@ fn plan(
     let reader = Reader::new(&session.repository)?;
     let view = sync::view_locked(session, &reader, &snapshots, &context.events)?;
     drop(reader);
+    if view.is_missing_pins {
+        return Err(OpsError::refused(
+            "the pins cannot be read, so nothing is forgotten: a pinned snapshot might be among it",
+            "run `belay check` to see what is damaged; pin again what must stay, and the damaged state is passed over",
+        ));
+    }
     let mut instances = Vec::new();
     let mut forget = HashSet::new();
     let own = config

@@ -33,6 +33,9 @@ pub(super) struct State {
     /// All pins.
     #[serde(default)]
     pub(super) pins: Vec<Pin>,
+    /// A state of the highest number could not be read: there may be more pins than these.
+    #[serde(skip)]
+    pub(super) is_incomplete: bool,
 }
 
 fn number_of(snapshot: &Snapshot) -> Option<u64> {
@@ -55,6 +58,8 @@ pub(super) fn read(
         .filter_map(|snapshot| Some((number_of(snapshot)?, snapshot)))
         .collect();
     states.sort_by_key(|(number, snapshot)| std::cmp::Reverse((*number, snapshot.id)));
+    let highest = states.first().map_or(0, |(number, _)| *number);
+    let mut is_incomplete = false;
     let mut newest: Option<State> = None;
     for (number, snapshot) in states {
         match &newest {
@@ -63,7 +68,7 @@ pub(super) fn read(
         }
         match read_one(reader, snapshot) {
             Ok(state) => {
-                let known = newest.get_or_insert(State { number, pins: Vec::new() });
+                let known = newest.get_or_insert(State { number, ..State::default() });
                 for pin in state.pins {
                     let is_new =
                         |own: &Pin| own.snapshot != pin.snapshot || own.reason != pin.reason;
@@ -73,6 +78,7 @@ pub(super) fn read(
                 }
             }
             Err(error) if error.is_damage() => {
+                is_incomplete |= number == highest;
                 events.warn(format!(
                     "The pins in snapshot {} cannot be read: {error}.",
                     snapshot.id.short()
@@ -82,6 +88,8 @@ pub(super) fn read(
         }
     }
     let mut state = newest.unwrap_or_default();
+    // The next state must count more than the damaged one.
+    (state.number, state.is_incomplete) = (highest, is_incomplete);
     state.pins.sort_by(|a, b| {
         (a.pinned_at, a.snapshot, &a.reason).cmp(&(b.pinned_at, b.snapshot, &b.reason))
     });

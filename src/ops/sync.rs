@@ -59,6 +59,8 @@ pub struct View {
     pub records: Vec<SnapshotRecord>,
     /// All pins.
     pub pins: Vec<Pin>,
+    /// Whether there may be more pins, which cannot be read.
+    pub is_missing_pins: bool,
 }
 
 /// All snapshots, newest first; the catalog is brought up to date on the way.
@@ -138,13 +140,17 @@ pub(super) fn view_locked(
     }
     let Some(catalog) = &session.catalog else {
         records.sort_by_key(|record| std::cmp::Reverse((record.time, record.id)));
-        return Ok(View { records, pins: state.pins });
+        return Ok(View { records, pins: state.pins, is_missing_pins: state.is_incomplete });
     };
     let present: BTreeSet<SnapshotId> = shown(snapshots).map(|snapshot| snapshot.id).collect();
     let gone: Vec<SnapshotId> = known.difference(&present).copied().collect();
     catalog.forget_snapshots(repository, &gone)?;
     catalog.replace_pins(repository, state.number, &state.pins)?;
-    Ok(View { records: catalog.snapshots(repository)?, pins: state.pins })
+    Ok(View {
+        records: catalog.snapshots(repository)?,
+        pins: state.pins,
+        is_missing_pins: state.is_incomplete,
+    })
 }
 
 /// Snapshots that a person is shown: all but those that only hold state.

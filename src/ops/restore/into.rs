@@ -250,11 +250,34 @@ fn find_items(
         })?;
         let target =
             rest.iter().fold(root.path.clone(), |path, part| path.join(OsStr::from_bytes(part)));
+        if !rest.is_empty() {
+            ensure_no_link(&root.path, &target)?;
+        }
         let swap = swap::plan(&target, &format!("{job}-{}", items.len()))?;
         let exists = swap.target.symlink_metadata().is_ok();
         items.push(Item { node, from: path, swap, exists });
     }
     Ok(items)
+}
+
+/// An error when the way from a component's root to a path below it goes through a symbolic link: what it leads to may
+/// be anywhere, and is no part of the instance.
+fn ensure_no_link(root: &Path, target: &Path) -> Result<(), OpsError> {
+    let below = target.strip_prefix(root).unwrap_or(target);
+    let mut way = root.to_owned();
+    for part in below.components() {
+        way.push(part);
+        if way.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
+            return Err(OpsError::refused(
+                format!(
+                    "{} is a symbolic link now, and a restore does not follow it",
+                    way.display()
+                ),
+                "restore the whole component, or restore into a directory with --to-dir",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn find_node(source: &Source, parts: &[&[u8]]) -> Result<Option<TreeNode>, OpsError> {
@@ -382,9 +405,9 @@ impl Prepared<'_> {
             }
             _ => {}
         }
-        // What was staged inside a mount point is no part of the state.
+        // What backups leave out is overwritten, too, so here nothing is left out but what this very job has staged.
         let mut instance = self.instance.clone();
-        instance.exclude.push(".belay-restore-*".into());
+        instance.exclude = vec![format!(".belay-restore-{}-*", self.job)];
         instance.paths.retain(|root| root.path.exists());
         let options = BackupOptions { reread: false, before_restore_of: Some(self.plan.snapshot) };
         let taken = backup_locked(self.config, self.session, &instance, &options, context);
