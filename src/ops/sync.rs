@@ -93,7 +93,7 @@ pub fn list(session: &Session, context: &Context) -> Result<Vec<ListedSnapshot>,
     Ok(listed.collect())
 }
 
-/// Read the repository under a lock of its own; see [`view_locked`].
+/// Read the repository under a lock of its own.
 pub fn view(session: &Session, context: &Context) -> Result<View, OpsError> {
     let _lock = session.lock_for_reading("list", context)?;
     let reader = Reader::new(&session.repository)?;
