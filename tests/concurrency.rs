@@ -243,9 +243,7 @@ fn a_prune_whose_lock_vanished_does_no_harm() {
     // The content that the prune is about to drop is needed again, and found already stored.
     fs::write(&precious, content).unwrap();
     let expected = Tree::read(&sandbox.source());
-    // Packs that the prune has removed already are told, and stored again.
-    let told = sandbox.belay(&["backup", "data", "--json"]).code_in(&[0, 3]).json();
-    let snapshot = told["snapshots"][0]["id"].as_str().expect("a snapshot").to_owned();
+    let snapshot = sandbox.backup();
     prune.thaw();
     assert_done_or_stopped_for_its_lock(prune.wait());
     sandbox.assert_restores(&snapshot, &expected);
