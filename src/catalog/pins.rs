@@ -41,6 +41,15 @@ fn state_number(
         .optional()
 }
 
+fn all(transaction: &Transaction<'_>, repository: RepositoryId) -> rusqlite::Result<Vec<Pin>> {
+    rows(
+        transaction,
+        "SELECT * FROM pins WHERE repository_id = ?1 ORDER BY pinned_at, snapshot_id, reason",
+        [repository.to_string()],
+        read,
+    )
+}
+
 impl Catalog {
     /// The number of the newest `belay-state` seen in a repository.
     pub fn state_number(&self, repository: RepositoryId) -> Result<Option<u64>, CatalogError> {
@@ -55,6 +64,9 @@ impl Catalog {
         number: u64,
         pins: &[Pin],
     ) -> Result<bool, CatalogError> {
+        if self.has_pins(repository, number, pins)? {
+            return Ok(true);
+        }
         self.write("record pins", |transaction| {
             if state_number(transaction, repository)?.is_some_and(|known| known > number) {
                 return Ok(false);
@@ -80,15 +92,21 @@ impl Catalog {
         })
     }
 
+    /// Whether exactly these pins, of the `belay-state` of that number, are known.
+    fn has_pins(
+        &self,
+        repository: RepositoryId,
+        number: u64,
+        pins: &[Pin],
+    ) -> Result<bool, CatalogError> {
+        self.read("compare pins", |transaction| {
+            Ok(state_number(transaction, repository)? == Some(number)
+                && all(transaction, repository)? == pins)
+        })
+    }
+
     /// The pins of a repository, oldest first.
     pub fn pins(&self, repository: RepositoryId) -> Result<Vec<Pin>, CatalogError> {
-        self.read("list pins", |transaction| {
-            rows(
-                transaction,
-                "SELECT * FROM pins WHERE repository_id = ?1 ORDER BY pinned_at, snapshot_id, reason",
-                [repository.to_string()],
-                read,
-            )
-        })
+        self.read("list pins", |transaction| all(transaction, repository))
     }
 }

@@ -94,13 +94,18 @@ pub(super) fn insert(
 }
 
 impl Catalog {
-    /// Records under which name and where a repository was used; what was verified of it stays.
+    /// Records under which name and where a repository was used; what was verified of it stays. Writes only what is new:
+    /// every command comes here, and must not have to wait for one that writes.
     pub fn record_repository(
         &self,
         id: RepositoryId,
         name: &Name,
         url: &str,
     ) -> Result<(), CatalogError> {
+        let known = self.repository(id)?;
+        if known.is_some_and(|known| known.name == *name && known.url == url) {
+            return Ok(());
+        }
         self.write("record a repository", |transaction| {
             transaction
                 .prepare_cached(

@@ -164,6 +164,9 @@ impl Catalog {
         repository: RepositoryId,
         ids: &[SnapshotId],
     ) -> Result<(), CatalogError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
         self.write("forget snapshots", |transaction| {
             ids.iter().try_for_each(|id| delete(transaction, repository, *id).map(drop))
         })

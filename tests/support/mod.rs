@@ -22,6 +22,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The password of every sandbox's repository.
@@ -176,7 +177,24 @@ impl Sandbox {
                     && self.files("locks").difference(&before).count() > 0)
         });
         running.freeze();
+        // One that writes to the catalog at that moment would hold up every other command for as long as it is frozen.
+        wait_until("a moment at which the catalog is free", || {
+            let is_free = running.has_ended() || self.is_catalog_free();
+            if !is_free {
+                running.thaw();
+                std::thread::yield_now();
+                running.freeze();
+            }
+            is_free
+        });
         running
+    }
+
+    /// Whether nobody is in the middle of writing to the catalog.
+    fn is_catalog_free(&self) -> bool {
+        let catalog = rusqlite::Connection::open(self.state().join("catalog.sqlite")).unwrap();
+        catalog.busy_timeout(Duration::ZERO).unwrap();
+        catalog.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok()
     }
 
     /// A `restic` command on the sandbox's repository, not started yet.
