@@ -113,3 +113,49 @@ fn an_instance_that_lost_all_its_files_fails_until_somebody_says_that_it_is_righ
     sandbox.belay(&["backup", "data", "--allow-empty"]).ok();
     sandbox.belay(&["backup", "data"]).ok();
 }
+
+#[test]
+fn a_restore_over_a_lost_mount_does_not_make_emptiness_the_rule() {
+    let sandbox = Sandbox::new();
+    write_file(&sandbox.source().join("directory/file"), b"content");
+    let full = sandbox.backup();
+    fs::remove_dir_all(sandbox.source().join("directory")).unwrap();
+    // Saved as what the restore overwrote, and then gone again.
+    sandbox.belay(&["restore", &full, "--into", "data", "--yes"]).ok();
+    fs::remove_dir_all(sandbox.source().join("directory")).unwrap();
+    sandbox.belay(&["backup", "data"]).code(1).says(&["no files now"]);
+}
+
+/// Flips a bit in each tree that the repository's indexes list, as restic reads them.
+fn spoil_trees(sandbox: &Sandbox) {
+    let mut spoilt = 0;
+    for index in sandbox.files("index") {
+        let index = sandbox.restic(&["cat", "index", &index]).ok().json();
+        for pack in index["packs"].as_array().unwrap() {
+            let path = sandbox.pack_path(pack["id"].as_str().unwrap());
+            let mut bytes = fs::read(&path).unwrap();
+            for blob in pack["blobs"].as_array().unwrap() {
+                if blob["type"] == "tree" {
+                    bytes[blob["offset"].as_u64().unwrap() as usize + 20] ^= 1;
+                    spoilt += 1;
+                }
+            }
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, bytes).unwrap();
+        }
+    }
+    assert!(spoilt > 0, "there is no tree to spoil");
+}
+
+#[test]
+fn a_tree_that_is_damaged_in_the_repository_is_stored_again() {
+    let sandbox = Sandbox::new();
+    write_file(&sandbox.source().join("outer/inner/file"), b"content");
+    sandbox.backup();
+    spoil_trees(&sandbox);
+    // Nothing changed, so that each tree would be the same, and there already.
+    let document = sandbox.belay(&["backup", "data", "--json"]).code(3);
+    let id = document.json()["snapshots"][0]["id"].as_str().unwrap().to_owned();
+    document.says(&["cannot be read", "belay check"]);
+    sandbox.assert_restores(&id, &Tree::read(&sandbox.source()));
+}

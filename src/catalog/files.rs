@@ -10,6 +10,12 @@ use rustix::io::{Errno, retry_on_intr};
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long another process may take to make or replace the catalog.
+const OTHERS_MAY_TAKE: Duration = Duration::from_mins(1);
+/// How often it is looked at again.
+const POLL: Duration = Duration::from_millis(50);
 
 /// A lock on the state directory, held as long as it lives.
 #[derive(Debug)]
@@ -125,9 +131,19 @@ impl DirectoryLock {
             return Ok(lock);
         }
         let file = Self::open(directory)?;
-        Self::lock(&file, FlockOperation::LockShared)
-            .map_err(CatalogError::io("lock the state directory", directory))?;
-        Ok(Self { directory: file, exclusive: false })
+        let start = Instant::now();
+        loop {
+            match Self::lock(&file, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => return Ok(Self { directory: file, exclusive: false }),
+                // Whoever may read the directory can hold it: nobody waits for ever.
+                Err(Errno::WOULDBLOCK) if start.elapsed() < OTHERS_MAY_TAKE => {
+                    std::thread::sleep(POLL);
+                }
+                Err(error) => {
+                    return Err(CatalogError::io("lock the state directory", directory)(error));
+                }
+            }
+        }
     }
 
     /// Exclusive, or nothing when somebody has the catalog open.

@@ -12,7 +12,7 @@ use super::state::{PROGRAM, snapshot_file};
 use super::tree::{Previous, TreeBuilder, made_directory, made_file, made_node, made_tree};
 use super::{Context, OpsError, sync};
 use crate::catalog::JobKind;
-use crate::component::files::walk::{self, WalkOptions, WalkReport};
+use crate::component::files::walk::{self, PathList, WalkOptions, WalkReport};
 use crate::config::{Config, FilesRoot, Instance};
 use crate::host;
 use crate::model::event::{Event, Events};
@@ -39,6 +39,9 @@ use std::sync::Arc;
 /// resolution, or, where it is mapped into memory, until the kernel has written the page that was changed first. That is
 /// half a minute by default (`vm.dirty_expire_centisecs`).
 const UNSETTLED: SignedDuration = SignedDuration::from_mins(2);
+
+/// Fewer entries that vanish while a component is read are nothing to warn of.
+const MANY_VANISHED: u64 = 100;
 
 /// How to take a snapshot.
 #[derive(Clone, Debug, Default)]
@@ -170,21 +173,22 @@ impl Run<'_> {
         let lock = self.session.lock(LockMode::Shared, purpose, self.context)?;
         let index = Arc::new(self.load_index()?);
         let reader = Reader::with_index(&self.session.repository, Arc::clone(&index));
-        let previous = self.find_previous(&reader)?;
         let writer = Writer::start(&self.session.repository, index, &self.context.cancel)?;
+        let before = self.find_previous(&reader, &writer)?;
 
         let mut draft = Draft::new(started);
         for root in &self.instance.paths {
-            let component = self.read_component(root, &writer, &reader, previous.as_ref())?;
+            let component = self.read_component(root, &writer, &reader, &before)?;
             draft.add(component);
         }
         let expected: Vec<&str> =
             self.instance.paths.iter().map(|root| root.name.as_str()).collect();
+        writer.settle()?;
         let sealed =
             draft.seal(&expected, |components| self.manifest(started, components, &writer))?;
 
         let manifest = sealed.manifest.clone();
-        let file = self.store(sealed, &writer, previous.as_ref())?;
+        let file = self.store(sealed, &writer, before.newest.as_ref())?;
         let snapshot = writer.commit(file, &lock, &self.context.events)?;
         self.record(&snapshot, &manifest);
         Ok(self.outcome(snapshot.id, manifest))
@@ -210,29 +214,43 @@ impl Run<'_> {
         Ok(index)
     }
 
-    /// The newest snapshot of this instance that can be read, with its manifest and the entries of its root.
-    fn find_previous(&self, reader: &Reader) -> Result<Option<PreviousSnapshot>, OpsError> {
+    /// What this instance's snapshots tell, newest first; one that cannot be read is passed over.
+    fn find_previous(&self, reader: &Reader, writer: &Writer) -> Result<Before, OpsError> {
         let snapshots = self.session.repository.snapshots()?;
+        let mut before = Before::default();
         let own = |snapshot: &&Snapshot| select::instance_of(&snapshot.file) == Some(self.identity);
-        let Some(snapshot) = snapshots.readable.iter().rev().find(own) else { return Ok(None) };
-        let read = || {
-            let manifest = read_manifest(reader, snapshot)?;
-            Ok(manifest.zip(Some(reader.tree(snapshot.file.tree)?)))
-        };
-        match read() {
-            Ok(Some((manifest, root))) => {
-                Ok(Some(PreviousSnapshot { id: snapshot.id, manifest, root }))
+        for snapshot in snapshots.readable.iter().rev().filter(own) {
+            let is_regular = snapshot.file.tag(TAG_BEFORE_RESTORE).is_none();
+            if before.newest.is_some() && !is_regular {
+                continue;
             }
-            Ok(None) => Ok(None),
-            Err::<_, crate::repository::RepositoryError>(error) if error.is_damage() => {
-                self.context.events.warn(format!(
-                    "Snapshot {} cannot be read ({error}); every file is read again. Run `belay check`.",
-                    snapshot.id.short()
-                ));
-                Ok(None)
+            let read = || {
+                let manifest = read_manifest(reader, snapshot)?;
+                Ok(manifest.zip(Some(reader.tree(snapshot.file.tree)?)))
+            };
+            match read() {
+                Ok(Some((manifest, root))) => {
+                    if is_regular {
+                        before.regular = Some((snapshot.id, manifest.clone()));
+                    }
+                    let id = snapshot.id;
+                    before.newest.get_or_insert(PreviousSnapshot { id, manifest, root });
+                }
+                Ok(None) => {}
+                Err::<_, crate::repository::RepositoryError>(error) if error.is_damage() => {
+                    writer.distrust_trees();
+                    self.context.events.warn(format!(
+                        "Snapshot {} cannot be read ({error}); what this one shares with it is stored again. Run `belay check`.",
+                        snapshot.id.short()
+                    ));
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
+            if before.regular.is_some() {
+                break;
+            }
         }
+        Ok(before)
     }
 
     fn read_component(
@@ -240,18 +258,18 @@ impl Run<'_> {
         root: &FilesRoot,
         writer: &Writer,
         reader: &Reader,
-        previous: Option<&PreviousSnapshot>,
+        before: &Before,
     ) -> Result<Component, OpsError> {
         let name = root.name.as_str();
         let started = Timestamp::now();
         let events = &self.context.events;
         events.phase("reading", format!("{} of {}", name, self.instance.name));
-        let unchanged = match previous {
-            Some(previous) if !self.options.reread => previous.component(reader, name)?,
+        let previous = match &before.newest {
+            Some(previous) if !self.options.reread => previous.component(reader, name, writer)?,
             _ => None,
         };
         let mut checksums = ChecksumWriter::new(writer.file());
-        let mut builder = TreeBuilder::new(writer, unchanged, &mut checksums);
+        let mut builder = TreeBuilder::new(writer, previous, &mut checksums);
         let options = WalkOptions { exclude: self.instance.exclude.clone() };
         let mut progress = progress_of(events);
         let read = walk::read_tree(
@@ -267,7 +285,7 @@ impl Run<'_> {
             component: name.to_owned(),
             source,
         })?;
-        self.ensure_not_emptied(name, &report, previous)?;
+        self.ensure_not_emptied(name, &report, before)?;
         let tree = builder.finish()?;
         let sums = checksums.finish()?.wait()?;
         let sums_name = format!("{name}.sha256");
@@ -307,15 +325,15 @@ impl Run<'_> {
         &self,
         component: &str,
         report: &WalkReport,
-        previous: Option<&PreviousSnapshot>,
+        before: &Before,
     ) -> Result<(), OpsError> {
         // What a restore overwrites is often what a disaster has left.
         let may_be_empty = self.options.allow_empty || self.options.before_restore_of.is_some();
         if may_be_empty || report.files > 0 {
             return Ok(());
         }
-        let Some(previous) = previous else { return Ok(()) };
-        let known = previous.manifest.components.iter().find(|known| known.name == component);
+        let Some((id, manifest)) = &before.regular else { return Ok(()) };
+        let known = manifest.components.iter().find(|known| known.name == component);
         let files = known.and_then(|known| known.counts.get("files")).copied().unwrap_or(0);
         if files == 0 {
             return Ok(());
@@ -324,7 +342,7 @@ impl Run<'_> {
         Err(OpsError::refused(
             format!(
                 "component {component} of {name} has no files now, and had {files} in snapshot {}",
-                previous.id.short()
+                id.short()
             ),
             format!(
                 "is its file system mounted? If it is meant to be empty: `belay backup {name} --allow-empty`"
@@ -442,6 +460,15 @@ pub(super) struct Component {
     warnings: Vec<String>,
 }
 
+/// What there is of the instance already.
+#[derive(Default)]
+struct Before {
+    /// The newest snapshot that can be read: what did not change since is not read again.
+    newest: Option<PreviousSnapshot>,
+    /// The newest one that is not of a state that a restore overwrote, with its manifest: what the instance should be like.
+    regular: Option<(SnapshotId, Manifest)>,
+}
+
 /// The snapshot before.
 struct PreviousSnapshot {
     id: SnapshotId,
@@ -455,6 +482,7 @@ impl PreviousSnapshot {
         &self,
         reader: &'a Reader,
         name: &str,
+        writer: &Writer,
     ) -> Result<Option<Previous<'a>>, OpsError> {
         let find = |folder: &str, name: &str| {
             let folder = self.root.iter().find(|node| node.node.name == folder.as_bytes());
@@ -476,7 +504,10 @@ impl PreviousSnapshot {
                 checksums: Checksums::new(reader.stream(&sums)),
             })),
             Ok(None) => Ok(None),
-            Err::<_, crate::repository::RepositoryError>(error) if error.is_damage() => Ok(None),
+            Err::<_, crate::repository::RepositoryError>(error) if error.is_damage() => {
+                writer.distrust_trees();
+                Ok(None)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -507,12 +538,25 @@ fn counts_of(report: &WalkReport) -> BTreeMap<String, u64> {
 }
 
 fn warnings_of(component: &str, report: &WalkReport) -> Vec<String> {
-    let changed = report.changed.paths.iter().map(|path| {
-        format!("{component}: {path} changed each time it was read; the snapshot has it as it was read last.")
+    let changed = "changed each time it was read; the snapshot has it as it was read last";
+    let unsettled =
+        "changed each time it was listed; what came or was renamed there meanwhile may be missing";
+    // A few files that come and go are usual, and noted one by one.
+    let vanished = report.vanished.count;
+    let mass = (vanished > MANY_VANISHED && vanished > report.files / 10).then(|| {
+        let files = report.files;
+        format!("{vanished} entries vanished before they could be read, and {files} files did not: was the tree replaced meanwhile?")
     });
-    let more = report.changed.count.saturating_sub(report.changed.paths.len() as u64);
-    let more = (more > 0)
-        .then(|| format!("{component}: {more} more files changed each time they were read."));
-    let others = report.warnings.iter().map(|warning| format!("{component}: {warning}"));
-    changed.chain(more).chain(others).collect()
+    let sentences = told(&report.changed, changed)
+        .chain(told(&report.unsettled, unsettled))
+        .chain(mass)
+        .chain(report.warnings.iter().cloned());
+    sentences.map(|sentence| format!("{component}: {sentence}")).collect()
+}
+
+/// What is to be said of each path of a list, and of those that it only counts.
+fn told(list: &PathList, predicate: &str) -> impl Iterator<Item = String> {
+    let more = list.count.saturating_sub(list.paths.len() as u64);
+    let more = (more > 0).then(|| format!("{more} more: each {predicate}."));
+    list.paths.iter().map(move |path| format!("{path} {predicate}.")).chain(more)
 }

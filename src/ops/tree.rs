@@ -127,8 +127,8 @@ impl TreeSink for TreeBuilder<'_> {
                     previous =
                         nodes.into_iter().map(|node| (node.node.name.clone(), node)).collect();
                 }
-                // A damaged directory of the snapshot before only means that more is read.
-                Err(error) if error.is_damage() => {}
+                // Its files are read again, and it is stored again if nothing in it changed.
+                Err(error) if error.is_damage() => self.writer.distrust_trees(),
                 Err(error) => return Err(error),
             }
         }

@@ -62,6 +62,14 @@ impl<T> Queue<T> {
         true
     }
 
+    /// Wait until there is no item inside, nor one being worked on, or the queue was closed.
+    pub(super) fn wait_until_empty(&self) {
+        let mut state = self.lock();
+        while state.weight > 0 && !state.closed {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Take no more items; those inside are still handed out.
     pub(super) fn close(&self) {
         self.lock().closed = true;

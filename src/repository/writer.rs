@@ -79,6 +79,8 @@ struct Shared {
     packs: Queue<FinishedPack>,
     /// Blobs that this run stores, so that none is stored twice.
     own: Mutex<HashSet<(BlobKind, BlobId)>>,
+    /// A tree in the repository could not be read: none there counts.
+    trees_distrusted: AtomicBool,
     data: Packer,
     trees: Packer,
     stored: Mutex<Stored>,
@@ -119,6 +121,7 @@ impl Writer {
             chunks: Queue::new(CHUNK_QUEUE_BYTES),
             packs: Queue::new(PACK_QUEUE_BYTES),
             own: Mutex::default(),
+            trees_distrusted: AtomicBool::new(false),
             // Two open packs, so that which chunk follows which does not show (and two workers seldom meet).
             data: Packer::new(BlobKind::Data, 2),
             trees: Packer::new(BlobKind::Tree, 1),
@@ -145,8 +148,12 @@ impl Writer {
         FileStream::new(Arc::clone(&self.shared))
     }
 
-    /// Store a directory, whose nodes must be sorted by name.
+    /// Store a directory, whose nodes must be sorted by name, each of another name.
     pub fn tree(&self, nodes: &[tree::TreeNode]) -> Result<BlobId, RepositoryError> {
+        if !nodes.is_sorted_by(|a, b| a.node.name < b.node.name) {
+            let reason = "the entries of a directory are not sorted, or one comes twice";
+            return Err(RepositoryError::Internal(reason.into()));
+        }
         let bytes = tree::encode(nodes);
         let id = BlobId(sha256(&bytes));
         self.shared.send(Chunk { bytes, kind: BlobKind::Tree, id: Some(id), slot: None })?;
@@ -158,17 +165,24 @@ impl Writer {
         &self.shared.index
     }
 
+    /// A tree was found damaged: from now on all trees of this run are stored, also those that the repository has. They are
+    /// small, and one that did not change would be sealed as it is.
+    pub fn distrust_trees(&self) {
+        self.shared.trees_distrusted.store(true, Ordering::SeqCst);
+    }
+
+    /// Wait until all that was handed over so far is counted in the statistics.
+    pub fn settle(&self) -> Result<(), RepositoryError> {
+        self.shared.chunks.wait_until_empty();
+        self.shared.check()
+    }
+
     /// What was written so far.
     pub fn statistics(&self) -> WriteStatistics {
         WriteStatistics {
             added_bytes: self.shared.added_bytes.load(Ordering::Relaxed),
             new_blobs: self.shared.new_blobs.load(Ordering::Relaxed),
         }
-    }
-
-    /// Why the run failed: the first failure of any thread, which streams only tell as "failed".
-    pub fn take_failure(&self) -> Option<RepositoryError> {
-        lock(&self.shared.failure).take()
     }
 
     /// Wait until everything that was handed over is durably stored. What no index lists yet is [`Shared::write_index`]'s.
@@ -179,7 +193,9 @@ impl Writer {
         shared.check()?;
         for packer in [&shared.trees, &shared.data] {
             for pack in packer.take_all() {
-                shared.close_pack(pack)?;
+                if let Err(error) = shared.close_pack(pack) {
+                    shared.fail(error);
+                }
             }
         }
         shared.packs.close();
@@ -246,6 +262,10 @@ fn spawn(
         .map_err(|error| RepositoryError::Internal(format!("could not start a thread: {error}")))
 }
 
+fn failed_already() -> RepositoryError {
+    RepositoryError::Internal("the run failed already".into())
+}
+
 struct FailOnPanic<'a>(&'a Shared);
 
 impl Drop for FailOnPanic<'_> {
@@ -273,19 +293,30 @@ impl Shared {
         self.packs.abandon();
     }
 
-    /// An error once the run failed or was cancelled.
+    /// An error once the run failed or was cancelled: the failure itself for who asks first. Threads of the writer ask
+    /// [`Shared::ensure_running`] instead, and leave it to the caller.
     fn check(&self) -> Result<(), RepositoryError> {
         self.cancel.check()?;
         if !self.failed.load(Ordering::SeqCst) {
             return Ok(());
         }
         let failure = lock(&self.failure).take();
-        Err(failure.unwrap_or_else(|| RepositoryError::Internal("the run failed already".into())))
+        Err(failure.unwrap_or_else(failed_already))
+    }
+
+    fn ensure_running(&self) -> Result<(), RepositoryError> {
+        self.cancel.check()?;
+        if self.failed.load(Ordering::SeqCst) { Err(failed_already()) } else { Ok(()) }
     }
 
     /// Whether a blob is in the repository, or this run is about to store it.
     fn is_stored(&self, kind: BlobKind, id: BlobId) -> bool {
-        self.index.contains(kind, id) || lock(&self.own).contains(&(kind, id))
+        self.is_in_repository(kind, id) || lock(&self.own).contains(&(kind, id))
+    }
+
+    fn is_in_repository(&self, kind: BlobKind, id: BlobId) -> bool {
+        let is_trusted = kind == BlobKind::Data || !self.trees_distrusted.load(Ordering::SeqCst);
+        is_trusted && self.index.contains(kind, id)
     }
 
     fn send(&self, chunk: Chunk) -> Result<(), RepositoryError> {
@@ -319,7 +350,7 @@ impl Shared {
         if let Some(slot) = slot {
             slot.fill(id);
         }
-        if self.index.contains(kind, id) || !lock(&self.own).insert((kind, id)) {
+        if self.is_in_repository(kind, id) || !lock(&self.own).insert((kind, id)) {
             return Ok(());
         }
         let blob = worker.seal(&self.repository, kind, id, &bytes)?;
@@ -340,10 +371,7 @@ impl Shared {
     fn close_pack(&self, pack: packer::OpenPack) -> Result<(), RepositoryError> {
         let finished = pack.finish(&self.repository.key)?;
         let weight = finished.bytes.len();
-        if !self.packs.push(finished, weight) {
-            self.check()?;
-        }
-        Ok(())
+        if self.packs.push(finished, weight) { Ok(()) } else { self.ensure_running() }
     }
 
     fn upload(&self) -> Result<(), RepositoryError> {

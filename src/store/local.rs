@@ -6,7 +6,7 @@
 
 use super::{FileKind, FileName, Listed, Operation, Store, StoreError};
 use crate::model::id::FileId;
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{
@@ -106,7 +106,9 @@ impl LocalStore {
             }
             Err(error) => return Err(error),
         }
-        self.hand_over(&File::open(folder)?)?;
+        // Not followed: who owns the repository could put a link in its place, and have root give away what it leads to.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.hand_over(&rustix::fs::open(folder, flags, Mode::empty())?.into())?;
         sync_directory(folder.parent().unwrap_or(Path::new("/")))
     }
 

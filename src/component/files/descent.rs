@@ -4,14 +4,19 @@
 //! Only the innermost directories are kept open. One further up is opened again on the way back, and only counts when it
 //! is the very directory that it was: whoever moves directories about meanwhile leads nobody outside.
 
-use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, SeekFrom, Stat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How many directories below the root are kept open.
 const KEPT_OPEN: usize = 64;
 /// Bytes of names that are asked for at a time.
 const LIST_BYTES: usize = 32 * 1024;
+/// How often a directory is listed that changes meanwhile.
+const LISTINGS: u32 = 5;
+/// Within this time after a change another one may leave no newer time: more than a tick of the kernel's clock.
+const TICK: Duration = Duration::from_millis(20);
 
 /// Device and inode number: what tells one directory from all others that exist at the same time.
 pub(super) type Identity = (u64, u64);
@@ -43,7 +48,48 @@ pub(super) fn open_at(
 /// Names of entries.
 pub(super) type Names = Vec<Vec<u8>>;
 
-/// The names in a directory, in reverse order, without `.` and `..`.
+/// What is in a directory.
+pub(super) struct Listing {
+    /// In reverse order, each once, without `.` and `..`.
+    pub(super) names: Names,
+    /// Whether nothing came, went or was renamed meanwhile. While it does, a file system may give a name twice, or leave
+    /// one out that was there all the time.
+    pub(super) is_settled: bool,
+}
+
+/// List a directory; again where it changes meanwhile. Where it always does, what several listings saw together.
+pub(super) fn list_settled(fd: &OwnedFd) -> rustix::io::Result<Listing> {
+    let mut names = Names::new();
+    for listing in 1..=LISTINGS {
+        let before = rustix::fs::fstat(fd)?;
+        let is_recent = changed_within(&before, TICK);
+        let listed = list_reversed(fd)?;
+        if !is_recent && times(&before) == times(&rustix::fs::fstat(fd)?) {
+            return Ok(Listing { names: listed, is_settled: true });
+        }
+        names.extend(listed);
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        names.dedup();
+        if listing < LISTINGS {
+            std::thread::sleep(TICK);
+        }
+    }
+    Ok(Listing { names, is_settled: false })
+}
+
+fn times(stat: &Stat) -> (i64, u64, i64, u64) {
+    (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec)
+}
+
+/// Whether the last change was so short a time ago. A clock of another machine that runs ahead does not count.
+fn changed_within(stat: &Stat, time: Duration) -> bool {
+    let seconds = u64::try_from(stat.st_ctime).unwrap_or(0);
+    let changed =
+        UNIX_EPOCH + Duration::new(seconds, u32::try_from(stat.st_ctime_nsec).unwrap_or(0));
+    SystemTime::now().duration_since(changed).is_ok_and(|age| age < time)
+}
+
+/// The names in a directory at about this time, in reverse order, each once, without `.` and `..`.
 pub(super) fn list_reversed(fd: &OwnedFd) -> rustix::io::Result<Names> {
     // It may have been listed before.
     rustix::fs::seek(fd, SeekFrom::Start(0))?;
@@ -58,6 +104,7 @@ pub(super) fn list_reversed(fd: &OwnedFd) -> rustix::io::Result<Names> {
         }
     }
     names.sort_unstable_by(|a, b| b.cmp(a));
+    names.dedup();
     Ok(names)
 }
 
@@ -165,6 +212,7 @@ impl Descent {
 mod tests {
     use super::*;
     use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
     /// A descent of `depth` levels, made in `root`.
     fn deep(root: &std::path::Path, depth: usize) -> Descent {
@@ -193,6 +241,36 @@ mod tests {
             descent.pop().unwrap();
         }
         assert_eq!(identity(descent.here()).unwrap(), identity(descent.root()).unwrap());
+    }
+
+    #[test]
+    fn what_is_always_there_is_listed_once_however_much_comes_and_goes_beside_it() {
+        // In memory, where a listing beside renames leaves names out, and gives others twice.
+        let root = tempfile::tempdir_in("/dev/shm").unwrap();
+        let file = |number: usize| root.path().join(format!("file-{number:04}"));
+        let count = 2000;
+        for number in 0..count {
+            fs::write(file(number), b"").unwrap();
+        }
+        let fd = open_directory(rustix::fs::CWD, path(root.path())).unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let new = root.path().join("new");
+                for number in (0..count).cycle().take_while(|_| !is_over.load(SeqCst)) {
+                    fs::write(&new, b"").unwrap();
+                    fs::rename(&new, file(number)).unwrap();
+                }
+            });
+            for _ in 0..10 {
+                let Listing { mut names, .. } = list_settled(&fd).unwrap();
+                names.retain(|name| name.starts_with(b"file-"));
+                assert_eq!(names.len(), count);
+                assert!(names.is_sorted_by(|a, b| a > b));
+            }
+            is_over.store(true, SeqCst);
+        });
+        assert!(list_settled(&fd).unwrap().is_settled);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use self::content::READ_BYTES;
 use self::exclude::Excludes;
 use self::owners::Owners;
 use super::attributes::{self, Subject};
-use super::descent::{Descent, Names, list_reversed, open_at};
+use super::descent::{Descent, Listing, Names, list_settled, open_at};
 use crate::model::event::{Cancel, Cancelled};
 use crate::model::node::{Node, NodeKind, display_path};
 use jiff::Timestamp;
@@ -94,6 +94,8 @@ pub struct WalkReport {
     pub changed: PathList,
     /// Entries that vanished between being listed and being opened.
     pub vanished: PathList,
+    /// Directories that changed each time they were listed.
+    pub unsettled: PathList,
     /// Anything else that a person should know.
     pub warnings: Vec<String>,
 }
@@ -224,7 +226,8 @@ impl<S: TreeSink> Walk<'_, S> {
         let node = self.node_of_open(name, &fd, &stat, shown)?;
         match node.kind {
             NodeKind::Directory => {
-                let names = list_reversed(&fd).map_err(failed("list", shown))?;
+                let listing = list_settled(&fd).map_err(failed("list", shown))?;
+                let names = self.names_of(listing, shown);
                 self.enter(&node)?;
                 self.directories(fd, names)
             }
@@ -264,6 +267,13 @@ impl<S: TreeSink> Walk<'_, S> {
             }
         }
         Ok(())
+    }
+
+    fn names_of(&mut self, listing: Listing, path: &[u8]) -> Names {
+        if !listing.is_settled {
+            self.report.unsettled.add(path);
+        }
+        listing.names
     }
 
     fn enter(&mut self, node: &Node) -> Walked<(), S> {
@@ -339,7 +349,8 @@ impl<S: TreeSink> Walk<'_, S> {
         let opened = open_at(parent, name, OFlags::DIRECTORY);
         let fd = look!(opened, (Errno::NOENT | Errno::NOTDIR | Errno::LOOP), "open", path);
         let stat = rustix::fs::fstat(&fd).map_err(failed("examine", path))?;
-        let names = look!(list_reversed(&fd), Errno::NOENT, "list", path);
+        let listing = look!(list_settled(&fd), Errno::NOENT, "list", path);
+        let names = self.names_of(listing, path);
         let node = self.node_of_open(name, &fd, &stat, path)?;
         self.enter(&node)?;
         Ok(Look::Directory(fd, names))

@@ -291,11 +291,11 @@ fn decode_node(stored: StoredNode) -> Result<TreeNode, FormatError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::repository) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn node(name: &[u8], kind: NodeKind) -> Node {
+    pub(in crate::repository) fn node(name: &[u8], kind: NodeKind) -> Node {
         Node {
             name: name.to_owned(),
             kind,

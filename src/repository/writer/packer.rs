@@ -9,6 +9,9 @@ use crate::repository::format::{FormatError, sha256};
 use crate::repository::reader::open_blob;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Buffers that are kept for packs to come.
+const MAX_SPARE: usize = 2;
+
 /// The open packs of one kind.
 pub(in crate::repository) struct Packer {
     kind: BlobKind,
@@ -68,7 +71,10 @@ impl Packer {
     /// Take back the buffer of a pack that is stored.
     pub(in crate::repository) fn recycle(&self, mut bytes: Vec<u8>) {
         bytes.clear();
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < MAX_SPARE {
+            spare.push(bytes);
+        }
     }
 
     /// The packs that are not empty, full or not.

@@ -1,6 +1,7 @@
 //! What is written comes back, whatever its size; a failing store or a cancelled run leaves no snapshot.
 
 use super::*;
+use crate::model::node::NodeKind;
 use crate::repository::format::key::ScryptCost;
 use crate::repository::lock::{LockMode, LockRequest};
 use crate::repository::reader::Reader;
@@ -185,4 +186,39 @@ fn every_failing_call_fails_the_run_or_leaves_a_snapshot_that_reads_back() {
             }
         }
     }
+}
+
+#[test]
+fn who_feeds_the_writer_is_told_what_the_store_said() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(repository(&directory));
+    let inner: Arc<dyn Store> = Arc::new(LocalStore::new(directory.path().join("repository")));
+    let open = |failing_call| {
+        let faulty = Arc::new(FaultyStore::new(Arc::clone(&inner), failing_call, Fault::Forever));
+        let store = Arc::clone(&faulty) as Arc<dyn Store>;
+        (Arc::new(Repository::open(store, b"password").unwrap()), faulty)
+    };
+    let calls = open(0).1.calls();
+    let bytes = noise(80_000_000, 5);
+    for _ in 0..8 {
+        let (repository, _) = open(calls + 1);
+        let writer = Writer::start(&repository, BlobIndex::default(), &Cancel::new()).unwrap();
+        let mut stream = writer.file();
+        let error = bytes.chunks(1 << 20).try_for_each(|piece| stream.append(piece)).unwrap_err();
+        assert!(matches!(error, RepositoryError::Store(_)), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_with_a_name_twice_is_not_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = repository(&directory);
+    let writer = Writer::start(&repository, BlobIndex::default(), &Cancel::new()).unwrap();
+    let stored = writer.tree(&[]).unwrap();
+    let nodes = ["a", "b", "b"].map(|name| {
+        let node = tree::tests::node(name.as_bytes(), NodeKind::Directory);
+        tree::TreeNode { node, content: Vec::new(), subtree: Some(stored) }
+    });
+    assert!(writer.tree(&nodes[..2]).is_ok());
+    assert!(writer.tree(&nodes).is_err());
 }
