@@ -253,6 +253,23 @@ fn a_prune_whose_lock_vanished_does_no_harm() {
     sandbox.restic_finds_nothing();
 }
 
+#[test]
+fn pins_of_several_commands_at_once_all_stay() {
+    let sandbox = Sandbox::new();
+    write_file(&sandbox.source().join("file"), b"content");
+    let snapshot = sandbox.backup();
+    let reasons = ["a", "b", "c", "d", "e"];
+    let running = reasons.map(|reason| sandbox.start(&["pin", &snapshot, "--reason", reason]));
+    for pin in running {
+        pin.wait().ok();
+    }
+    let list = sandbox.belay(&["list", "--json"]).ok().json();
+    let mut pins: Vec<&str> =
+        list[0]["pins"].as_array().unwrap().iter().filter_map(|pin| pin.as_str()).collect();
+    pins.sort_unstable();
+    assert_eq!(pins, reasons);
+}
+
 /// `belay` as if on another host: own name and machine id, own state, own source, the same repository.
 fn on_another_host(sandbox: &Sandbox, arguments: &[&str]) -> Run {
     let machine_id = sandbox.path("other-machine-id");
