@@ -22,7 +22,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = Arc::new(LocalStore::new(&directory.path().join("repository")));
+        let store = Arc::new(LocalStore::new(directory.path().join("repository")));
         let repository = Repository::init(store, b"password", ScryptCost::RANDOM_KEY).unwrap();
         let wait = Duration::from_mins(1);
         let session = Session::with_parts(Arc::new(repository), None, None, wait);
