@@ -2,6 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 /// The machine's name; `localhost` where it has none.
 pub fn hostname() -> String {
@@ -11,17 +12,30 @@ pub fn hostname() -> String {
 
 /// Tells hosts of one name apart, without giving the machine id away: 16 digits of a sum over it and the name.
 pub fn host_id() -> String {
-    let machine = ["/etc/machine-id", "/var/lib/dbus/machine-id"]
-        .iter()
-        .find_map(|path| fs::read_to_string(path).ok())
-        .unwrap_or_default();
     let sum = Sha256::new()
         .chain_update(b"belay host id\0")
-        .chain_update(machine.trim())
+        .chain_update(machine_id().unwrap_or_default())
         .chain_update(b"\0")
         .chain_update(hostname())
         .finalize();
     hex::encode(&sum[..8])
+}
+
+/// As [`host_id`], but none where the machine has no id, so that only the name would tell.
+pub fn certain_host_id() -> Option<String> {
+    machine_id().map(|_| host_id())
+}
+
+fn machine_id() -> Option<String> {
+    let read = |path: &&str| fs::read_to_string(path).ok();
+    let id = ["/etc/machine-id", "/var/lib/dbus/machine-id"].iter().find_map(read)?;
+    let id = id.trim();
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+/// The namespace in which this process's number counts: a container has its own. None where it cannot be told.
+pub fn pid_namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/pid").ok().map(|namespace| namespace.ino())
 }
 
 /// The name of the user who runs this process, or its number where it has none.
@@ -72,7 +86,8 @@ pub fn is_gone(pid: i32) -> bool {
     rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
 }
 
-fn boot_id() -> String {
+/// The machine's boot.
+pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 

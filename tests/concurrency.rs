@@ -253,6 +253,23 @@ fn a_prune_whose_lock_vanished_does_no_harm() {
     sandbox.restic_finds_nothing();
 }
 
+#[test]
+fn pins_of_several_commands_at_once_all_stay() {
+    let sandbox = Sandbox::new();
+    write_file(&sandbox.source().join("file"), b"content");
+    let snapshot = sandbox.backup();
+    let reasons = ["a", "b", "c", "d", "e"];
+    let running = reasons.map(|reason| sandbox.start(&["pin", &snapshot, "--reason", reason]));
+    for pin in running {
+        pin.wait().ok();
+    }
+    let list = sandbox.belay(&["list", "--json"]).ok().json();
+    let mut pins: Vec<&str> =
+        list[0]["pins"].as_array().unwrap().iter().filter_map(|pin| pin.as_str()).collect();
+    pins.sort_unstable();
+    assert_eq!(pins, reasons);
+}
+
 /// `belay` as if on another host: own name and machine id, own state, own source, the same repository.
 fn on_another_host(sandbox: &Sandbox, arguments: &[&str]) -> Run {
     let machine_id = sandbox.path("other-machine-id");
@@ -321,4 +338,48 @@ fn two_hosts_with_an_instance_of_one_name_never_forget_each_others_snapshots() {
     let all = listed(&sandbox.belay(&["list", "--json"]).ok().json());
     assert!(!all.is_empty());
     sandbox.restic_finds_nothing();
+}
+
+#[test]
+fn a_state_directory_that_was_copied_to_another_host_acts_for_nobody_until_a_person_says_so() {
+    require_root("to act as another host");
+    let sandbox = Sandbox::new();
+    sandbox.configure(&["data"], "last = 1");
+    write_file(&sandbox.source().join("here"), b"here");
+    write_file(&sandbox.path("other-source-data").join("there"), b"there");
+    let here = Tree::read(&sandbox.source());
+    sandbox.backup();
+    let newest = sandbox.backup();
+    let both = sandbox.snapshot_files();
+    Run::of({
+        let mut copy = Command::new("cp");
+        copy.args(["-a", text(&sandbox.state()), text(&sandbox.path("other-state"))]);
+        copy
+    })
+    .ok();
+
+    let refused = ["belay adopt data --id", "belay adopt data --new"];
+    on_another_host(&sandbox, &["backup", "data"]).code(1).says(&refused);
+    on_another_host(&sandbox, &["pin", &newest, "--reason", "mine"]).code(1).says(&refused);
+    on_another_host(&sandbox, &["unpin", &newest]).code(1).says(&refused);
+    on_another_host(&sandbox, &["restore", "latest:data", "--into", "data", "--yes"])
+        .code(1)
+        .says(&refused);
+    on_another_host(&sandbox, &["prune"]).code(3).says(&refused);
+    assert_eq!(sandbox.snapshot_files(), both, "another host changed this one's snapshots");
+
+    // A clone goes its own way.
+    on_another_host(&sandbox, &["adopt", "data", "--new"]).ok();
+    on_another_host(&sandbox, &["backup", "data"]).ok();
+    on_another_host(&sandbox, &["prune"]).ok();
+    assert!(sandbox.snapshot_files().is_superset(&both));
+    sandbox.assert_restores("latest:data", &here);
+
+    // A host that took the place of one which still runs: that one says so.
+    let list = sandbox.belay(&["list", "--json"]).ok().json();
+    let of_newest = |snapshot: &&serde_json::Value| snapshot["id"] == newest.as_str();
+    let id = list.as_array().unwrap().iter().find(of_newest).unwrap()["instance_id"].clone();
+    on_another_host(&sandbox, &["adopt", "data", "--id", id.as_str().unwrap()]).ok();
+    on_another_host(&sandbox, &["backup", "data"]).ok();
+    sandbox.belay(&["backup", "data"]).code_in(&[0, 3]).says(&["two hosts", "other-host"]);
 }

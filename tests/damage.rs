@@ -8,7 +8,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{Run, Running, Sandbox, Tree, make_tree, text, wait_until, write_file, write_secret};
+use std::sync::LazyLock;
+use support::{Running, Sandbox, Tree, make_tree, text, wait_until, write_file, write_secret};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
@@ -37,15 +38,50 @@ impl Damage {
 /// A repository with two snapshots of instances that have nothing in common, and what refers to what in it.
 struct Scene {
     sandbox: Sandbox,
+    made: &'static Made,
+}
+
+/// What all scenes are copies of: made once, and kept in memory, so that nothing is left behind.
+struct Made {
     /// What each snapshot was taken of, by its id.
     trees: BTreeMap<String, Tree>,
     /// Snapshots by the blobs that they need.
     blobs: BTreeMap<String, BTreeSet<String>>,
     /// The id of each index, with the packs in it: their ids, types and blobs.
     indexes: BTreeMap<String, Vec<Pack>>,
-    /// Undamaged, to begin again from.
-    original: PathBuf,
+    recovery_key: String,
+    repository: Content,
+    state: Content,
 }
+
+/// The files below a directory; directories have no bytes.
+type Content = BTreeMap<PathBuf, Option<Vec<u8>>>;
+
+fn content_of(directory: &Path) -> Content {
+    let (mut content, mut open) = (BTreeMap::new(), vec![PathBuf::new()]);
+    while let Some(relative) = open.pop() {
+        let path = directory.join(&relative);
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).unwrap();
+            open.extend(entries.map(|entry| relative.join(entry.unwrap().file_name())));
+            content.insert(relative, None);
+        } else {
+            content.insert(relative, Some(fs::read(&path).unwrap()));
+        }
+    }
+    content
+}
+
+fn put(content: &Content, directory: &Path) {
+    for (relative, bytes) in content {
+        match bytes {
+            None => fs::create_dir_all(directory.join(relative)).unwrap(),
+            Some(bytes) => fs::write(directory.join(relative), bytes).unwrap(),
+        }
+    }
+}
+
+static MADE: LazyLock<Made> = LazyLock::new(Made::new);
 
 struct Pack {
     id: String,
@@ -53,41 +89,35 @@ struct Pack {
     blobs: Vec<String>,
 }
 
-impl Scene {
+impl Made {
     fn new() -> Self {
         let sandbox = Sandbox::without_repository();
         sandbox.configure(&["one", "two"], "last = 10");
-        let recovery = sandbox.belay(&["init", "--json"]).ok().json();
-        write_secret(&sandbox.path("recovery"), recovery["recovery_key"].as_str().unwrap());
+        let made = sandbox.belay(&["init", "--json"]).ok().json();
         let mut trees = BTreeMap::new();
         for (seed, name) in [(1, "one"), (2, "two")] {
             make_tree(&sandbox.source_of(name), seed, 24);
             trees.insert(sandbox.backup_of(name), Tree::read(&sandbox.source_of(name)));
         }
-        let original = sandbox.path("original");
-        fs::rename(sandbox.repository(), &original).unwrap();
-        let mut scene =
-            Self { sandbox, trees, blobs: BTreeMap::new(), indexes: BTreeMap::new(), original };
-        scene.begin_again();
-        scene.read_references();
-        scene
+        let mut made = Self {
+            trees,
+            blobs: BTreeMap::new(),
+            indexes: BTreeMap::new(),
+            recovery_key: string(&made["recovery_key"]),
+            repository: content_of(&sandbox.repository()),
+            state: content_of(&sandbox.state()),
+        };
+        made.read_references(&sandbox);
+        made
     }
 
-    /// An undamaged repository again.
-    fn begin_again(&self) {
-        fs::remove_dir_all(self.sandbox.repository()).ok();
-        let mut command = std::process::Command::new("cp");
-        command.arg("-a").arg(&self.original).arg(self.sandbox.repository());
-        Run::of(command).ok();
+    fn cat(sandbox: &Sandbox, what: &str, id: &str) -> Value {
+        sandbox.restic(&["cat", what, id]).ok().json()
     }
 
-    fn cat(&self, what: &str, id: &str) -> Value {
-        self.sandbox.restic(&["cat", what, id]).ok().json()
-    }
-
-    fn read_references(&mut self) {
-        for id in self.sandbox.files("index") {
-            let index = self.cat("index", &id);
+    fn read_references(&mut self, sandbox: &Sandbox) {
+        for id in sandbox.files("index") {
+            let index = Self::cat(sandbox, "index", &id);
             let packs = index["packs"].as_array().unwrap().iter().map(|pack| {
                 let blobs = pack["blobs"].as_array().unwrap();
                 Pack {
@@ -100,10 +130,10 @@ impl Scene {
             self.indexes.insert(id, packs);
         }
         for snapshot in self.trees.keys() {
-            let mut pending = vec![string(&self.cat("snapshot", snapshot)["tree"])];
+            let mut pending = vec![string(&Self::cat(sandbox, "snapshot", snapshot)["tree"])];
             let mut needed = BTreeSet::new();
             while let Some(tree) = pending.pop() {
-                for node in self.cat("blob", &tree)["nodes"].as_array().unwrap() {
+                for node in Self::cat(sandbox, "blob", &tree)["nodes"].as_array().unwrap() {
                     needed.extend(node["content"].as_array().into_iter().flatten().map(string));
                     pending.extend(node["subtree"].as_str().map(str::to_owned));
                 }
@@ -112,17 +142,41 @@ impl Scene {
             self.blobs.insert(snapshot.clone(), needed);
         }
     }
+}
+
+impl Scene {
+    fn new() -> Self {
+        let sandbox = Sandbox::without_repository();
+        sandbox.configure(&["one", "two"], "last = 10");
+        let made = &*MADE;
+        write_secret(&sandbox.path("recovery"), &made.recovery_key);
+        put(&made.state, &sandbox.state());
+        let scene = Self { sandbox, made };
+        scene.begin_again();
+        scene
+    }
+
+    /// An undamaged repository again.
+    fn begin_again(&self) {
+        fs::remove_dir_all(self.sandbox.repository()).ok();
+        put(&self.made.repository, &self.sandbox.repository());
+    }
 
     /// The snapshots that need one of these blobs.
     fn touched<'a>(&self, blobs: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
         let blobs: BTreeSet<&String> = blobs.into_iter().collect();
         let needs = |needed: &BTreeSet<String>| needed.iter().any(|blob| blobs.contains(blob));
-        self.blobs.iter().filter(|(_, needed)| needs(needed)).map(|(id, _)| id.clone()).collect()
+        self.made
+            .blobs
+            .iter()
+            .filter(|(_, needed)| needs(needed))
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// A pack of that kind that exactly one snapshot needs, and that snapshot.
     fn pack(&self, kind: &str) -> (String, String) {
-        let packs = self.indexes.values().flatten().filter(|pack| pack.kind == kind);
+        let packs = self.made.indexes.values().flatten().filter(|pack| pack.kind == kind);
         for pack in packs {
             if let [victim] = &Vec::from_iter(self.touched(&pack.blobs))[..] {
                 return (pack.id.clone(), victim.clone());
@@ -133,7 +187,7 @@ impl Scene {
 
     /// An index whose loss touches exactly one snapshot, and that snapshot.
     fn index(&self) -> (String, String) {
-        for (id, packs) in &self.indexes {
+        for (id, packs) in &self.made.indexes {
             let touched = self.touched(packs.iter().flat_map(|pack| &pack.blobs));
             if let [victim] = &Vec::from_iter(touched)[..] {
                 return (id.clone(), victim.clone());
@@ -149,7 +203,7 @@ impl Scene {
     }
 
     fn survivors(&self, victim: &str) -> Vec<&String> {
-        self.trees.keys().filter(|id| *id != victim).collect()
+        self.made.trees.keys().filter(|id| *id != victim).collect()
     }
 
     /// A restore may tell of damage elsewhere, but has to bring everything back.
@@ -165,7 +219,7 @@ impl Scene {
             .find(|path| path.is_dir())
             .expect("a tree was restored");
         support::assert_same(
-            &self.trees[snapshot],
+            &self.made.trees[snapshot],
             &Tree::read(&directory),
             "an undamaged snapshot",
         );
@@ -261,7 +315,7 @@ fn a_damaged_index_is_named_and_loses_nothing() {
             assert!(report.names(&index) && report.snapshots().is_empty(), "{:#?}", report.0);
         }
         // The packs are all there: a restore finds in them what no index tells.
-        for snapshot in scene.trees.keys() {
+        for snapshot in scene.made.trees.keys() {
             scene.assert_still_restores(snapshot, &scene.sandbox.password_file());
         }
     }
@@ -270,7 +324,7 @@ fn a_damaged_index_is_named_and_loses_nothing() {
 #[test]
 fn a_damaged_snapshot_file_is_named() {
     let scene = Scene::new();
-    let victim = scene.trees.keys().next().unwrap();
+    let victim = scene.made.trees.keys().next().unwrap();
     for damage in [Damage::Truncate, Damage::FlipBit] {
         scene.begin_again();
         damage.apply(&scene.sandbox.repository().join("snapshots").join(victim));
@@ -285,7 +339,7 @@ fn a_damaged_snapshot_file_is_named() {
 #[test]
 fn a_deleted_snapshot_is_gone_and_nothing_else_is() {
     let scene = Scene::new();
-    let victim = scene.trees.keys().next().unwrap();
+    let victim = scene.made.trees.keys().next().unwrap();
     Damage::Delete.apply(&scene.sandbox.repository().join("snapshots").join(victim));
     // To the repository this is what forgetting does; only the catalog may know better.
     let run = scene.sandbox.belay(&["check", "--read-data", "--json"]).code_in(&[0, 4]);
@@ -352,7 +406,7 @@ fn a_damaged_key_is_named_and_the_other_one_still_opens() {
                 let check = check.code(4);
                 assert!(check.stdout().contains(&key), "{key} is not named: {check}");
             }
-            for snapshot in scene.trees.keys() {
+            for snapshot in scene.made.trees.keys() {
                 scene.assert_still_restores(snapshot, opening);
             }
         }
@@ -377,7 +431,7 @@ fn a_damaged_lock_is_named_and_holds_up_no_restore() {
         let report = scene.check(&[], 4);
         assert!(report.names(&lock), "{lock} is not named: {:#?}", report.0);
         assert!(report.snapshots().is_empty(), "a lock touches no snapshot: {:#?}", report.0);
-        for snapshot in scene.trees.keys() {
+        for snapshot in scene.made.trees.keys() {
             scene.assert_still_restores(snapshot, &sandbox.password_file());
         }
         // Whoever holds it may be at work: nothing is deleted beside it.
@@ -401,7 +455,7 @@ fn leftovers_and_foreign_files_are_no_damage() {
     let list = scene.sandbox.list();
     assert_eq!(list.len(), 2, "{list:?}");
     scene.sandbox.belay(&["prune"]).ok();
-    for snapshot in scene.trees.keys() {
+    for snapshot in scene.made.trees.keys() {
         scene.assert_still_restores(snapshot, &scene.sandbox.password_file());
     }
 }

@@ -81,14 +81,19 @@ impl Catalog {
         name: &Name,
         repository: &Name,
     ) -> Result<Option<InstanceId>, CatalogError> {
+        Ok(self.instance(name, repository)?.map(|instance| instance.id))
+    }
+
+    /// What the catalog knows of an instance; its host may be another one, where the catalog was copied from there.
+    pub fn instance(
+        &self,
+        name: &Name,
+        repository: &Name,
+    ) -> Result<Option<Instance>, CatalogError> {
         self.read("look up an instance", |transaction| {
             transaction
-                .prepare_cached(
-                    "SELECT instance_id FROM instances WHERE name = ?1 AND repository = ?2",
-                )?
-                .query_row(params![name.as_str(), repository.as_str()], |row| {
-                    parsed(row, "instance_id")
-                })
+                .prepare_cached("SELECT * FROM instances WHERE name = ?1 AND repository = ?2")?
+                .query_row(params![name.as_str(), repository.as_str()], read)
                 .optional()
         })
     }

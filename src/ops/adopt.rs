@@ -1,8 +1,10 @@
 //! Which instance a name on this host stands for: a new one, or one that has snapshots already.
+//!
+//! A catalog that was copied from another host acts for nobody here until a person has said who this host is.
 
 use super::session::Session;
 use super::{Context, OpsError, select};
-use crate::catalog;
+use crate::catalog::{self, Catalog};
 use crate::config::Instance;
 use crate::host;
 use crate::model::id::InstanceId;
@@ -53,9 +55,12 @@ pub fn adopt(
         counts
     };
     let name = &instance.name;
+    let known = session.require_catalog()?.instance_id(name, &instance.repository)?;
     let id = match (adoption, counts.len()) {
         (Adoption::New, _) => adopt_new(session, instance)?,
-        (Adoption::Id(id), _) if counts.contains_key(&id) => record(session, instance, id)?,
+        (Adoption::Id(id), _) if counts.contains_key(&id) || known == Some(id) => {
+            record(session, instance, id)?
+        }
         (Adoption::Id(id), _) => {
             return Err(OpsError::usage(
                 format!("no snapshot of '{name}' belongs to {id}"),
@@ -65,12 +70,16 @@ pub fn adopt(
         (Adoption::Only, 1) => {
             record(session, instance, *counts.keys().next().unwrap_or(&InstanceId([0; 16])))?
         }
-        (Adoption::Only, 0) => {
-            return Err(OpsError::usage(
-                format!("the repository has no snapshot of an instance called '{name}'"),
-                format!("just run `belay backup {name}`"),
-            ));
-        }
+        (Adoption::Only, 0) => match known {
+            // A copied catalog may know an instance before its first snapshot.
+            Some(id) => record(session, instance, id)?,
+            None => {
+                return Err(OpsError::usage(
+                    format!("the repository has no snapshot of an instance called '{name}'"),
+                    format!("just run `belay backup {name}`"),
+                ));
+            }
+        },
         (Adoption::Only, _) => {
             let ids: Vec<String> =
                 counts.iter().map(|(id, count)| format!("{id} ({count} snapshots)")).collect();
@@ -89,6 +98,33 @@ pub(super) fn adopt_new(session: &Session, instance: &Instance) -> Result<Instan
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| RepositoryError::Internal(error.to_string()))?;
     record(session, instance, InstanceId(id))
+}
+
+/// This host's id for an instance, if it has one; refused where the catalog came here from another host.
+pub(super) fn own_id(
+    catalog: &Catalog,
+    instance: &Instance,
+) -> Result<Option<InstanceId>, OpsError> {
+    let known = catalog.instance(&instance.name, &instance.repository)?;
+    known.map(|known| ensure_own(&known).map(|()| known.id)).transpose()
+}
+
+/// An error where another host made the catalog's entry.
+pub(super) fn ensure_own(known: &catalog::Instance) -> Result<(), OpsError> {
+    if known.host_id == host::host_id() {
+        return Ok(());
+    }
+    let (name, id, made_by, own) = (&known.name, known.id, &known.host, host::hostname());
+    Err(OpsError::refused(
+        format!(
+            "'{name}' belongs to the host '{made_by}', from which the state directory came to this host, '{own}': \
+             both would act as one instance"
+        ),
+        format!(
+            "if this host took the other's place, or was only renamed: `belay adopt {name} --id {id}`; \
+             if it is a clone of it: `belay adopt {name} --new`"
+        ),
+    ))
 }
 
 fn record(session: &Session, instance: &Instance, id: InstanceId) -> Result<InstanceId, OpsError> {

@@ -124,7 +124,7 @@ fn identify(
     context: &Context,
 ) -> Result<InstanceId, OpsError> {
     let catalog = session.require_catalog()?;
-    if let Some(id) = catalog.instance_id(&instance.name, &instance.repository)? {
+    if let Some(id) = super::adopt::own_id(catalog, instance)? {
         return Ok(id);
     }
     let snapshots = {
@@ -230,6 +230,9 @@ impl Run<'_> {
             };
             match read() {
                 Ok(Some((manifest, root))) => {
+                    if before.newest.is_none() {
+                        self.warn_of_another_host(&manifest)?;
+                    }
                     if is_regular {
                         before.regular = Some((snapshot.id, manifest.clone()));
                     }
@@ -251,6 +254,23 @@ impl Run<'_> {
             }
         }
         Ok(before)
+    }
+
+    /// A snapshot that another host took since this one adopted the instance: both write under one id.
+    fn warn_of_another_host(&self, newest: &Manifest) -> Result<(), OpsError> {
+        let catalog = self.session.require_catalog()?;
+        let Some(own) = catalog.instance(&self.instance.name, &self.instance.repository)? else {
+            return Ok(());
+        };
+        let InstanceRef { name, host, host_id, .. } = &newest.instance;
+        if *host_id != own.host_id && newest.started > own.adopted_at {
+            self.context.events.warn(format!(
+                "The newest snapshot of '{name}' was taken by the host '{host}' at {}: two hosts write under one id, and each \
+                 forgets the other's snapshots. Run `belay adopt {name} --new` on the one that is a clone.",
+                newest.started
+            ));
+        }
+        Ok(())
     }
 
     fn read_component(

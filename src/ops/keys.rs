@@ -57,7 +57,8 @@ pub fn list(session: &Session, context: &Context) -> Result<Vec<KeyInfo>, OpsErr
 
 /// Remove the password whose key file's id begins with `prefix`.
 pub fn remove(session: &Session, prefix: &str, context: &Context) -> Result<FileId, OpsError> {
-    let _lock = session.lock(LockMode::Shared, "key remove", context)?;
+    // Alone: two that removed each other's key at once would leave none.
+    let _lock = session.lock(LockMode::Exclusive, "key remove", context)?;
     let keys = session.repository.keys()?;
     let ids = keys.readable.iter().map(|key| key.id).chain(keys.damaged.iter().map(|(id, _)| *id));
     let found: Vec<FileId> =

@@ -104,7 +104,18 @@ fn plan(
         .values()
         .filter(|instance| Some(&instance.repository) == session.name.as_ref());
     for instance in own {
-        let Some(decisions) = decide(catalog, instance, &view)? else { continue };
+        let decisions = match decide(catalog, instance, &view) {
+            Err(OpsError::Refused { message, hint }) => {
+                let hint = hint.unwrap_or_default();
+                context.events.warn(format!(
+                    "None of the snapshots of '{}' are forgotten: {message}. What to do: {hint}.",
+                    instance.name
+                ));
+                continue;
+            }
+            other => other?,
+        };
+        let Some(decisions) = decisions else { continue };
         forget.extend(
             decisions.iter().filter(|decision| !decision.is_kept()).map(|decision| decision.id),
         );
@@ -126,7 +137,7 @@ fn decide(
     instance: &Instance,
     view: &sync::View,
 ) -> Result<Option<Vec<Decision>>, OpsError> {
-    let Some(id) = catalog.instance_id(&instance.name, &instance.repository)? else {
+    let Some(id) = super::adopt::own_id(catalog, instance)? else {
         return Ok(None);
     };
     let candidates: Vec<Candidate> = view

@@ -180,7 +180,7 @@ pub(super) fn walk(
     visit: &mut Visit<'_>,
 ) -> Result<(), OpsError> {
     // Paths are as deep as a hostile repository likes: the stack is ours, not the thread's.
-    let mut open = vec![(Vec::new(), reader.tree(snapshot.file.tree)?.into_iter())];
+    let mut open = vec![(Vec::new(), reader.open_tree(snapshot.file.tree, 0)?)];
     while let Some((parent, nodes)) = open.last_mut() {
         let Some(node) = nodes.next() else {
             open.pop();
@@ -190,8 +190,8 @@ pub(super) fn walk(
         if visit(&path, &node)?
             && let Some(subtree) = node.subtree
         {
-            let nodes = reader.tree(subtree)?;
-            open.push((path, nodes.into_iter()));
+            let nodes = reader.open_tree(subtree, path.len())?;
+            open.push((path, nodes));
         }
     }
     Ok(())

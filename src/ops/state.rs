@@ -7,6 +7,7 @@ use super::session::Session;
 use super::tree::{made_file, made_tree};
 use crate::host;
 use crate::model::event::{Cancel, Events};
+use crate::model::id::SnapshotId;
 use crate::model::pin::Pin;
 use crate::repository::blob_index::BlobIndex;
 use crate::repository::format::snapshot::SnapshotFile;
@@ -14,8 +15,10 @@ use crate::repository::lock::Lock;
 use crate::repository::reader::Reader;
 use crate::repository::writer::Writer;
 use crate::repository::{RepositoryError, Snapshot, Snapshots};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The tag with the number: `belay-state-number=7`.
@@ -24,6 +27,8 @@ const FILE: &str = "state.json";
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Older states that are kept besides the newest, should the newest be damaged.
 const KEEP_OLDER: u64 = 2;
+/// States are kept for as long at least, so that writers at the same moment see each other's.
+const KEEP_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +41,18 @@ pub(super) struct State {
     /// A state of the highest number could not be read: there may be more pins than these.
     #[serde(skip)]
     pub(super) is_incomplete: bool,
+}
+
+impl State {
+    /// Add those that it does not have.
+    fn add(&mut self, pins: Vec<Pin>) {
+        for pin in pins {
+            let differs = |own: &Pin| own.snapshot != pin.snapshot || own.reason != pin.reason;
+            if self.pins.iter().all(differs) {
+                self.pins.push(pin);
+            }
+        }
+    }
 }
 
 fn number_of(snapshot: &Snapshot) -> Option<u64> {
@@ -68,14 +85,7 @@ pub(super) fn read(
         }
         match read_one(reader, snapshot) {
             Ok(state) => {
-                let known = newest.get_or_insert(State { number, ..State::default() });
-                for pin in state.pins {
-                    let is_new =
-                        |own: &Pin| own.snapshot != pin.snapshot || own.reason != pin.reason;
-                    if known.pins.iter().all(is_new) {
-                        known.pins.push(pin);
-                    }
-                }
+                newest.get_or_insert(State { number, ..State::default() }).add(state.pins);
             }
             Err(error) if error.is_damage() => {
                 is_incomplete |= number == highest;
@@ -90,10 +100,37 @@ pub(super) fn read(
     let mut state = newest.unwrap_or_default();
     // The next state must count more than the damaged one.
     (state.number, state.is_incomplete) = (highest, is_incomplete);
-    state.pins.sort_by(|a, b| {
-        (a.pinned_at, a.snapshot, &a.reason).cmp(&(b.pinned_at, b.snapshot, &b.reason))
-    });
+    state.pins.sort_by(in_order);
     Ok(state)
+}
+
+/// Add the pins of states that appeared after `before` was listed, by writers who knew state `since` or a later one, but
+/// not what was written beside them.
+pub(super) fn take_in(
+    state: &mut State,
+    reader: &Reader,
+    snapshots: &Snapshots,
+    before: &Snapshots,
+    since: u64,
+) -> Result<(), RepositoryError> {
+    let known: HashSet<SnapshotId> = before.readable.iter().map(|snapshot| snapshot.id).collect();
+    let beside = snapshots.readable.iter().filter(|snapshot| {
+        !known.contains(&snapshot.id) && number_of(snapshot).is_some_and(|number| number >= since)
+    });
+    for snapshot in beside {
+        match read_one(reader, snapshot) {
+            Ok(other) => state.add(other.pins),
+            // Told when the state was read.
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    state.pins.sort_by(in_order);
+    Ok(())
+}
+
+fn in_order(a: &Pin, b: &Pin) -> Ordering {
+    (a.pinned_at, a.snapshot, &a.reason).cmp(&(b.pinned_at, b.snapshot, &b.reason))
 }
 
 fn read_one(reader: &Reader, snapshot: &Snapshot) -> Result<State, RepositoryError> {
@@ -118,7 +155,7 @@ pub(super) fn write(
     snapshots: &Snapshots,
     next: &State,
     (events, cancel): (&Events, &Cancel),
-) -> Result<(), OpsError> {
+) -> Result<Snapshot, OpsError> {
     let now = Timestamp::now();
     let json = serde_json::to_vec_pretty(next)
         .map_err(|error| RepositoryError::Internal(error.to_string()))?;
@@ -127,13 +164,14 @@ pub(super) fn write(
     let tree = made_tree(&writer, &mut [file])?;
     let tags = vec![TAG_STATE.to_owned(), format!("{TAG_NUMBER}={}", next.number)];
     let file = SnapshotFile { hostname: TAG_STATE.into(), ..snapshot_file(tree, now, tags) };
-    writer.commit(file, lock, events)?;
+    let written = writer.commit(file, lock, events)?;
     for snapshot in &snapshots.readable {
-        if number_of(snapshot).is_some_and(|number| number + KEEP_OLDER < next.number) {
+        let is_old = now.duration_since(snapshot.file.time) > KEEP_FOR;
+        if is_old && number_of(snapshot).is_some_and(|number| number + KEEP_OLDER < next.number) {
             session.repository.remove_snapshot(snapshot.id)?;
         }
     }
-    Ok(())
+    Ok(written)
 }
 
 /// A snapshot's document with what all of ours have in common.

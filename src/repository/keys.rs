@@ -143,11 +143,19 @@ impl Repository {
         Ok(keys)
     }
 
-    /// Remove a password. The one that opened the repository now stays, so that one always remains.
+    /// Remove a password. The one that opened the repository now stays, and must still be there, so that one that opens
+    /// it always remains. The caller holds an exclusive lock.
     pub fn remove_key(&self, id: FileId) -> Result<(), RepositoryError> {
         if id == self.key_id {
             return Err(RepositoryError::Refused(format!(
                 "the key {} is the one that opened the repository now; open it with another password to remove this one",
+                id.short()
+            )));
+        }
+        if let Err(error) = read(self.store.as_ref(), self.key_id) {
+            return Err(RepositoryError::Refused(format!(
+                "the key {} that opened the repository cannot be read any more ({error}), and the key {} may be the last one",
+                self.key_id.short(),
                 id.short()
             )));
         }
@@ -158,6 +166,22 @@ impl Repository {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::local::LocalStore;
+    use std::sync::Arc;
+
+    #[test]
+    fn two_that_remove_each_others_key_leave_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = || Arc::new(LocalStore::new(directory.path().join("repository")));
+        let one = Repository::init(store(), b"one", ScryptCost::RANDOM_KEY).unwrap();
+        let id = one.add_key(b"two", ScryptCost::RANDOM_KEY, None).unwrap();
+        let two = Repository::open(store(), b"two").unwrap();
+        assert!(matches!(one.remove_key(one.key_id()), Err(RepositoryError::Refused(_))));
+        one.remove_key(id).unwrap();
+        let error = two.remove_key(one.key_id()).unwrap_err();
+        assert!(matches!(error, RepositoryError::Refused(_)), "{error}");
+        assert!(Repository::open(store(), b"one").is_ok());
+    }
 
     #[test]
     fn recovery_keys_are_long_and_differ() {

@@ -1,8 +1,8 @@
 //! Locks that Belay and restic respect of each other.
 //!
 //! A lock is a small file; whoever made one looks again after a moment and gives way if somebody else was quicker. It is
-//! refreshed every five minutes by a new file that takes its place. Stale locks are removed: those of dead processes of
-//! this machine, and those that nobody refreshed for 30 minutes.
+//! refreshed every five minutes by a new file that takes its place. Stale locks are removed: those of Belay's processes
+//! that are certainly dead, and those that nobody refreshed for 30 minutes.
 
 use super::format::lock::{LockFile, MAX_BYTES, REFRESH_EVERY, RELIABLE_FOR, STALE_AFTER};
 use super::{Repository, RepositoryError};
@@ -214,6 +214,8 @@ fn lock_file(request: &LockRequest) -> LockFile {
         gid: rustix::process::getegid().as_raw(),
         boot_id: Some(process.boot_id),
         process_start: Some(process.start),
+        host_id: host::certain_host_id(),
+        pid_namespace: host::pid_namespace(),
         purpose: Some(request.purpose.clone()),
     }
 }
@@ -298,7 +300,7 @@ fn conflicting(
             }
             Err(error) => return Err(error),
         };
-        if let Some(reason) = staleness(&lock) {
+        if let Some(reason) = staleness(&lock, Timestamp::now()) {
             remove_stale(repository, listed.id, &reason, events)?;
         } else if lock.exclusive || mode == LockMode::Exclusive {
             return Ok(Some(Holder(lock)));
@@ -312,22 +314,27 @@ fn is_older_than(listed: &Listed, age: SignedDuration) -> bool {
     modified.is_some_and(|time| Timestamp::now().duration_since(time) > age)
 }
 
-/// Why a lock binds nobody any more; `None` for a live one.
-fn staleness(lock: &LockFile) -> Option<String> {
-    if Timestamp::now().duration_since(lock.time) > STALE_AFTER {
+/// Why a lock binds nobody any more; `None` for a live one, and for one of which only its age will tell.
+fn staleness(lock: &LockFile, now: Timestamp) -> Option<String> {
+    if now.duration_since(lock.time) > STALE_AFTER {
         return Some(format!("it was last refreshed at {}", lock.time));
     }
-    if lock.hostname != host::hostname() {
-        return None;
-    }
-    let gone = match (&lock.boot_id, lock.process_start) {
-        (Some(boot_id), Some(start)) => {
-            Process { pid: lock.pid, boot_id: boot_id.clone(), start }.is_gone()
-        }
-        // restic tells only the number.
-        _ => host::is_gone(lock.pid),
-    };
+    let gone = process_on_this_machine(lock)?.is_gone();
     gone.then(|| format!("its process {} is gone", lock.pid))
+}
+
+/// The holder, where this process can judge it. A number means nothing in another pid namespace, and machines or
+/// containers may share a name: so never that of restic, which tells no more than name and number.
+fn process_on_this_machine(lock: &LockFile) -> Option<Process> {
+    let start = lock.process_start?;
+    let boot_id = lock.boot_id.clone()?;
+    // An earlier boot has no processes, in whichever namespace. Of a machine without an id nothing says that it is this.
+    let is_this_machine = lock.host_id.is_some() && lock.host_id == host::certain_host_id();
+    let is_earlier_boot = is_this_machine && boot_id != host::boot_id();
+    let is_here = boot_id == host::boot_id()
+        && lock.pid_namespace.is_some()
+        && lock.pid_namespace == host::pid_namespace();
+    (is_earlier_boot || is_here).then_some(Process { pid: lock.pid, boot_id, start })
 }
 
 fn remove_stale(
@@ -340,4 +347,52 @@ fn remove_stale(
     events.note(format!("A stale lock was removed: {reason}."));
     events.send(Event::Removed { kind: "lock", id });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_a_dead_process() -> LockFile {
+        let request =
+            LockRequest { mode: LockMode::Shared, purpose: "test".into(), wait: Duration::ZERO };
+        LockFile { pid: i32::MAX, ..lock_file(&request) }
+    }
+
+    #[test]
+    fn a_dead_process_of_this_boot_and_namespace_makes_its_lock_stale() {
+        let (dead, now) = (of_a_dead_process(), Timestamp::now());
+        assert!(staleness(&dead, now).is_some());
+        // The name does not count: it may change while a command runs.
+        assert!(staleness(&LockFile { hostname: "renamed".into(), ..dead.clone() }, now).is_some());
+        let this = LockFile { pid: Process::current().pid, ..dead };
+        assert_eq!(staleness(&this, now), None);
+    }
+
+    #[test]
+    fn where_the_process_table_is_not_the_holders_only_the_age_counts() {
+        let dead = of_a_dead_process();
+        let in_container = LockFile { pid_namespace: Some(1), ..dead.clone() };
+        let unknown = LockFile { pid_namespace: None, ..dead.clone() };
+        let on_a_namesake = LockFile {
+            boot_id: Some("another".into()),
+            host_id: Some("another".into()),
+            ..dead.clone()
+        };
+        let without_machine_id =
+            LockFile { boot_id: Some("another".into()), host_id: None, ..dead.clone() };
+        let of_restic = LockFile { boot_id: None, process_start: None, ..unknown.clone() };
+        for lock in [in_container, unknown, on_a_namesake, without_machine_id, of_restic] {
+            assert_eq!(staleness(&lock, Timestamp::now()), None, "{lock:?}");
+            let later = Timestamp::now() + STALE_AFTER + SignedDuration::from_secs(1);
+            assert!(staleness(&lock, later).is_some());
+        }
+    }
+
+    #[test]
+    fn a_lock_of_an_earlier_boot_of_this_machine_is_stale() {
+        let lock = LockFile { boot_id: Some("earlier".into()), ..of_a_dead_process() };
+        let is_certain = host::certain_host_id().is_some();
+        assert_eq!(staleness(&lock, Timestamp::now()).is_some(), is_certain);
+    }
 }

@@ -11,6 +11,7 @@ use crate::model::id::{BlobId, FileId, Sha256};
 use crate::store::{FileKind, FileName};
 use sha2::Digest as _;
 use std::io::{self, Cursor, Read};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Reads from one state of a repository. Several threads may use it at once.
@@ -18,6 +19,42 @@ pub struct Reader {
     repository: Arc<Repository>,
     index: Arc<BlobIndex>,
     idle: Mutex<Vec<Decompressor>>,
+    /// Bytes of memory that open trees take.
+    open: Arc<AtomicUsize>,
+}
+
+/// Memory of a tree that is open; given back when dropped.
+pub struct Permit {
+    bytes: usize,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.open.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The entries of a directory that are still to be visited. Walks keep one for each level, and all that a reader has open
+/// take a bounded amount of memory, however deep a crafted repository goes.
+pub struct OpenTree {
+    nodes: std::vec::IntoIter<TreeNode>,
+    _permit: Option<Permit>,
+}
+
+impl From<Vec<TreeNode>> for OpenTree {
+    /// Entries that somebody accounts for already.
+    fn from(nodes: Vec<TreeNode>) -> Self {
+        Self { nodes: nodes.into_iter(), _permit: None }
+    }
+}
+
+impl Iterator for OpenTree {
+    type Item = TreeNode;
+
+    fn next(&mut self) -> Option<TreeNode> {
+        self.nodes.next()
+    }
 }
 
 /// An error for a blob that is longer than any writer makes: the memory for it is not asked for.
@@ -64,7 +101,12 @@ impl Reader {
 
     /// Read with an index that was loaded already.
     pub fn with_index(repository: &Arc<Repository>, index: impl Into<Arc<BlobIndex>>) -> Self {
-        Self { repository: Arc::clone(repository), index: index.into(), idle: Mutex::default() }
+        Self {
+            repository: Arc::clone(repository),
+            index: index.into(),
+            idle: Mutex::default(),
+            open: Arc::default(),
+        }
     }
 
     /// The index in use.
@@ -134,8 +176,30 @@ impl Reader {
     /// The entries of a directory.
     pub fn tree(&self, id: BlobId) -> Result<Vec<TreeNode>, RepositoryError> {
         let bytes = self.blob(BlobKind::Tree, id)?;
-        tree::decode(&bytes)
+        let left = tree::MAX_MEMORY.saturating_sub(self.open.load(Ordering::Relaxed));
+        tree::decode_within(&bytes, left)
             .map_err(|error| RepositoryError::format(&format_args!("the tree {id}"), error))
+    }
+
+    /// The entries of a directory for a walk, which keeps `beside` more bytes as long as it is there, such as its path.
+    pub fn open_tree(&self, id: BlobId, beside: usize) -> Result<OpenTree, RepositoryError> {
+        let nodes = self.tree(id)?;
+        let bytes = nodes.iter().map(TreeNode::memory).sum::<usize>() + beside;
+        let permit = self.reserve(id, bytes)?;
+        Ok(OpenTree { nodes: nodes.into_iter(), _permit: Some(permit) })
+    }
+
+    /// Account for memory that a walk keeps of a tree.
+    pub(super) fn reserve(&self, id: BlobId, bytes: usize) -> Result<Permit, RepositoryError> {
+        let before = self.open.fetch_add(bytes, Ordering::Relaxed);
+        let permit = Permit { bytes, open: Arc::clone(&self.open) };
+        let (length, limit) = (before.saturating_add(bytes), tree::MAX_MEMORY);
+        if length <= limit {
+            return Ok(permit);
+        }
+        let error = FormatError::TooLong { length: length as u64, limit: limit as u64 };
+        let at = format!("the tree {id}, with all that it lies in");
+        Err(RepositoryError::format(&at, error))
     }
 
     /// A small file's content, such as a manifest's; an error when it has more than `limit` bytes.
@@ -192,5 +256,30 @@ impl Read for ContentStream<'_> {
             self.current =
                 Cursor::new(self.reader.blob(BlobKind::Data, id).map_err(io::Error::other)?);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::format::key::ScryptCost;
+    use crate::store::local::LocalStore;
+
+    #[test]
+    fn what_is_open_at_one_time_is_bounded_and_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(LocalStore::new(directory.path().join("repository")));
+        let repository = Repository::init(store, b"password", ScryptCost::RANDOM_KEY).unwrap();
+        let reader = Reader::with_index(&Arc::new(repository), BlobIndex::default());
+        let id = BlobId([1; 32]);
+        let half = tree::MAX_MEMORY / 2;
+        let first = reader.reserve(id, half).unwrap();
+        let second = reader.reserve(id, half).unwrap();
+        let error = reader.reserve(id, 1).err().unwrap();
+        assert!(error.is_damage(), "{error}");
+        drop(second);
+        assert!(reader.reserve(id, 1).is_ok());
+        drop(first);
+        assert_eq!(reader.open.load(Ordering::Relaxed), 0);
     }
 }

@@ -9,6 +9,7 @@
 //! in the repository is packs and indexes that nothing refers to.
 
 pub(in crate::repository) mod packer;
+mod removed;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -214,20 +215,11 @@ impl Writer {
         events: &Events,
     ) -> Result<Snapshot, RepositoryError> {
         self.finish()?;
-        let shared = &self.shared;
-        // An index must not list packs that a prune took for leftovers.
-        shared.ensure_locked(lock, events)?;
-        shared.write_index(&mut self::lock(&shared.stored))?;
-        shared.ensure_locked(lock, events)?;
-        shared.cancel.check()?;
-        let id = shared.repository.save(FileKind::Snapshot, &file)?;
-        let withdraw = |error| {
-            // What cannot be withdrawn now is told: the error names what is missing.
-            let _ = shared.repository.store.remove(FileName::Id(FileKind::Snapshot, id));
-            error
-        };
-        shared.ensure_nothing_removed().map_err(withdraw)?;
-        Ok(Snapshot { id: id.into(), file })
+        let committed = self.shared.commit(file, lock, events);
+        if let Err(RepositoryError::RemovedMeanwhile { .. }) = &committed {
+            self.shared.mend_own_indexes(lock, events);
+        }
+        committed
     }
 }
 
@@ -285,6 +277,27 @@ fn join(threads: impl Iterator<Item = JoinHandle<()>>) -> Result<(), RepositoryE
 }
 
 impl Shared {
+    fn commit(
+        &self,
+        file: SnapshotFile,
+        lock: &Lock,
+        events: &Events,
+    ) -> Result<Snapshot, RepositoryError> {
+        // An index must not list packs that a prune took for leftovers.
+        self.ensure_locked(lock, events)?;
+        self.write_index(&mut self::lock(&self.stored))?;
+        self.ensure_locked(lock, events)?;
+        self.cancel.check()?;
+        let id = self.repository.save(FileKind::Snapshot, &file)?;
+        let withdraw = |error| {
+            // What cannot be withdrawn now is told: the error names what is missing.
+            let _ = self.repository.store.remove(FileName::Id(FileKind::Snapshot, id));
+            error
+        };
+        self.ensure_nothing_removed().map_err(withdraw)?;
+        Ok(Snapshot { id: id.into(), file })
+    }
+
     /// Keep the first failure and wake everybody who waits.
     fn fail(&self, error: RepositoryError) {
         lock(&self.failure).get_or_insert(error);
@@ -400,40 +413,6 @@ impl Shared {
         stored.unindexed_blobs = 0;
         let id = self.repository.save(FileKind::Index, &IndexFile { supersedes: vec![], packs })?;
         stored.indexes.push(id);
-        Ok(())
-    }
-
-    /// Take the lock again if it was lost, and be sure then that nothing was removed meanwhile.
-    fn ensure_locked(&self, lock: &Lock, events: &Events) -> Result<(), RepositoryError> {
-        match lock.ensure_held() {
-            Err(RepositoryError::LockLost { reason, .. }) => {
-                events.warn(format!(
-                    "The lock on the repository was lost ({reason}). It is taken again, and what the snapshot needs is looked at."
-                ));
-                lock.take_again(events, &self.cancel)?;
-                self.ensure_nothing_removed()
-            }
-            other => other,
-        }
-    }
-
-    /// An error when an index that was read, or an index or a pack that this run wrote, is gone: a prune that removes a
-    /// pack of others always replaces an index, and one that removes a pack of ours is seen by the pack itself.
-    fn ensure_nothing_removed(&self) -> Result<(), RepositoryError> {
-        let ids = |kind| -> Result<HashSet<FileId>, RepositoryError> {
-            Ok(self.repository.store.list(kind)?.into_iter().map(|listed| listed.id).collect())
-        };
-        let stored = lock(&self.stored);
-        let indexes = ids(FileKind::Index)?;
-        if let Some(id) =
-            self.index.files.iter().chain(&stored.indexes).find(|id| !indexes.contains(id))
-        {
-            return Err(RepositoryError::RemovedMeanwhile { kind: "index", id: *id });
-        }
-        let packs = ids(FileKind::Pack)?;
-        if let Some(id) = stored.packs.iter().find(|id| !packs.contains(id)) {
-            return Err(RepositoryError::RemovedMeanwhile { kind: "pack", id: *id });
-        }
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::repository::RepositoryError;
 use crate::repository::format::FormatError;
 use crate::repository::format::pack::BlobKind;
 use crate::repository::format::tree::TreeNode;
-use crate::repository::reader::Reader;
+use crate::repository::reader::{OpenTree, Reader};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -88,7 +88,7 @@ struct Shared<'a> {
 /// A directory whose entries are being walked.
 struct Open {
     path: Vec<u8>,
-    nodes: std::vec::IntoIter<TreeNode>,
+    nodes: OpenTree,
 }
 
 /// How much there is to restore.
@@ -100,7 +100,7 @@ pub(super) fn measure(
 ) -> Result<Size, OpsError> {
     let mut size = Size::default();
     let mut entries = 0_u64;
-    let mut open = vec![Open { path: Vec::new(), nodes: roots.into_iter() }];
+    let mut open = vec![Open { path: Vec::new(), nodes: roots.into() }];
     while let Some(directory) = open.last_mut() {
         context.cancel.check()?;
         let Some(TreeNode { node, subtree, .. }) = directory.nodes.next() else {
@@ -118,7 +118,8 @@ pub(super) fn measure(
             return Err(too_many());
         }
         if let Some(subtree) = subtree.filter(|_| part != Part::None) {
-            open.push(Open { path, nodes: reader.tree(subtree)?.into_iter() });
+            let nodes = reader.open_tree(subtree, path.len())?;
+            open.push(Open { path, nodes });
         }
     }
     Ok(size)
@@ -183,7 +184,7 @@ fn walk(
 ) -> Result<(u64, u64), OpsError> {
     let (mut directories, mut others) = (0, 0);
     let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
-    let mut open = vec![Open { path: Vec::new(), nodes: roots.into_iter() }];
+    let mut open = vec![Open { path: Vec::new(), nodes: roots.into() }];
     while let Some(directory) = open.last_mut() {
         shared.check()?;
         let Some(node) = directory.nodes.next() else {
@@ -202,7 +203,8 @@ fn walk(
             (NodeKind::Directory, Some(subtree)) => {
                 creator.enter(&node.node)?;
                 directories += 1;
-                open.push(Open { path, nodes: shared.reader.tree(subtree)?.into_iter() });
+                let nodes = shared.reader.open_tree(subtree, path.len())?;
+                open.push(Open { path, nodes });
             }
             (NodeKind::File { size }, _) if part == Part::Whole => {
                 let inode = (node.node.device_id, node.node.inode);

@@ -20,7 +20,7 @@ use crate::ops::job::{self, JobResult, JobSubject};
 use crate::ops::select::{self, SnapshotRef};
 use crate::ops::session::{InstanceLock, Session};
 use crate::ops::show::path_components;
-use crate::ops::{Context, OpsError, pins};
+use crate::ops::{Context, OpsError, adopt, pins};
 use crate::repository::format::tree::TreeNode;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -181,7 +181,7 @@ fn ensure_same_instance(
     source: &Source,
     options: &IntoOptions,
 ) -> Result<bool, OpsError> {
-    let own = session.require_catalog()?.instance_id(&instance.name, &instance.repository)?;
+    let own = adopt::own_id(session.require_catalog()?, instance)?;
     let theirs = select::instance_of(&source.snapshot.file);
     if own.is_some() && own == theirs {
         return Ok(false);

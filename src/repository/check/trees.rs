@@ -14,7 +14,7 @@ use crate::model::node::{NodeKind, display_path};
 use crate::repository::blob_index::Location;
 use crate::repository::format::pack::BlobKind;
 use crate::repository::format::tree::TreeNode;
-use crate::repository::reader::{Reader, ensure_length};
+use crate::repository::reader::{Permit, Reader, ensure_length};
 use crate::repository::{RepositoryError, Snapshot};
 use crate::store::{FileKind, FileName};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -84,6 +84,8 @@ struct Frame {
     subtrees: Vec<(Box<[u8]>, BlobId)>,
     next: usize,
     lost: LossyTree,
+    /// Of a deep chain of large directories all are here at one time.
+    permit: Option<Permit>,
 }
 
 struct Walk<'a> {
@@ -170,7 +172,8 @@ impl Walk<'_> {
     /// Read a tree and judge its files.
     fn enter(&mut self, id: BlobId) -> Result<Frame, RepositoryError> {
         self.cancel.check()?;
-        let mut frame = Frame { id, subtrees: Vec::new(), next: 0, lost: LossyTree::default() };
+        let mut frame =
+            Frame { id, subtrees: Vec::new(), next: 0, lost: LossyTree::default(), permit: None };
         let (location, finding) = self.locate(BlobKind::Tree, id);
         frame.lost.own.extend(finding);
         // What is known to be bad is not tried again; only an index that is missing keeps nothing from being read.
@@ -180,9 +183,15 @@ impl Walk<'_> {
         let pack = FileName::Id(FileKind::Pack, location.pack);
         let nodes = ensure_length(&location.blob)
             .map_err(|error| RepositoryError::format(&pack, error))
-            .and_then(|()| self.reader.tree(id));
+            .and_then(|()| self.reader.tree(id))
+            .and_then(|nodes| {
+                let kept = nodes.iter().filter(|node| node.subtree.is_some());
+                let bytes = kept.map(TreeNode::memory).sum();
+                Ok((nodes, self.reader.reserve(id, bytes)?))
+            });
         match nodes {
-            Ok(nodes) => {
+            Ok((nodes, permit)) => {
+                frame.permit = Some(permit);
                 self.result.count += 1;
                 self.progress.add(length);
                 self.judge(nodes, &pack, &mut frame);

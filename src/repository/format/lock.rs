@@ -41,6 +41,12 @@ pub struct LockFile {
     /// When the process started, in clock ticks after boot, so that a reused number is told. Belay's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process_start: Option<u64>,
+    /// The machine, where its name alone might be another's too. Belay's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<String>,
+    /// The namespace in which `pid` counts: the inode of `/proc/self/ns/pid`. Belay's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<u64>,
     /// What the holder does, for people: `backup uploads`. Belay's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,

@@ -9,6 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use std::fmt;
 use std::io::Write as _;
 
 /// Bits of Go's `FileMode` beside the permission bits.
@@ -174,9 +178,93 @@ fn mode_from_go(go: u32) -> u32 {
     mode
 }
 
-#[derive(Deserialize)]
-struct StoredTree {
-    nodes: Option<Vec<StoredNode>>,
+/// Bytes of memory that the nodes of one tree may take, and those of all trees that are open at one time: more than a
+/// million entries.
+pub const MAX_MEMORY: usize = 512 * 1024 * 1024;
+
+impl TreeNode {
+    /// About how many bytes of memory it takes.
+    pub fn memory(&self) -> usize {
+        let Node { name, kind, user, group, extended_attributes, .. } = &self.node;
+        let target = if let NodeKind::Symlink { target } = kind { target.len() } else { 0 };
+        let attributes = extended_attributes.iter().map(|attribute| {
+            size_of::<ExtendedAttribute>() + attribute.name.len() + attribute.value.len()
+        });
+        size_of::<Self>()
+            + [name.len(), target, user.len(), group.len()].iter().sum::<usize>()
+            + attributes.sum::<usize>()
+            + self.content.len() * size_of::<BlobId>()
+    }
+}
+
+/// Takes the nodes one by one, so that a crafted tree is refused before it fills the memory.
+struct Nodes {
+    limit: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Nodes {
+    type Value = Vec<TreeNode>;
+
+    fn deserialize<D: Deserializer<'de>>(self, tree: D) -> Result<Self::Value, D::Error> {
+        tree.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Nodes {
+    type Value = Vec<TreeNode>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a tree's nodes")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut stored: A) -> Result<Self::Value, A::Error> {
+        let (mut nodes, mut memory) = (Vec::<TreeNode>::new(), 0);
+        while let Some(node) = stored.next_element::<StoredNode>()? {
+            let node = decode_node(node).map_err(A::Error::custom)?;
+            memory += node.memory();
+            if memory > self.limit {
+                let error = "the trees that are open at one time need too much memory";
+                return Err(A::Error::custom(error));
+            }
+            if nodes.last().is_some_and(|last| last.node.name >= node.node.name) {
+                let error = "the entries of a tree are not sorted, or one comes twice";
+                return Err(A::Error::custom(error));
+            }
+            nodes.push(node);
+        }
+        Ok(nodes)
+    }
+}
+
+/// The tree itself: of its members only `nodes` counts.
+struct Members {
+    limit: usize,
+}
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<TreeNode>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a tree")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut nodes = None;
+        while let Some(name) = members.next_key::<String>()? {
+            if name != "nodes" {
+                members.next_value::<IgnoredAny>()?;
+            } else if nodes.is_some() {
+                return Err(A::Error::duplicate_field("nodes"));
+            } else {
+                nodes = Some(members.next_value_seed(Nodes { limit: self.limit })?);
+            }
+        }
+        Ok(nodes.unwrap_or_default())
+    }
 }
 
 #[derive(Deserialize)]
@@ -222,14 +310,14 @@ struct StoredAttribute {
 
 /// The nodes of a tree, with every name checked: none leaves its directory, and none comes twice.
 pub fn decode(bytes: &[u8]) -> Result<Vec<TreeNode>, FormatError> {
-    let tree: StoredTree = serde_json::from_slice(bytes).map_err(FormatError::invalid)?;
-    let stored = tree.nodes.unwrap_or_default();
-    let nodes = stored.into_iter().map(decode_node).collect::<Result<Vec<_>, _>>()?;
-    if !nodes.is_sorted_by(|a, b| a.node.name < b.node.name) {
-        return Err(FormatError::invalid(
-            "the entries of a tree are not sorted, or one comes twice",
-        ));
-    }
+    decode_within(bytes, MAX_MEMORY)
+}
+
+/// The same, refused where the nodes take more than `limit` bytes of memory.
+pub fn decode_within(bytes: &[u8], limit: usize) -> Result<Vec<TreeNode>, FormatError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let nodes = json.deserialize_map(Members { limit }).map_err(FormatError::invalid)?;
+    json.end().map_err(FormatError::invalid)?;
     Ok(nodes)
 }
 
@@ -354,6 +442,21 @@ pub(in crate::repository) mod tests {
         let bytes = encode(&nodes);
         assert_eq!(String::from_utf8(bytes.clone()).unwrap(), expected);
         assert_eq!(decode(&bytes).unwrap(), nodes);
+    }
+
+    #[test]
+    fn a_tree_that_needs_too_much_memory_is_refused() {
+        let nodes: Vec<TreeNode> = (0..100)
+            .map(|number| TreeNode {
+                node: node(format!("{number:03}").as_bytes(), NodeKind::Fifo),
+                content: vec![],
+                subtree: None,
+            })
+            .collect();
+        let bytes = encode(&nodes);
+        let memory = nodes.iter().map(TreeNode::memory).sum();
+        assert_eq!(decode_within(&bytes, memory).unwrap(), nodes);
+        assert!(decode_within(&bytes, memory - 1).is_err());
     }
 
     #[test]

@@ -118,6 +118,35 @@ proptest! {
 }
 
 #[test]
+fn an_index_of_a_run_without_its_lock_lists_no_pack_that_was_removed_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = repository(&directory);
+    let lock = shared_lock(&repository);
+    let mut writer = Writer::start(&repository, BlobIndex::default(), &Cancel::new()).unwrap();
+    let mut stream = writer.file();
+    stream.append(&noise(9_000_000, 1)).unwrap();
+    stream.finish().unwrap().wait().unwrap();
+    let tree = writer.tree(&[]).unwrap();
+    writer.finish().unwrap();
+    // As after so many blobs that an index is written before the end.
+    writer.shared.write_index(&mut self::lock(&writer.shared.stored)).unwrap();
+    let store = repository.store();
+    for held in store.list(FileKind::Lock).unwrap() {
+        store.remove(FileName::Id(FileKind::Lock, held.id)).unwrap();
+    }
+    let packs = store.list(FileKind::Pack).unwrap();
+    assert!(packs.len() > 1);
+    store.remove(FileName::Id(FileKind::Pack, packs[0].id)).unwrap();
+
+    let error = writer.commit(snapshot_file(tree), &lock, &Events::ignored()).unwrap_err();
+    assert!(matches!(error, RepositoryError::RemovedMeanwhile { .. }), "{error}");
+    assert!(repository.snapshots().unwrap().readable.is_empty());
+    let mut index = BlobIndex::load(&repository).unwrap();
+    assert!(index.forget_missing_packs(&repository).unwrap().is_empty());
+    assert_eq!(index.files.len(), 1, "what is there stays listed");
+}
+
+#[test]
 fn a_cancelled_run_ends_and_leaves_no_snapshot() {
     let directory = tempfile::tempdir().unwrap();
     let repository = repository(&directory);
