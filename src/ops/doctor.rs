@@ -61,7 +61,7 @@ impl Findings {
     }
 
     fn error(&mut self, subject: &str, error: &OpsError) {
-        self.add(Verdict::Failure, subject, error.to_string(), error.hint().as_deref());
+        self.add(Verdict::Failure, subject, error.told(), error.hint().as_deref());
     }
 }
 
