@@ -4,11 +4,12 @@
 mod support;
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Command;
-use support::{PASSWORD, Run, Sandbox, Tree, assert_same, text, write_file};
+use std::process::{Command, Stdio};
+use support::{PASSWORD, Run, Sandbox, Tree, assert_same, text, wait_until, write_file};
 
 /// A sandbox with the repositories `main` and `other`, and in each an instance with a snapshot: `data` and `web`.
 fn with_two_repositories() -> (Sandbox, String, String) {
@@ -201,8 +202,8 @@ fn json_is_one_line_whatever_happens() {
             assert!(document["error"].is_string() && document["hint"].is_string(), "{run}");
         }
     }
-    let unread = sandbox.belay(&["--config", "/nowhere.toml", "list"]);
-    unread.code(2).says(&["/nowhere.toml", "hint:", "--config FILE"]);
+    fs::remove_file(sandbox.config()).unwrap();
+    sandbox.belay(&["list"]).code(2).says(&["belay.toml", "hint:", "--config FILE"]);
 }
 
 #[test]
@@ -219,22 +220,29 @@ fn a_password_that_restic_would_cut_is_refused() {
     add.code(2).says(&["white space", "restic"]);
 }
 
-/// Runs a command on a terminal of its own; `input` is what is typed there.
-fn on_a_terminal(sandbox: &Sandbox, arguments: &str, input: &str) -> Run {
-    let belay = env!("CARGO_BIN_EXE_belay");
-    let config = sandbox.config();
-    let typed = sandbox.path("typed");
-    fs::write(&typed, input).unwrap();
-    // `stty` tells whether what is typed shows again afterwards.
-    let inner = format!(
-        "stty -onlcr; {belay} --config {} {arguments}; echo \"exit=$?\"; stty -a",
-        text(&config)
-    );
-    let mut command = Command::new("sh");
-    command.args(["-c", "script --quiet --echo always --command \"$0\" /dev/null < \"$1\""]);
-    command.arg(inner).arg(&typed);
+/// Runs a command on a terminal of its own, and types each text when its prompt is there. Returns what the terminal
+/// shows, with the exit code and the terminal's settings behind it.
+fn on_a_terminal(sandbox: &Sandbox, arguments: &str, typed: &[(&str, &str)]) -> String {
+    let (belay, config) = (env!("CARGO_BIN_EXE_belay"), sandbox.config());
+    let config = text(&config);
+    // The interrupt goes to the shell, too, which is to tell the exit code all the same.
+    let inner =
+        format!("trap : INT; {belay} --config {config} {arguments}; echo \"exit=$?\"; stty -a");
+    let shown = sandbox.path("terminal");
+    let mut command = Command::new("timeout");
+    command.args(["60", "script", "--quiet", "--command", &inner, "/dev/null"]);
     sandbox.tidy(&mut command);
-    Run::of(command).ok()
+    command.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(File::create(&shown).unwrap());
+    let mut terminal = command.spawn().unwrap();
+    let shown = || String::from_utf8_lossy(&fs::read(&shown).unwrap()).into_owned();
+    for (prompt, text) in typed {
+        wait_until("the prompt", || {
+            shown().contains(prompt) || terminal.try_wait().unwrap().is_some()
+        });
+        terminal.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+    wait_until("the end", || terminal.try_wait().unwrap().is_some());
+    shown()
 }
 
 #[test]
@@ -242,16 +250,20 @@ fn an_interrupt_at_a_prompt_ends_it_and_the_terminal_is_as_before() {
     let sandbox = Sandbox::new();
     sandbox.backup();
     let before = Tree::read(&sandbox.source());
-    for arguments in ["key add", "key test", "restore latest:data --into data"] {
-        let run = on_a_terminal(&sandbox, arguments, "\u{3}");
-        let shown = run.stdout();
-        assert!(shown.contains("exit=130"), "{arguments}: {run}");
-        assert!(shown.contains("nothing was done"), "{arguments}: {run}");
-        assert!(shown.split_whitespace().any(|word| word == "echo"), "{arguments}: {run}");
+    for (arguments, prompt) in [
+        ("key add", "password: "),
+        ("key test", "password to try: "),
+        ("restore latest:data --into data", "go on: "),
+    ] {
+        let shown = on_a_terminal(&sandbox, arguments, &[(prompt, "\u{3}")]);
+        assert!(shown.contains("exit=130"), "{arguments}: {shown}");
+        assert!(shown.contains("nothing was done"), "{arguments}: {shown}");
+        assert!(shown.split_whitespace().any(|word| word == "echo"), "{arguments}: {shown}");
         assert!(sandbox.files("locks").is_empty(), "{arguments}: a lock is left");
     }
     assert_same(&before, &Tree::read(&sandbox.source()), "the instance");
-    let added = on_a_terminal(&sandbox, "key add", "a new one\na new one\n");
-    assert!(added.stdout().contains("exit=0"), "{added}");
-    assert!(!added.stdout().contains("a new one"), "what was typed showed: {added}");
+    let typed = [("password: ", "secret one\n"), ("again: ", "secret one\n")];
+    let added = on_a_terminal(&sandbox, "key add", &typed);
+    assert!(added.contains("exit=0"), "{added}");
+    assert!(!added.contains("secret one"), "what was typed showed: {added}");
 }
