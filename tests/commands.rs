@@ -4,10 +4,10 @@
 mod support;
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use support::{PASSWORD, Run, Sandbox, Tree, assert_same, text, wait_until, write_file};
 
@@ -21,11 +21,9 @@ fn with_two_repositories() -> (Sandbox, String, String) {
         config = config.replace(&section, &format!("{section}repository = \"{repository}\"\n"));
     }
     let (url, password) = (sandbox.path("other"), sandbox.password_file());
-    config.push_str(&format!(
-        "[repository.other]\nurl = \"{}\"\npassword = \"file:{}\"\n",
-        text(&url),
-        text(&password)
-    ));
+    let (url, password) = (text(&url), text(&password));
+    write!(config, "[repository.other]\nurl = \"{url}\"\npassword = \"file:{password}\"\n")
+        .unwrap();
     fs::write(sandbox.config(), config).unwrap();
     for repository in ["main", "other"] {
         sandbox.belay(&["init", "--repository", repository]).ok();
@@ -84,17 +82,13 @@ fn a_catalog_that_cannot_be_used_keeps_nobody_from_restoring() {
     write_file(&sandbox.source().join("a"), b"content");
     let snapshot = sandbox.backup();
     let catalog = sandbox.state().join("catalog.sqlite");
-    let damages: [(&str, fn(&Path)); 2] = [
-        ("a database of something else", |catalog| {
-            fs::write(catalog, "this is no database".repeat(1000)).unwrap();
-        }),
-        ("a directory in its place", |catalog| {
-            fs::remove_file(catalog).unwrap();
-            fs::create_dir(catalog).unwrap();
-        }),
-    ];
-    for (damage, apply) in damages {
-        apply(&catalog);
+    for damage in ["no database", "a directory"] {
+        if damage == "no database" {
+            fs::write(&catalog, "this is no database".repeat(1000)).unwrap();
+        } else {
+            fs::remove_file(&catalog).unwrap();
+            fs::create_dir(&catalog).unwrap();
+        }
         for arguments in [
             &["list"][..],
             &["show", "latest:data"],
