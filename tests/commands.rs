@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use support::{PASSWORD, Run, Sandbox, Tree, assert_same, text, wait_until, write_file};
 
@@ -105,6 +106,10 @@ fn a_catalog_that_cannot_be_used_keeps_nobody_from_restoring() {
         sandbox.belay(&["restore", "latest:data", "--to-dir", text(target.path())]).code(3);
         let restored = target.path().join("files/source-data");
         assert_same(&Tree::read(&sandbox.source()), &Tree::read(&restored), damage);
+        sandbox.belay(&["key", "list"]).code(3).says(&["The catalog cannot be used"]);
+        let status = sandbox.belay(&["status", "--json"]).code(3).json();
+        assert_eq!(status["instances"][0]["last_good"], snapshot, "{status:#}");
+        assert_eq!(status["instances"][0]["last_run"], "unknown", "{status:#}");
         // What writes to the catalog cannot do without.
         sandbox.belay(&["backup", "data"]).code(1).says(&["catalog"]);
     }
@@ -198,6 +203,17 @@ fn json_is_one_line_whatever_happens() {
     }
     fs::remove_file(sandbox.config()).unwrap();
     sandbox.belay(&["list"]).code(2).says(&["belay.toml", "hint:", "--config FILE"]);
+}
+
+#[test]
+fn sockets_that_a_restore_leaves_out_are_told() {
+    let sandbox = Sandbox::new();
+    write_file(&sandbox.source().join("a"), b"content");
+    let _listener = UnixListener::bind(sandbox.source().join("socket")).unwrap();
+    sandbox.backup();
+    let target = sandbox.fresh_directory();
+    let restored = sandbox.belay(&["restore", "latest:data", "--to-dir", text(target.path())]);
+    restored.ok().says(&["Sockets left out: 1."]);
 }
 
 #[test]

@@ -21,23 +21,26 @@ pub(super) struct Arguments {
     pub(super) command: Command,
 }
 
+/// Above these in the help, apart from a command's own.
+const GENERAL: &str = "General options";
+
 /// Options of all commands.
 #[derive(Debug, Args)]
 pub(super) struct Global {
     /// The configuration file
-    #[arg(long, global = true, env = "BELAY_CONFIG", value_name = "FILE", default_value = "/etc/belay/belay.toml", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, help_heading = GENERAL, env = "BELAY_CONFIG", value_name = "FILE", default_value = "/etc/belay/belay.toml", value_hint = ValueHint::FilePath)]
     pub(super) config: PathBuf,
     /// A repository of the configuration by its name; or, with --password-file and without any configuration, by its URL
-    #[arg(long, global = true, value_name = "NAME|URL")]
+    #[arg(long, global = true, help_heading = GENERAL, value_name = "NAME|URL")]
     pub(super) repository: Option<String>,
     /// A file with a password of the repository that --repository names by its URL
-    #[arg(long, global = true, value_name = "FILE", requires = "repository", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, help_heading = GENERAL, value_name = "FILE", requires = "repository", value_hint = ValueHint::FilePath)]
     pub(super) password_file: Option<PathBuf>,
     /// Print one JSON document on standard output instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GENERAL)]
     pub(super) json: bool,
     /// Print only results, warnings and errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GENERAL)]
     pub(super) quiet: bool,
 }
 

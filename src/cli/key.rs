@@ -18,7 +18,8 @@ struct Removed {
 }
 
 pub(super) fn run(arguments: &KeyArguments, environment: &Environment) -> Result<Exit, Failure> {
-    let session = environment.session()?;
+    // The catalog only notes what is done here.
+    let session = environment.session_anywhere()?;
     let context = &environment.context;
     match &arguments.command {
         KeyCommand::Add { recovery: true, .. } => {

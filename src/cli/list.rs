@@ -37,14 +37,14 @@ fn all(environment: &Environment) -> Result<Vec<ListedSnapshot>, Failure> {
             Err(error) => failed.push((&repository.name, Failure::from(error))),
         }
     }
-    if failed.len() == config.repositories.len()
-        && let Some((_, failure)) = failed.pop()
-    {
-        return Err(failure);
-    }
+    let first = failed.len() == config.repositories.len() && !failed.is_empty();
+    let first = first.then(|| failed.remove(0).1);
     for (name, Failure { message, hint, .. }) in failed {
         let hint = hint.map(|hint| format!(" What to do: {hint}.")).unwrap_or_default();
         context.events.warn(format!("Repository {name} cannot be listed: {message}.{hint}"));
+    }
+    if let Some(failure) = first {
+        return Err(failure);
     }
     all.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.details.time, snapshot.id)));
     Ok(all)

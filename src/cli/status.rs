@@ -30,8 +30,8 @@ fn text(status: &Status) -> String {
 fn row(instance: &InstanceStatus) -> Vec<String> {
     let last_run = match (&instance.last_run, instance.last_run_at) {
         (Some(outcome), Some(at)) => format!("{outcome}, {}", local_time(at)),
-        _ if instance.snapshots.is_none() => "unknown".into(),
-        _ => "none from this host".into(),
+        (Some(outcome), None) => outcome.clone(),
+        (None, _) => "none from this host".into(),
     };
     let none = if instance.snapshots.is_some() { "none" } else { "unknown" };
     vec![

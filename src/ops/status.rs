@@ -34,7 +34,8 @@ pub struct InstanceStatus {
     pub age_seconds: Option<i64>,
     /// How many snapshots it has; none where its repository could not be read, and nothing of this is known.
     pub snapshots: Option<usize>,
-    /// How its last run ended: `done`, `warned`, `failed`, `interrupted`; none where there was none from this host.
+    /// How its last run ended: `done`, `warned`, `failed`, `interrupted`; `unknown` where the catalog cannot be used; none
+    /// where there was none from this host.
     pub last_run: Option<String>,
     /// When that was.
     pub last_run_at: Option<Timestamp>,
@@ -121,7 +122,7 @@ fn unknown(instance: &Instance) -> InstanceStatus {
         last_good_at: None,
         age_seconds: None,
         snapshots: None,
-        last_run: None,
+        last_run: Some("unknown".into()),
         last_run_at: None,
         frozen: false,
     }
@@ -164,7 +165,10 @@ fn of_instance(
         last_good_at: last_good.map(|record| record.time),
         age_seconds: last_good.map(|record| Timestamp::now().duration_since(record.time).as_secs()),
         snapshots: Some(own.len()),
-        last_run: last_run.map(|run| outcome(run.outcome).to_owned()),
+        last_run: match catalog {
+            Some(_) => last_run.map(|run| outcome(run.outcome).to_owned()),
+            None => Some("unknown".into()),
+        },
         last_run_at: last_run.map(|run| run.time),
         frozen: known
             .map(|(catalog, id)| prune::frozen(catalog, id))

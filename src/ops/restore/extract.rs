@@ -171,7 +171,7 @@ pub(super) fn extract(
     let report: CreateReport = creator.finish()?;
     if report.sockets_left_out > 0 {
         context.events.note(format!(
-            "{} sockets are left out: the programs that listen on them make them anew.",
+            "Sockets left out: {}. The programs that listen on them make them anew.",
             report.sockets_left_out
         ));
     }
