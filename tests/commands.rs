@@ -110,9 +110,18 @@ fn a_catalog_that_cannot_be_used_keeps_nobody_from_restoring() {
         let status = sandbox.belay(&["status", "--json"]).code(3).json();
         assert_eq!(status["instances"][0]["last_good"], snapshot, "{status:#}");
         assert_eq!(status["instances"][0]["last_run"], "unknown", "{status:#}");
+        let doctor = sandbox.belay(&["doctor"]).code(1).stdout();
+        assert!(doctor.contains("FAIL  catalog: "), "{doctor}");
+        assert!(doctor.contains("ok    repository main: "), "{doctor}");
         // What writes to the catalog cannot do without.
         sandbox.belay(&["backup", "data"]).code(1).says(&["catalog"]);
     }
+    fs::remove_dir(&catalog).unwrap();
+    sandbox.belay(&["catalog", "rebuild"]).code_in(&[0, 3]);
+    // The recovery key is known by its label; that it works is not.
+    let status = sandbox.belay(&["status"]).code(3).stdout();
+    assert!(status.contains("has never opened it"), "{status}");
+    sandbox.backup();
 }
 
 #[test]

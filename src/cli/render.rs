@@ -90,6 +90,8 @@ impl Renderer {
             Event::Progress { bytes, total_bytes, items } => {
                 state.progress(*bytes, *total_bytes, *items, self.quiet);
             }
+            // One cause may be met on several ways; telling it once is enough.
+            Event::Warning { message } if state.warnings.contains(message) => {}
             Event::Warning { message } => {
                 state.line(&format!("warning: {message}"));
                 state.warnings.push(message.clone());

@@ -145,13 +145,18 @@ impl SnapshotRef {
         session: &Session,
     ) -> Result<Snapshot, OpsError> {
         match self {
-            Self::Prefix(prefix) => by_prefix(prefix, snapshots),
+            Self::Prefix(prefix) => by_prefix(prefix, snapshots, session),
             Self::Latest(name) => latest(name, snapshots, reader, session),
         }
     }
 }
 
-fn by_prefix(prefix: &str, snapshots: &Snapshots) -> Result<Snapshot, OpsError> {
+/// ` in repository main`, where it has a name.
+fn place(session: &Session) -> String {
+    session.name.as_ref().map(|name| format!(" in repository {name}")).unwrap_or_default()
+}
+
+fn by_prefix(prefix: &str, snapshots: &Snapshots, session: &Session) -> Result<Snapshot, OpsError> {
     let fits = |id: &SnapshotId| id.to_string().starts_with(prefix);
     let mut found = snapshots.readable.iter().filter(|snapshot| fits(&snapshot.id));
     match (found.next(), found.next()) {
@@ -170,7 +175,7 @@ fn by_prefix(prefix: &str, snapshots: &Snapshots) -> Result<Snapshot, OpsError> 
                 reason: error.to_string(),
             }),
             None => Err(OpsError::usage(
-                format!("there is no snapshot '{prefix}'"),
+                format!("there is no snapshot '{prefix}'{}", place(session)),
                 "`belay list` shows the snapshots that there are",
             )),
         },
@@ -222,7 +227,7 @@ fn latest(
         }
     }
     Err(OpsError::usage(
-        format!("there is no good snapshot of '{name}'"),
+        format!("there is no good snapshot of '{name}'{}", place(session)),
         "`belay list` shows the snapshots that there are; `belay backup` takes one",
     ))
 }
