@@ -167,6 +167,9 @@ pub(super) struct BackupArguments {
     /// Read every file, also those that look unchanged since the last snapshot
     #[arg(long)]
     pub(super) reread: bool,
+    /// Take a component that has no files any more for what it is, and not for a file system that is not mounted
+    #[arg(long)]
+    pub(super) allow_empty: bool,
 }
 
 /// `show`.

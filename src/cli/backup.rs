@@ -26,7 +26,8 @@ struct FailedBackup {
 
 pub(super) fn run(arguments: &BackupArguments, environment: &Environment) -> Result<Exit, Failure> {
     let instances = chosen(arguments, environment)?;
-    let options = BackupOptions { reread: arguments.reread, before_restore_of: None };
+    let &BackupArguments { reread, allow_empty, .. } = arguments;
+    let options = BackupOptions { reread, allow_empty, before_restore_of: None };
     let mut document = Document { snapshots: Vec::new(), failures: Vec::new() };
     let mut first_failure = None;
     for instance in &instances {

@@ -35,14 +35,18 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
-/// A file whose inode changed so shortly before a run may have changed again within the clock's resolution.
-const CLOCK_RESOLUTION: SignedDuration = SignedDuration::from_secs(1);
+/// A file whose inode changed so shortly before a run may have changed again without a newer time: within the clock's
+/// resolution, or, where it is mapped into memory, until the kernel has written the page that was changed first. That is
+/// half a minute by default (`vm.dirty_expire_centisecs`).
+const UNSETTLED: SignedDuration = SignedDuration::from_mins(2);
 
 /// How to take a snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct BackupOptions {
     /// Read every file, also those whose size and times are as in the snapshot before.
     pub reread: bool,
+    /// A component that had files in the snapshot before may have none now.
+    pub allow_empty: bool,
     /// This is what a restore of the given snapshot is about to overwrite.
     pub before_restore_of: Option<SnapshotId>,
 }
@@ -242,12 +246,12 @@ impl Run<'_> {
         let started = Timestamp::now();
         let events = &self.context.events;
         events.phase("reading", format!("{} of {}", name, self.instance.name));
-        let previous = match previous {
+        let unchanged = match previous {
             Some(previous) if !self.options.reread => previous.component(reader, name)?,
             _ => None,
         };
         let mut checksums = ChecksumWriter::new(writer.file());
-        let mut builder = TreeBuilder::new(writer, previous, &mut checksums);
+        let mut builder = TreeBuilder::new(writer, unchanged, &mut checksums);
         let options = WalkOptions { exclude: self.instance.exclude.clone() };
         let mut progress = progress_of(events);
         let read = walk::read_tree(
@@ -263,6 +267,7 @@ impl Run<'_> {
             component: name.to_owned(),
             source,
         })?;
+        self.ensure_not_emptied(name, &report, previous)?;
         let tree = builder.finish()?;
         let sums = checksums.finish()?.wait()?;
         let sums_name = format!("{name}.sha256");
@@ -295,6 +300,36 @@ impl Run<'_> {
             ));
         }
         Ok(Component { tree, sums, manifest, warnings })
+    }
+
+    /// A file system that is not mounted looks like an empty directory: that is a failure, and no smaller success.
+    fn ensure_not_emptied(
+        &self,
+        component: &str,
+        report: &WalkReport,
+        previous: Option<&PreviousSnapshot>,
+    ) -> Result<(), OpsError> {
+        // What a restore overwrites is often what a disaster has left.
+        let may_be_empty = self.options.allow_empty || self.options.before_restore_of.is_some();
+        if may_be_empty || report.files > 0 {
+            return Ok(());
+        }
+        let Some(previous) = previous else { return Ok(()) };
+        let known = previous.manifest.components.iter().find(|known| known.name == component);
+        let files = known.and_then(|known| known.counts.get("files")).copied().unwrap_or(0);
+        if files == 0 {
+            return Ok(());
+        }
+        let name = &self.instance.name;
+        Err(OpsError::refused(
+            format!(
+                "component {component} of {name} has no files now, and had {files} in snapshot {}",
+                previous.id.short()
+            ),
+            format!(
+                "is its file system mounted? If it is meant to be empty: `belay backup {name} --allow-empty`"
+            ),
+        ))
     }
 
     fn manifest(&self, started: Timestamp, components: &[Component], writer: &Writer) -> Manifest {
@@ -436,7 +471,7 @@ impl PreviousSnapshot {
                 trusted_until: self
                     .manifest
                     .started
-                    .saturating_sub(CLOCK_RESOLUTION)
+                    .saturating_sub(UNSETTLED)
                     .unwrap_or(Timestamp::MIN),
                 checksums: Checksums::new(reader.stream(&sums)),
             })),

@@ -15,6 +15,7 @@ pub mod lock;
 pub mod pack;
 pub mod quote;
 pub mod snapshot;
+pub mod sum;
 pub mod tree;
 
 use sha2::{Digest as _, Sha256};

@@ -1,8 +1,9 @@
 //! Writing a snapshot: streams are cut into chunks, chunks become blobs, blobs become packs, packs go to the store.
 //!
 //! ```text
-//! FileStream ──chunks──▶ workers (hash, compare, compress, encrypt, pack, verify) ──packs──▶ uploaders ──▶ store
+//! FileStream (cut, hash, compare) ──chunks──▶ workers (compress, encrypt, pack, verify) ──packs──▶ uploaders ──▶ store
 //! ```
+//! Files of one chunk, and so most files, are hashed by the workers.
 //! Each stage has its own threads and waits for the next one through a queue that is bounded by bytes. The first failure
 //! closes the queues, and every stream ends with an error. Until [`Writer::commit`] has written the snapshot, all that is
 //! in the repository is packs and indexes that nothing refers to.
@@ -35,7 +36,7 @@ use std::thread::JoinHandle;
 use stream::Slot;
 
 /// Plaintext on its way through the workers.
-const CHUNK_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+const CHUNK_QUEUE_BYTES: usize = 8 * 1024 * 1024;
 /// Packs on their way to the store: one and a bit. Workers that wait hold one each, so that the disk is kept busy.
 const PACK_QUEUE_BYTES: usize = 20 * 1024 * 1024;
 /// More threads would need more memory than they gain: one worker hashes and encrypts about 500 MB/s.
@@ -47,7 +48,7 @@ const UPLOADERS: usize = 1;
 struct Chunk {
     bytes: Vec<u8>,
     kind: BlobKind,
-    /// Already known for trees.
+    /// Not known yet for files of one chunk.
     id: Option<BlobId>,
     /// Where the id is awaited.
     slot: Option<Slot>,
@@ -282,6 +283,11 @@ impl Shared {
         Err(failure.unwrap_or_else(|| RepositoryError::Internal("the run failed already".into())))
     }
 
+    /// Whether a blob is in the repository, or this run is about to store it.
+    fn is_stored(&self, kind: BlobKind, id: BlobId) -> bool {
+        self.index.contains(kind, id) || lock(&self.own).contains(&(kind, id))
+    }
+
     fn send(&self, chunk: Chunk) -> Result<(), RepositoryError> {
         self.check()?;
         let weight = chunk.bytes.len();
@@ -342,13 +348,14 @@ impl Shared {
 
     fn upload(&self) -> Result<(), RepositoryError> {
         let mut result = Ok(());
-        while result.is_ok() && self.packs.pop(|pack| result = self.store_pack(&pack)) {}
+        while result.is_ok() && self.packs.pop(|pack| result = self.store_pack(pack)) {}
         result
     }
 
-    fn store_pack(&self, pack: &FinishedPack) -> Result<(), RepositoryError> {
+    fn store_pack(&self, pack: FinishedPack) -> Result<(), RepositoryError> {
         self.cancel.check()?;
         self.repository.store.write(FileName::Id(FileKind::Pack, pack.id), &pack.bytes)?;
+        self.data.recycle(pack.bytes);
         let mut stored = lock(&self.stored);
         stored.packs.push(pack.id);
         stored.unindexed_blobs += pack.blobs.len();

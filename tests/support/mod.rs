@@ -245,11 +245,7 @@ impl Sandbox {
 
     /// Ids of all packs.
     pub fn packs(&self) -> BTreeSet<String> {
-        let mut packs = BTreeSet::new();
-        for entry in fs::read_dir(self.repository().join("data")).unwrap() {
-            packs.extend(ids_in(&entry.unwrap().path()));
-        }
-        packs
+        packs_in(&self.repository())
     }
 
     pub fn pack_path(&self, id: &str) -> PathBuf {
@@ -383,8 +379,14 @@ pub fn files_in(directory: &Path) -> BTreeSet<String> {
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
+/// Ids of all packs in a repository.
+pub fn packs_in(repository: &Path) -> BTreeSet<String> {
+    let folders = fs::read_dir(repository.join("data")).unwrap();
+    folders.flat_map(|folder| ids_in(&folder.unwrap().path())).collect()
+}
+
 /// Those that are ids.
-fn ids_in(directory: &Path) -> BTreeSet<String> {
+pub fn ids_in(directory: &Path) -> BTreeSet<String> {
     files_in(directory).into_iter().filter(|name| name.len() == 64).collect()
 }
 

@@ -409,7 +409,10 @@ impl Prepared<'_> {
         let mut instance = self.instance.clone();
         instance.exclude = vec![format!(".belay-restore-{}-*", self.job)];
         instance.paths.retain(|root| root.path.exists());
-        let options = BackupOptions { reread: false, before_restore_of: Some(self.plan.snapshot) };
+        let options = BackupOptions {
+            before_restore_of: Some(self.plan.snapshot),
+            ..BackupOptions::default()
+        };
         let taken = backup_locked(self.config, self.session, &instance, &options, context);
         match taken {
             Ok(outcome) => {

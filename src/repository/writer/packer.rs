@@ -13,6 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(in crate::repository) struct Packer {
     kind: BlobKind,
     open: Vec<Mutex<OpenPack>>,
+    /// Buffers of packs that are stored, for packs to come: fresh ones of that size would have to be zeroed each time,
+    /// and scattered over the heap.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 /// A pack that is being filled.
@@ -31,7 +34,8 @@ pub(in crate::repository) struct FinishedPack {
 
 impl Packer {
     pub(in crate::repository) fn new(kind: BlobKind, open: usize) -> Self {
-        Self { kind, open: (0..open).map(|_| Mutex::default()).collect() }
+        let open = (0..open).map(|_| Mutex::default()).collect();
+        Self { kind, open, spare: Mutex::default() }
     }
 
     /// Append a blob to one of the open packs, by chance; returns the pack when that filled it.
@@ -43,6 +47,8 @@ impl Packer {
         debug_assert_eq!(blob.kind, self.kind, "data and trees never share a pack");
         let mut pack = self.choose();
         if pack.bytes.capacity() == 0 {
+            let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            pack.bytes = spare.unwrap_or_default();
             // Room for all but the largest last blob: growing would copy, and hold both copies for a moment.
             pack.bytes.reserve_exact(TARGET_BYTES + TARGET_BYTES / 8);
         }
@@ -57,6 +63,12 @@ impl Packer {
         let free = (0..self.open.len())
             .find_map(|step| self.open[(first + step) % self.open.len()].try_lock().ok());
         free.unwrap_or_else(|| self.open[first].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Take back the buffer of a pack that is stored.
+    pub(in crate::repository) fn recycle(&self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
     }
 
     /// The packs that are not empty, full or not.

@@ -5,7 +5,7 @@ use crate::model::id::{BlobId, Sha256};
 use crate::repository::RepositoryError;
 use crate::repository::format::chunker::MAX_BYTES;
 use crate::repository::format::pack::BlobKind;
-use sha2::Digest as _;
+use crate::repository::format::sum::FileSum;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -21,32 +21,28 @@ pub struct FileStream {
     /// How many bytes to gather before a cut is looked for.
     scan_at: usize,
     size: u64,
-    sum: sha2::Sha256,
-    ids: Arc<Ids>,
-    chunks: usize,
+    sum: FileSum,
+    blobs: Vec<BlobId>,
 }
 
-/// The blobs of a file, in order, each known once a worker has hashed it.
+/// The id of a file's only blob, once a worker has hashed it.
 #[derive(Default)]
-struct Ids {
-    known: Mutex<Vec<Option<BlobId>>>,
+struct Promise {
+    id: Mutex<Option<BlobId>>,
     changed: Condvar,
 }
 
-/// The place of one chunk's id. Dropped unfilled, it tells whoever waits that there is nothing to wait for.
-pub(super) struct Slot {
-    ids: Arc<Ids>,
-    number: usize,
-}
+/// Where a worker puts the id. Dropped unfilled, it tells whoever waits that there is nothing to wait for.
+pub(super) struct Slot(Arc<Promise>);
 
 /// A file that was written wholly, whose blobs may still be on their way.
-pub struct PendingContent {
-    shared: Arc<Shared>,
-    ids: Arc<Ids>,
-    chunks: usize,
-    size: u64,
-    /// `None` where the file has one chunk, whose id is the same sum.
-    sum: Option<Sha256>,
+pub struct PendingContent(Pending);
+
+enum Pending {
+    /// The usual small file: one chunk, whose id is the file's sum.
+    One { shared: Arc<Shared>, promise: Arc<Promise>, size: u64 },
+    /// The chunks were hashed together with the file.
+    Known(Content),
 }
 
 /// What a file consists of.
@@ -62,19 +58,13 @@ pub struct Content {
 
 impl Slot {
     pub(super) fn fill(self, id: BlobId) {
-        let mut known = lock(&self.ids.known);
-        if known.len() <= self.number {
-            known.resize(self.number + 1, None);
-        }
-        known[self.number] = Some(id);
-        drop(known);
-        self.ids.changed.notify_all();
+        *lock(&self.0.id) = Some(id);
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.ids.changed.notify_all();
+        self.0.changed.notify_all();
     }
 }
 
@@ -86,9 +76,8 @@ impl FileStream {
             start: 0,
             scan_at: SCAN_BYTES,
             size: 0,
-            sum: sha2::Sha256::default(),
-            ids: Arc::default(),
-            chunks: 0,
+            sum: FileSum::default(),
+            blobs: Vec::new(),
         }
     }
 
@@ -133,48 +122,41 @@ impl FileStream {
         }
     }
 
+    /// Hash the next chunk, and hand it over unless it is stored already.
     fn send(&mut self, length: usize) -> Result<(), RepositoryError> {
-        let bytes = self.buffer[self.start..self.start + length].to_vec();
+        let bytes = &self.buffer[self.start..self.start + length];
+        let id = BlobId(self.sum.append(bytes).0);
+        self.blobs.push(id);
+        if self.shared.is_stored(BlobKind::Data, id) {
+            self.shared.check()?;
+        } else {
+            let bytes = bytes.to_vec();
+            self.shared.send(Chunk { bytes, kind: BlobKind::Data, id: Some(id), slot: None })?;
+        }
         self.start += length;
-        self.sum.update(&bytes);
-        self.send_chunk(bytes)
-    }
-
-    fn send_chunk(&mut self, bytes: Vec<u8>) -> Result<(), RepositoryError> {
-        let slot = Slot { ids: Arc::clone(&self.ids), number: self.chunks };
-        self.chunks += 1;
-        self.shared.send(Chunk { bytes, kind: BlobKind::Data, id: None, slot: Some(slot) })
+        Ok(())
     }
 
     /// The file is complete.
     pub fn finish(mut self) -> Result<PendingContent, RepositoryError> {
-        loop {
-            let waiting = self.waiting();
-            if waiting == 0 {
-                break;
-            }
+        while self.waiting() > 0 {
             let length = self.shared.chunker.cut(&self.buffer[self.start..]);
-            if length == waiting && self.chunks == 0 {
-                // The usual small file: the buffer itself is the chunk, and its id is the file's sum.
-                let buffer = std::mem::take(&mut self.buffer);
-                self.start = 0;
-                self.send_chunk(buffer)?;
-                return Ok(self.pending(None));
+            if length == self.waiting() && self.blobs.is_empty() {
+                return self.finish_small();
             }
             self.send(length)?;
         }
-        let sum = std::mem::take(&mut self.sum).finalize();
-        Ok(self.pending(Some(Sha256(sum.into()))))
+        let Self { blobs, size, sum, .. } = self;
+        Ok(PendingContent(Pending::Known(Content { blobs, size, sha256: sum.finish() })))
     }
 
-    fn pending(self, sum: Option<Sha256>) -> PendingContent {
-        PendingContent {
-            shared: self.shared,
-            ids: self.ids,
-            chunks: self.chunks,
-            size: self.size,
-            sum,
-        }
+    /// The buffer itself is the only chunk; a worker hashes it while the next file is read.
+    fn finish_small(self) -> Result<PendingContent, RepositoryError> {
+        let Self { shared, buffer: bytes, size, .. } = self;
+        let promise = Arc::<Promise>::default();
+        let slot = Some(Slot(Arc::clone(&promise)));
+        shared.send(Chunk { bytes, kind: BlobKind::Data, id: None, slot })?;
+        Ok(PendingContent(Pending::One { shared, promise, size }))
     }
 }
 
@@ -192,25 +174,20 @@ impl io::Write for FileStream {
 impl PendingContent {
     /// Wait until all blobs are known.
     pub fn wait(self) -> Result<Content, RepositoryError> {
-        let mut known = lock(&self.ids.known);
-        while known.len() < self.chunks || known.contains(&None) {
-            // Chunks that were dropped because the run failed fill nothing: the failure ends the wait.
-            self.shared.check()?;
+        let (shared, promise, size) = match self.0 {
+            Pending::Known(content) => return Ok(content),
+            Pending::One { shared, promise, size } => (shared, promise, size),
+        };
+        let mut known = lock(&promise.id);
+        loop {
+            if let Some(id) = *known {
+                return Ok(Content { blobs: vec![id], size, sha256: id.into() });
+            }
+            // A chunk that was dropped because the run failed fills nothing: the failure ends the wait.
+            shared.check()?;
             let pause = std::time::Duration::from_millis(100);
             (known, _) =
-                self.ids.changed.wait_timeout(known, pause).unwrap_or_else(PoisonError::into_inner);
+                promise.changed.wait_timeout(known, pause).unwrap_or_else(PoisonError::into_inner);
         }
-        let blobs: Vec<BlobId> = known.iter().flatten().copied().collect();
-        drop(known);
-        let sha256 = match (self.sum, blobs.as_slice()) {
-            (Some(sum), _) => sum,
-            (None, [only]) => Sha256::from(*only),
-            (None, _) => {
-                return Err(RepositoryError::Internal(
-                    "a file of one chunk has not one blob".into(),
-                ));
-            }
-        };
-        Ok(Content { blobs, size: self.size, sha256 })
     }
 }

@@ -1,0 +1,115 @@
+//! The second night: what did not change is not read again, and what is not there any more is not taken for empty.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+use support::{Run, Sandbox, Tree, text, wait_until, write_file};
+
+/// A directory whose files were there long before this test began: nobody can set a `ctime`.
+fn old_directory() -> PathBuf {
+    let mut command = Command::new("rustc");
+    command.args(["--print", "sysroot"]);
+    let directory = Path::new(Run::of(command).ok().stdout().trim()).join("lib/rustlib/etc");
+    assert!(files_in(&directory) > 0, "{} has no files", directory.display());
+    directory
+}
+
+fn files_in(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).unwrap();
+    entries.filter(|entry| entry.as_ref().unwrap().file_type().unwrap().is_file()).count()
+}
+
+/// How often a backup reads from a file below a directory, as the system saw it.
+fn reads_below(sandbox: &Sandbox, directory: &Path, arguments: &[&str]) -> usize {
+    let trace = sandbox.path("trace");
+    let belay = sandbox.belay_command(arguments);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-y", "-e", "trace=pread64,read", "-o", text(&trace)]);
+    command.arg(belay.get_program()).args(belay.get_args());
+    sandbox.tidy(&mut command);
+    Run::of(command).ok();
+    let place = format!("<{}/", text(directory));
+    fs::read_to_string(trace).unwrap().lines().filter(|line| line.contains(&place)).count()
+}
+
+#[test]
+fn what_did_not_change_is_not_read_again() {
+    let sandbox = Sandbox::new();
+    let directory = old_directory();
+    let config = fs::read_to_string(sandbox.config()).unwrap();
+    let config = config.replace(text(&sandbox.source()), text(&directory));
+    fs::write(sandbox.config(), config).unwrap();
+
+    let files = files_in(&directory);
+    let backup = ["backup", "data"];
+    assert!(reads_below(&sandbox, &directory, &backup) >= files, "the first night reads each file");
+    assert_eq!(reads_below(&sandbox, &directory, &backup), 0);
+    let reread = reads_below(&sandbox, &directory, &["backup", "data", "--reread"]);
+    assert!(reread >= files, "{reread} reads");
+    sandbox.assert_restores("latest:data", &Tree::read(&directory));
+}
+
+/// Changes the file that is its argument through a memory map, twice: at once, and when a line comes in.
+const MAPPED: &str = "
+import mmap, sys
+with open(sys.argv[1], 'r+b') as file:
+    content = mmap.mmap(file.fileno(), 0)
+    for word in (b'two', b'six'):
+        content[:3] = word
+        print(word, flush=True)
+        sys.stdin.readline()
+";
+
+#[test]
+fn a_change_through_a_memory_map_that_shows_in_no_time_is_found() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.source().join("mapped");
+    write_file(&file, b"one");
+    let mut command = Command::new("python3");
+    command.args(["-c", MAPPED]).arg(&file).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut python = command.spawn().expect("tests/run installs python3");
+    let mut said = BufReader::new(python.stdout.take().unwrap()).lines();
+    assert!(said.next().unwrap().unwrap().contains("two"));
+    // More than the resolution of any clock.
+    let changed = fs::metadata(&file).unwrap().modified().unwrap();
+    let settled = changed + Duration::from_secs(3);
+    wait_until("the change to be some time ago", || SystemTime::now() > settled);
+    sandbox.backup();
+    writeln!(python.stdin.as_ref().unwrap()).unwrap();
+    assert!(said.next().unwrap().unwrap().contains("six"));
+    let id = sandbox.backup();
+    sandbox.assert_restores(&id, &Tree::read(&sandbox.source()));
+    drop(python.stdin.take());
+    assert!(python.wait().unwrap().success());
+}
+
+#[test]
+fn an_instance_that_lost_all_its_files_fails_until_somebody_says_that_it_is_right() {
+    let sandbox = Sandbox::new();
+    // Nothing was lost of what never had files.
+    sandbox.backup();
+    write_file(&sandbox.source().join("directory/file"), b"content");
+    let full = sandbox.backup();
+    fs::remove_dir_all(sandbox.source().join("directory")).unwrap();
+    let before = sandbox.snapshot_files();
+    sandbox.belay(&["backup", "data"]).code(1).says(&[
+        "source-data of data has no files now",
+        &full[..8],
+        "mounted",
+        "--allow-empty",
+    ]);
+    assert_eq!(sandbox.snapshot_files(), before);
+
+    // A restore over it needs no leave, and saves the emptiness.
+    sandbox.belay(&["restore", &full, "--into", "data", "--yes"]).ok();
+    assert_eq!(fs::read(sandbox.source().join("directory/file")).unwrap(), b"content");
+
+    fs::remove_dir_all(sandbox.source().join("directory")).unwrap();
+    sandbox.belay(&["backup", "data", "--allow-empty"]).ok();
+    sandbox.belay(&["backup", "data"]).ok();
+}
