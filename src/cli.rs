@@ -29,19 +29,18 @@ pub use exit::Exit;
 
 use crate::model::event::Cancel;
 use arguments::{Arguments, Command};
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use exit::Failure;
 use open::Environment;
+use std::ffi::OsString;
 
 /// Parse the arguments, do what they say, and say how it ended. Blocks; `cancel` makes it stop.
-pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>, cancel: &Cancel) -> Exit {
-    let arguments = match Arguments::try_parse_from(arguments) {
+pub fn run(arguments: impl IntoIterator<Item = OsString>, cancel: &Cancel) -> Exit {
+    let given: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&given) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version are no errors. A closed pipe is nobody's to tell.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
-        }
+        Err(error) => return misused(&error, &given),
     };
     let environment = Environment::new(arguments.global, cancel);
     match dispatch(arguments.command, &environment) {
@@ -53,7 +52,29 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>, cancel: &Can
     }
 }
 
+/// What clap has to say: what is wrong with the command line, or the help that was asked for.
+fn misused(error: &clap::Error, given: &[OsString]) -> Exit {
+    // A closed pipe is nobody's to tell.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return Exit::Done;
+    }
+    if given.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let message = match error.kind() {
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing",
+            _ => text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: "),
+        };
+        output::failure_document(&Failure::usage(
+            message,
+            "`belay --help` tells what can be written",
+        ));
+    }
+    Exit::Usage
+}
+
 fn dispatch(command: Command, environment: &Environment) -> Result<Exit, Failure> {
+    environment.refuse_repository_options(&command)?;
     match command {
         Command::Init => init::run(environment),
         Command::Doctor(arguments) => doctor::run(&arguments, environment),
@@ -76,14 +97,14 @@ fn dispatch(command: Command, environment: &Environment) -> Result<Exit, Failure
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "belay", &mut script);
-            output::bytes(&script)
+            text(&script, environment)
         }
-        Command::Man { command } => man(command.as_deref()),
+        Command::Man { command } => text(&man(command.as_deref())?, environment),
     }
 }
 
 /// The manual page of the program, or of one command.
-fn man(name: Option<&str>) -> Result<Exit, Failure> {
+fn man(name: Option<&str>) -> Result<Vec<u8>, Failure> {
     let mut command = Arguments::command();
     command.build();
     let page = match name {
@@ -96,7 +117,15 @@ fn man(name: Option<&str>) -> Result<Exit, Failure> {
     let rendered = clap_mangen::Man::new(page).render(&mut text);
     rendered
         .map_err(|error| Failure::internal(format!("could not write the manual page: {error}")))?;
-    output::bytes(&text)
+    Ok(text)
+}
+
+/// A text that is written as it is; with `--json` a string, on one line as everything then.
+fn text(text: &[u8], environment: &Environment) -> Result<Exit, Failure> {
+    if environment.global.json {
+        return output::json(&String::from_utf8_lossy(text));
+    }
+    output::bytes(text)
 }
 
 #[cfg(test)]

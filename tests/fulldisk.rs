@@ -137,7 +137,17 @@ fn a_full_state_directory_fails_the_backup_and_loses_nothing() {
     assert!(said.contains(&text(&state).to_lowercase()), "it does not say where: {run}");
     assert_eq!(sandbox.snapshot_files().len(), 1, "something was sealed");
     assert_eq!(sandbox.files("locks").len(), 0, "the lock was left");
-    // A restore needs no state: on a bare machine there is none.
+    // Reading needs no state. What the catalog does not know yet cannot be noted there, and is shown all the same.
+    sandbox.restic(&["backup", "--host", "elsewhere", text(&sandbox.source())]).ok();
+    let listed = sandbox.belay(&["list"]).code(3).says(&["the catalog cannot be used"]);
+    assert!(listed.stdout().contains(&first[..8]), "{listed}");
+    assert!(listed.stdout().contains("elsewhere"), "{listed}");
+    for arguments in [&["status"][..], &["check"], &["show", "latest:data"], &["ls", &first]] {
+        sandbox.belay(arguments).code_in(&[0, 3]);
+    }
+    let target = sandbox.fresh_directory();
+    sandbox.belay(&["restore", "latest:data", "--to-dir", text(target.path())]).code_in(&[0, 3]);
+    // On a bare machine there is none.
     let target = sandbox.fresh_directory();
     let arguments = ["restore", &first, "--to-dir", text(target.path())];
     sandbox.belay_bare(&sandbox.repository(), &sandbox.password_file(), &arguments).ok();
@@ -151,7 +161,7 @@ fn a_full_state_directory_fails_the_backup_and_loses_nothing() {
     let changed = Tree::read(&sandbox.source());
     let second = sandbox.backup();
     sandbox.assert_restores(&second, &changed);
-    assert_eq!(sandbox.list().len(), 2);
+    assert_eq!(sandbox.list().len(), 3);
     sandbox.restic_finds_nothing();
 }
 

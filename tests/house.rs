@@ -37,7 +37,6 @@ const CONFINED: &[(&str, &str)] = &[
     ("clap_mangen", "cli"),
     ("comfy_table", "cli"),
     ("indicatif", "cli"),
-    ("rpassword", "cli"),
     ("rusqlite", "catalog"),
     ("zstd", "repository/format"),
     ("aes", "repository/format"),

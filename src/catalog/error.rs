@@ -108,6 +108,9 @@ pub enum CatalogError {
     },
 }
 
+const NOT_WRITABLE: &str =
+    "run as the owner of that directory, and see that its file system is not mounted read-only";
+
 impl CatalogError {
     /// What to do next, where there is something.
     pub fn hint(&self) -> Option<&'static str> {
@@ -119,9 +122,15 @@ impl CatalogError {
             ),
             Self::Locked { .. } => Some("let the other process end, then try again"),
             Self::Full { .. } => Some("make room on that file system, then try again"),
-            Self::NotWritable { .. } => Some(
-                "run as the owner of that directory, and see that its file system is not mounted read-only",
-            ),
+            Self::NotWritable { .. } => Some(NOT_WRITABLE),
+            Self::Io { source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Some(NOT_WRITABLE)
+            }
             Self::InUse(_) => Some("wait for running jobs, or stop the daemon, then try again"),
             Self::Io { .. } | Self::Sqlite { .. } | Self::Unknown { .. } => None,
         }

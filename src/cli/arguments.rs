@@ -4,6 +4,7 @@ use crate::model::id::InstanceId;
 use crate::ops::SnapshotRef;
 use crate::repository::check::Slice;
 use clap::{Args, Parser, Subcommand, ValueHint};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Backup and disaster recovery for self-hosted low-code platforms.
@@ -20,23 +21,26 @@ pub(super) struct Arguments {
     pub(super) command: Command,
 }
 
+/// Above these in the help, apart from a command's own.
+const GENERAL: &str = "General options";
+
 /// Options of all commands.
 #[derive(Debug, Args)]
 pub(super) struct Global {
     /// The configuration file
-    #[arg(long, global = true, env = "BELAY_CONFIG", value_name = "FILE", default_value = "/etc/belay/belay.toml", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, help_heading = GENERAL, env = "BELAY_CONFIG", value_name = "FILE", default_value = "/etc/belay/belay.toml", value_hint = ValueHint::FilePath)]
     pub(super) config: PathBuf,
     /// A repository of the configuration by its name; or, with --password-file and without any configuration, by its URL
-    #[arg(long, global = true, value_name = "NAME|URL")]
+    #[arg(long, global = true, help_heading = GENERAL, value_name = "NAME|URL")]
     pub(super) repository: Option<String>,
     /// A file with a password of the repository that --repository names by its URL
-    #[arg(long, global = true, value_name = "FILE", requires = "repository", value_hint = ValueHint::FilePath)]
+    #[arg(long, global = true, help_heading = GENERAL, value_name = "FILE", requires = "repository", value_hint = ValueHint::FilePath)]
     pub(super) password_file: Option<PathBuf>,
     /// Print one JSON document on standard output instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GENERAL)]
     pub(super) json: bool,
     /// Print only results, warnings and errors
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GENERAL)]
     pub(super) quiet: bool,
 }
 
@@ -91,6 +95,51 @@ pub(super) enum Command {
     },
 }
 
+/// What of `--repository` and `--password-file` a command takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Takes {
+    /// Neither: it works on all repositories, on an instance's own, or on none.
+    Nothing,
+    /// `--repository` with the name of a repository of the configuration.
+    Name,
+    /// Also `--repository` with a URL, together with `--password-file`.
+    Url,
+}
+
+impl Command {
+    /// Its name, and what of `--repository` and `--password-file` it takes.
+    pub(super) fn takes(&self) -> (&'static str, Takes) {
+        match self {
+            Self::Init => ("init", Takes::Name),
+            Self::Doctor(_) => ("doctor", Takes::Nothing),
+            Self::Status => ("status", Takes::Nothing),
+            Self::Backup(_) => ("backup", Takes::Nothing),
+            Self::List => ("list", Takes::Url),
+            Self::Show(_) => ("show", Takes::Url),
+            Self::Ls(_) => ("ls", Takes::Url),
+            Self::Diff(_) => ("diff", Takes::Url),
+            Self::Restore(RestoreArguments { into: Some(_), .. }) => {
+                ("restore --into", Takes::Name)
+            }
+            Self::Restore(_) => ("restore", Takes::Url),
+            Self::Check(_) => ("check", Takes::Url),
+            Self::Prune(_) => ("prune", Takes::Name),
+            Self::Pin(_) => ("pin", Takes::Name),
+            Self::Unpin(_) => ("unpin", Takes::Name),
+            Self::Adopt(_) => ("adopt", Takes::Nothing),
+            Self::Key(_) => ("key", Takes::Name),
+            Self::Catalog(_) => ("catalog rebuild", Takes::Url),
+            Self::Config(ConfigArguments { command: ConfigCommand::Recover { .. } }) => {
+                ("config recover", Takes::Url)
+            }
+            Self::Config(_) => ("config", Takes::Nothing),
+            Self::Demo => ("demo", Takes::Nothing),
+            Self::Completions { .. } => ("completions", Takes::Nothing),
+            Self::Man { .. } => ("man", Takes::Nothing),
+        }
+    }
+}
+
 fn snapshot_ref(text: &str) -> Result<SnapshotRef, String> {
     text.parse()
 }
@@ -137,9 +186,9 @@ pub(super) struct LsArguments {
     /// An id, the beginning of one, or latest:NAME
     #[arg(value_parser = snapshot_ref)]
     pub(super) snapshot: SnapshotRef,
-    /// Only this path of the snapshot and what is below it
+    /// Only this path of the snapshot and what is below it, as `ls` shows it
     #[arg(default_value = "")]
-    pub(super) path: String,
+    pub(super) path: OsString,
 }
 
 /// `diff`.
@@ -172,7 +221,7 @@ pub(super) struct RestoreArguments {
     pub(super) component: Vec<String>,
     /// Only this path, as `ls` shows it or where it came from (may be given several times)
     #[arg(long, value_name = "PATH")]
-    pub(super) path: Vec<String>,
+    pub(super) path: Vec<OsString>,
     /// Print what would be done, and do nothing
     #[arg(long)]
     pub(super) dry_run: bool,

@@ -3,6 +3,7 @@
 use super::arguments::CheckArguments;
 use super::exit::{Exit, Failure};
 use super::open::Environment;
+use super::output::field;
 use super::render::counted;
 use crate::model::size::Bytes;
 use crate::ops::check::check;
@@ -32,7 +33,7 @@ fn text(Document { errors, notes, report }: &Document<'_>) -> String {
     let mut lines = Vec::new();
     for finding in notes.iter().chain(errors) {
         let kind = if finding.severity == Severity::Damage { "damage" } else { "note" };
-        lines.push(format!("{kind}: {}: {}", finding.object, finding.message));
+        lines.push(format!("{kind}: {}: {}", field(&finding.object), field(&finding.message)));
         if !finding.snapshots.is_empty() {
             let snapshots: Vec<String> =
                 finding.snapshots.iter().map(super::super::model::id::SnapshotId::short).collect();

@@ -3,14 +3,14 @@
 use super::arguments::{ConfigArguments, ConfigCommand};
 use super::exit::{Exit, Failure};
 use super::open::Environment;
-use super::output;
+use super::output::{self, field};
 use super::render::{counted, local_time};
 use crate::config::Config;
 use crate::ops::OpsError;
 use crate::ops::recover_config::recover_config;
 use serde::Serialize;
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &ConfigArguments, environment: &Environment) -> Res
             let from = format!(
                 "from snapshot {} of {} ({})",
                 found.snapshot.short(),
-                found.instance,
+                field(&found.instance),
                 local_time(found.time)
             );
             if let Some(file) = output {
@@ -72,6 +72,9 @@ pub(super) fn run(arguments: &ConfigArguments, environment: &Environment) -> Res
             }
             environment.context.events.note(format!("The configuration {from}:"));
             environment.pause_progress();
+            if io::stdout().is_terminal() {
+                return output::line(found.text.trim_end());
+            }
             output::bytes(found.text.as_bytes())
         }
     }

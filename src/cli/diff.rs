@@ -8,7 +8,15 @@ use crate::model::size::Bytes;
 use crate::ops::diff::{Change, Difference, diff};
 
 pub(super) fn run(arguments: &DiffArguments, environment: &Environment) -> Result<Exit, Failure> {
-    let session = environment.session_anywhere()?;
+    let session = environment.session_of(&arguments.a)?;
+    let has_several =
+        environment.global.repository.is_none() && environment.config()?.repositories.len() > 1;
+    if has_several && environment.session_of(&arguments.b)?.name != session.name {
+        return Err(Failure::usage(
+            format!("'{}' and '{}' are in different repositories", arguments.a, arguments.b),
+            "only snapshots of one repository can be compared",
+        ));
+    }
     let mut differences = Vec::new();
     let mut counts = [0_u64; 4];
     let mut failed = None;

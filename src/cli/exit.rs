@@ -62,16 +62,7 @@ impl Failure {
 impl<E: Into<OpsError>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
-        let mut message = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(reason) = source {
-            let text = reason.to_string();
-            if !message.contains(&text) {
-                message = format!("{message}: {text}");
-            }
-            source = reason.source();
-        }
-        Self { exit: exit_of(&error), message, hint: error.hint() }
+        Self { exit: exit_of(&error), message: error.told(), hint: error.hint() }
     }
 }
 

@@ -18,7 +18,8 @@ struct Removed {
 }
 
 pub(super) fn run(arguments: &KeyArguments, environment: &Environment) -> Result<Exit, Failure> {
-    let session = environment.session()?;
+    // The catalog only notes what is done here.
+    let session = environment.session_anywhere()?;
     let context = &environment.context;
     match &arguments.command {
         KeyCommand::Add { recovery: true, .. } => {
@@ -33,7 +34,8 @@ pub(super) fn run(arguments: &KeyArguments, environment: &Environment) -> Result
             })
         }
         KeyCommand::Add { new_password_file, label, .. } => {
-            let password = secret(new_password_file.as_deref(), "the new password", true)?;
+            let password =
+                secret(new_password_file.as_deref(), "the new password", true, environment)?;
             let added = keys::add(&session, &password, label.clone(), context)?;
             environment.show(&added, || format!("Added the key {}.", added.id.short()))
         }
@@ -50,7 +52,8 @@ pub(super) fn run(arguments: &KeyArguments, environment: &Environment) -> Result
                 .show(&Removed { removed }, || format!("Removed the key {}.", removed.short()))
         }
         KeyCommand::Test { new_password_file } => {
-            let password = secret(new_password_file.as_deref(), "the password to try", false)?;
+            let password =
+                secret(new_password_file.as_deref(), "the password to try", false, environment)?;
             let key = keys::test(&session, environment.repository()?, &password)?;
             environment.show(&key, || {
                 let what = match key.label.as_deref() {
@@ -63,11 +66,17 @@ pub(super) fn run(arguments: &KeyArguments, environment: &Environment) -> Result
     }
 }
 
-fn secret(file: Option<&Path>, what: &str, twice: bool) -> Result<Secret, Failure> {
-    match file {
-        Some(file) => Ok(Secret::read_file(file)?),
-        None => prompt::password(what, twice),
+fn secret(
+    file: Option<&Path>,
+    what: &str,
+    twice: bool,
+    environment: &Environment,
+) -> Result<Secret, Failure> {
+    if let Some(file) = file {
+        return Ok(Secret::read_file(file)?);
     }
+    environment.pause_progress();
+    prompt::password(what, twice, &environment.context.cancel)
 }
 
 fn row(key: &KeyInfo) -> Vec<String> {

@@ -9,25 +9,10 @@ use crate::ops::session::Session;
 use crate::ops::sync::{ListedSnapshot, list};
 
 pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
-    let snapshots = match environment.bare()? {
-        Some((location, password)) => {
-            list(&Session::open_bare(&location, &password)?, &environment.context)?
-        }
-        None if environment.global.repository.is_some() => {
-            list(&environment.session()?, &environment.context)?
-        }
-        None => {
-            let config = environment.config()?;
-            let mut all = Vec::new();
-            for repository in config.repositories.values() {
-                all.extend(list(
-                    &Session::open(config, repository, &environment.secrets)?,
-                    &environment.context,
-                )?);
-            }
-            all.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.details.time, snapshot.id)));
-            all
-        }
+    let snapshots = if environment.global.repository.is_some() {
+        list(&mut environment.session_anywhere()?, &environment.context)?
+    } else {
+        all(environment)?
     };
     environment.show(&snapshots, || {
         if snapshots.is_empty() {
@@ -36,6 +21,33 @@ pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
         let rows = snapshots.iter().map(row).collect();
         table(&["ID", "INSTANCE", "PLATFORM", "TIME", "SIZE", "ADDED", "STATE"], &[4, 5], rows)
     })
+}
+
+/// Those of all repositories. One that cannot be read is told, and hides nothing of the others.
+fn all(environment: &Environment) -> Result<Vec<ListedSnapshot>, Failure> {
+    let Environment { secrets, context, .. } = environment;
+    let config = environment.config()?;
+    let (mut all, mut failed) = (Vec::new(), Vec::new());
+    for repository in config.repositories.values() {
+        let listed = Session::open_for_reading(config, repository, secrets, context)
+            .and_then(|mut session| list(&mut session, context));
+        match listed {
+            Ok(listed) => all.extend(listed),
+            Err(error) if error.is_cancelled() => return Err(error.into()),
+            Err(error) => failed.push((&repository.name, Failure::from(error))),
+        }
+    }
+    let first = failed.len() == config.repositories.len() && !failed.is_empty();
+    let first = first.then(|| failed.remove(0).1);
+    for (name, Failure { message, hint, .. }) in failed {
+        let hint = hint.map(|hint| format!(" What to do: {hint}.")).unwrap_or_default();
+        context.events.warn(format!("Repository {name} cannot be listed: {message}.{hint}"));
+    }
+    if let Some(failure) = first {
+        return Err(failure);
+    }
+    all.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.details.time, snapshot.id)));
+    Ok(all)
 }
 
 fn row(ListedSnapshot { id, instance, details }: &ListedSnapshot) -> Vec<String> {

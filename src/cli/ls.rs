@@ -6,15 +6,16 @@ use super::open::Environment;
 use super::output;
 use super::render::local_time;
 use crate::ops::show::{Entry, list_entries};
+use std::os::unix::ffi::OsStrExt as _;
 
 pub(super) fn run(arguments: &LsArguments, environment: &Environment) -> Result<Exit, Failure> {
-    let session = environment.session_anywhere()?;
+    let session = environment.session_of(&arguments.snapshot)?;
     let mut entries = Vec::new();
     let mut failed = None;
     list_entries(
         &session,
         &arguments.snapshot,
-        &arguments.path,
+        arguments.path.as_bytes(),
         &environment.context,
         &mut |entry| {
             if environment.global.json {

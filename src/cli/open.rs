@@ -1,13 +1,13 @@
 //! What commands are given: the configuration, the repository that is meant, and where events go.
 
-use super::arguments::Global;
+use super::arguments::{Command, Global, Takes};
 use super::exit::{Exit, Failure};
 use super::output;
 use super::render::Renderer;
 use crate::config::{self, Config, Location, Secret, SecretSources};
 use crate::model::event::Cancel;
-use crate::ops::Context;
 use crate::ops::session::Session;
+use crate::ops::{Context, SnapshotRef};
 use serde::Serialize;
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -45,7 +45,14 @@ impl Environment {
     pub(super) fn repository(&self) -> Result<&config::Repository, Failure> {
         let config = self.config()?;
         if let Some(name) = &self.global.repository {
-            return Ok(config.repository(name)?);
+            return config.repository(name).map_err(|error| {
+                let failure = Failure::from(error);
+                if name.contains('/') {
+                    let hint = "a repository that the configuration does not name needs --password-file, too";
+                    return Failure { hint: Some(hint.into()), ..failure };
+                }
+                failure
+            });
         }
         let mut repositories = config.repositories.values();
         if let (Some(only), None) = (repositories.next(), repositories.next()) {
@@ -68,23 +75,55 @@ impl Environment {
         Ok(Some((url.parse::<Location>()?, Secret::read_file(file)?)))
     }
 
-    /// The repository for commands that also work on a bare machine.
+    /// The repository for commands that only read, and also work on a bare machine.
     pub(super) fn session_anywhere(&self) -> Result<Session, Failure> {
-        match self.bare()? {
-            Some((location, password)) => Ok(Session::open_bare(&location, &password)?),
-            None => self.session(),
+        if let Some((location, password)) = self.bare()? {
+            return Ok(Session::open_bare(&location, &password)?);
         }
+        let (config, repository) = (self.config()?, self.repository()?);
+        Ok(Session::open_for_reading(config, repository, &self.secrets, &self.context)?)
+    }
+
+    /// The repository that a snapshot is in, where no option names one.
+    pub(super) fn session_of(&self, snapshot: &SnapshotRef) -> Result<Session, Failure> {
+        if self.global.repository.is_some() {
+            return self.session_anywhere();
+        }
+        Ok(snapshot.find(self.config()?, &self.secrets, &self.context)?)
     }
 
     /// The repository for commands that need the configuration.
     pub(super) fn session(&self) -> Result<Session, Failure> {
-        if self.global.password_file.is_some() {
+        Ok(Session::open(self.config()?, self.repository()?, &self.secrets)?)
+    }
+
+    /// An error for options that the command would pass over: somebody means something by them.
+    pub(super) fn refuse_repository_options(&self, command: &Command) -> Result<(), Failure> {
+        let (name, takes) = command.takes();
+        if self.global.password_file.is_some() && takes != Takes::Url {
             return Err(Failure::usage(
-                "this command needs a configuration",
-                "give one with --config; --password-file is for list, show, ls, diff, check, restore, catalog rebuild and config recover",
+                format!("`belay {name}` takes no --password-file: it works with the configuration"),
+                "--repository URL with --password-file is for list, show, ls, diff, check, restore --to-dir, catalog rebuild and config recover",
             ));
         }
-        Ok(Session::open(self.config()?, self.repository()?, &self.secrets)?)
+        let is_rebuild = matches!(command, Command::Catalog(_));
+        let is_refused =
+            takes == Takes::Nothing || (is_rebuild && self.global.password_file.is_none());
+        if self.global.repository.is_some() && is_refused {
+            return Err(Failure::usage(
+                format!(
+                    "`belay {name}` takes no --repository{}",
+                    if is_rebuild {
+                        " without --password-file: it reads all of the configuration"
+                    } else {
+                        ""
+                    }
+                ),
+                "--repository NAME is for init, list, show, ls, diff, restore, check, prune, pin, unpin, key and config recover; \
+                 where an instance's snapshots go is said with `repository` in its section of the configuration",
+            ));
+        }
+        Ok(())
     }
 
     /// Show the result: `document` for programs, `text` for people. Ends with 3 where there were warnings.

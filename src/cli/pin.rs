@@ -3,10 +3,11 @@
 use super::arguments::{PinArguments, UnpinArguments};
 use super::exit::{Exit, Failure};
 use super::open::Environment;
+use super::output::field;
 use crate::ops::pins::{self, Pinned};
 
 pub(super) fn pin(arguments: &PinArguments, environment: &Environment) -> Result<Exit, Failure> {
-    let session = environment.session()?;
+    let session = environment.session_of(&arguments.snapshot)?;
     let pinned = pins::pin(&session, &arguments.snapshot, &arguments.reason, &environment.context)?;
     environment.show(&pinned, || text(&pinned))
 }
@@ -15,7 +16,7 @@ pub(super) fn unpin(
     arguments: &UnpinArguments,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let session = environment.session()?;
+    let session = environment.session_of(&arguments.snapshot)?;
     let pinned = pins::unpin(
         &session,
         &arguments.snapshot,
@@ -31,6 +32,6 @@ fn text(pinned: &Pinned) -> String {
     if pinned.pins.is_empty() {
         format!("Snapshot {id} is{already} not pinned: the retention policy decides about it.")
     } else {
-        format!("Snapshot {id} is{already} pinned: {}.", pinned.pins.join("; "))
+        format!("Snapshot {id} is{already} pinned: {}.", field(&pinned.pins.join("; ")))
     }
 }

@@ -1,5 +1,6 @@
 //! Showing what happens and what came out: a progress bar on a terminal, plain lines otherwise, tables.
 
+use super::output::{field, told};
 use crate::model::event::{Event, Events};
 use crate::model::size::Bytes;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -61,8 +62,7 @@ impl Renderer {
     pub(super) fn pause(&self) {
         if let Some(bar) = &self.lock().bar {
             bar.disable_steady_tick();
-            bar.reset();
-            bar.set_message("");
+            bar.finish_and_clear();
         }
     }
 
@@ -74,7 +74,7 @@ impl Renderer {
         let mut state = self.lock();
         match event {
             Event::Phase { phase, subject } => {
-                state.phase = format!("{phase} {subject}");
+                state.phase = field(&format!("{phase} {subject}"));
                 state.began = Instant::now();
                 match &state.bar {
                     Some(bar) => {
@@ -90,6 +90,8 @@ impl Renderer {
             Event::Progress { bytes, total_bytes, items } => {
                 state.progress(*bytes, *total_bytes, *items, self.quiet);
             }
+            // One cause may be met on several ways; telling it once is enough.
+            Event::Warning { message } if state.warnings.contains(message) => {}
             Event::Warning { message } => {
                 state.line(&format!("warning: {message}"));
                 state.warnings.push(message.clone());
@@ -113,8 +115,9 @@ impl State {
             }
             (Some(bar), None) => {
                 bar.set_message(format!(
-                    "{}: {items} files, {}, {rate}/s",
+                    "{}: {}, {}, {rate}/s",
                     self.phase,
+                    counted(items, "file", "files"),
                     Bytes(bytes)
                 ));
             }
@@ -123,8 +126,9 @@ impl State {
                 self.told = Instant::now();
                 let of = total.map(|total| format!(" of {}", Bytes(total))).unwrap_or_default();
                 self.line(&format!(
-                    "{}: {items} files, {}{of}, {rate}/s",
+                    "{}: {}, {}{of}, {rate}/s",
                     self.phase,
+                    counted(items, "file", "files"),
                     Bytes(bytes)
                 ));
             }
@@ -132,6 +136,7 @@ impl State {
     }
 
     fn line(&self, text: &str) {
+        let text = told(text);
         match &self.bar {
             Some(bar) => bar.println(text),
             // There is nowhere left to tell that this failed.
@@ -146,7 +151,8 @@ fn spinner() -> ProgressStyle {
 }
 
 fn bounded() -> ProgressStyle {
-    let template = "{spinner} {msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}, {eta} left";
+    // What is done takes the room that the rest leaves, and is cut there: a line that wraps would be left behind.
+    let template = "{spinner} {wide_msg} [{bar:16}] {binary_bytes}/{binary_total_bytes} {eta} left";
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("=> ")
@@ -157,7 +163,7 @@ pub(super) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) ->
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().copied());
-    table.add_rows(rows);
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| field(&cell))));
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
         if right.contains(&index) {

@@ -9,13 +9,15 @@ use crate::model::size::Bytes;
 use crate::ops::restore::into::{self, IntoOptions, IntoPlan, PresentState, RestoredInto};
 use crate::ops::restore::{Extracted, RestoredToDir, Wanted, to_dir};
 use crate::ops::session::Session;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 pub(super) fn run(
     arguments: &RestoreArguments,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let wanted = Wanted { components: arguments.component.clone(), paths: arguments.path.clone() };
+    let paths = arguments.path.iter().map(|path| path.as_bytes().to_vec()).collect();
+    let wanted = Wanted { components: arguments.component.clone(), paths };
     match (&arguments.to_dir, &arguments.into) {
         (Some(target), _) => into_directory(target, &wanted, arguments, environment),
         (None, Some(name)) => in_place(name, wanted, arguments, environment),
@@ -31,7 +33,7 @@ fn into_directory(
     arguments: &RestoreArguments,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let session = environment.session_anywhere()?;
+    let session = environment.session_of(&arguments.snapshot)?;
     let context = &environment.context;
     let target = std::path::absolute(target).map_err(|error| {
         Failure::internal(format!("could not examine {}: {error}", target.display()))
@@ -89,7 +91,7 @@ fn in_place(
                 "look at --dry-run, and give --yes",
             ));
         }
-        if !prompt::confirm(&format!("{}\n", plan_text(&prepared.plan)))? {
+        if !prompt::confirm(&format!("{}\n", plan_text(&prepared.plan)), &context.cancel)? {
             return Err(Failure::usage("nothing was done", "only a whole `yes` goes on"));
         }
     }

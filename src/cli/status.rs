@@ -30,15 +30,17 @@ fn text(status: &Status) -> String {
 fn row(instance: &InstanceStatus) -> Vec<String> {
     let last_run = match (&instance.last_run, instance.last_run_at) {
         (Some(outcome), Some(at)) => format!("{outcome}, {}", local_time(at)),
-        _ => "none from this host".into(),
+        (Some(outcome), None) => outcome.clone(),
+        (None, _) => "none from this host".into(),
     };
+    let none = if instance.snapshots.is_some() { "none" } else { "unknown" };
     vec![
         instance.name.clone(),
         instance.platform.clone(),
-        instance.last_good.map_or_else(|| "none".into(), |id| id.short()),
+        instance.last_good.map_or_else(|| none.into(), |id| id.short()),
         instance.last_good_at.map(local_time).unwrap_or_default(),
         instance.age_seconds.map(age).unwrap_or_default(),
-        instance.snapshots.to_string(),
+        instance.snapshots.map_or_else(|| none.into(), |count| count.to_string()),
         last_run,
     ]
 }

@@ -35,6 +35,9 @@ impl ConfigError {
             Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Some(
                 "name the file with --config FILE; config/belay.toml of the source is an example",
             ),
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Some("run Belay as a user who may read it, or name another file with --config FILE")
+            }
             Self::Read { .. } | Self::Invalid { .. } => None,
         }
     }

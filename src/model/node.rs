@@ -87,9 +87,7 @@ pub fn display_path(path: &[u8]) -> String {
     let mut shown = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
-            // Beside control characters: those that turn the direction of writing or show nothing.
-            let is_hidden = matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-            if character.is_control() || character == '\\' || is_hidden {
+            if character == '\\' || plays_with_terminal(character) {
                 shown.extend(character.escape_default());
             } else {
                 shown.push(character);
@@ -102,9 +100,79 @@ pub fn display_path(path: &[u8]) -> String {
     shown
 }
 
+/// The bytes of a path that a person gives as [`display_path`] shows it. What is no escape stands for itself.
+pub fn parse_path(shown: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(shown.len());
+    let mut rest = shown;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match parse_escape(after).filter(|_| byte == b'\\') {
+            Some((bytes, length)) => {
+                path.extend(bytes);
+                rest = &after[length..];
+            }
+            None => path.push(byte),
+        }
+    }
+    path
+}
+
+/// What the text behind a backslash stands for, and how long it is.
+fn parse_escape(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let number = |digits: &[u8]| {
+        let digits = std::str::from_utf8(digits).ok()?;
+        // `from_str_radix` takes a sign, too.
+        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if is_hex { u32::from_str_radix(digits, 16).ok() } else { None }
+    };
+    match *text {
+        [b'\\', ..] => Some((vec![b'\\'], 1)),
+        [b'n', ..] => Some((vec![b'\n'], 1)),
+        [b'r', ..] => Some((vec![b'\r'], 1)),
+        [b't', ..] => Some((vec![b'\t'], 1)),
+        [b'x', high, low, ..] => Some((vec![u8::try_from(number(&[high, low])?).ok()?], 3)),
+        [b'u', b'{', ..] => {
+            let end = text.iter().position(|byte| *byte == b'}')?;
+            let character = char::from_u32(number(&text[2..end])?)?;
+            Some((character.encode_utf8(&mut [0; 4]).as_bytes().to_vec(), end + 1))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a terminal would obey a character rather than show it: control characters, and those that turn the direction
+/// of writing or show nothing.
+pub fn plays_with_terminal(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_path_that_is_shown_can_be_given_back(
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+            text in "[\\\\a-z{}0-9\\PC\\p{Cc}\u{200b}-\u{202e}]{0,40}",
+        ) {
+            for path in [bytes.as_slice(), text.as_bytes()] {
+                prop_assert_eq!(parse_path(display_path(path).as_bytes()), path);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_escape_stands_for_itself() {
+        for text in
+            ["C:\\data", "\\", "\\x+f", "\\xg0", "\\u{d800}", "\\u{41", "\\u{110000}", "a\\ b"]
+        {
+            assert_eq!(parse_path(text.as_bytes()), text.as_bytes(), "{text}");
+        }
+        assert_eq!(parse_path(b"\xff\\xfe"), b"\xff\xfe");
+    }
 
     #[test]
     fn names_that_leave_their_directory_are_invalid() {

@@ -1,6 +1,6 @@
 //! Checking a repository, with the catalog beside it.
 
-use super::session::Session;
+use super::session::{Session, warn_of_catalog};
 use super::{Context, OpsError};
 use crate::catalog::LastCheck;
 use crate::model::id::RepositoryId;
@@ -26,7 +26,9 @@ pub fn check(
             ok: !report.is_damaged(),
             read_data: options.read_data.is_some(),
         };
-        catalog.record_check(RepositoryId(session.repository.id().0), last)?;
+        if let Err(error) = catalog.record_check(RepositoryId(session.repository.id().0), last) {
+            warn_of_catalog(error, context);
+        }
     }
     Ok(report)
 }

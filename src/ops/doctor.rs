@@ -61,7 +61,7 @@ impl Findings {
     }
 
     fn error(&mut self, subject: &str, error: &OpsError) {
-        self.add(Verdict::Failure, subject, error.to_string(), error.hint().as_deref());
+        self.add(Verdict::Failure, subject, error.told(), error.hint().as_deref());
     }
 }
 
@@ -134,10 +134,11 @@ fn look_at_repository(
             Some("add a password without: belay key add"),
         );
     }
-    let session = Session::open(config, repository, secrets)?;
+    // The catalog has a finding of its own.
+    let mut session = Session::open_for_reading(config, repository, secrets, context)?;
     session.repository.require_config()?;
     findings.ok(&subject, format!("{} opens", repository.location));
-    let view = sync::view(&session, context)?;
+    let view = sync::view_anyway(&mut session, context)?;
     let limit = Timestamp::now().saturating_add(CLOCK_TOLERANCE).unwrap_or(Timestamp::MAX);
     if let Some(newest) = view.records.iter().find(|record| record.time > limit) {
         findings.add(
@@ -153,9 +154,11 @@ fn look_at_repository(
     } else {
         findings.ok("clock", "no snapshot is from the future");
     }
-    match status::recovery_key_problem(session.require_catalog()?, &session)? {
-        Some(problem) => findings.add(Verdict::Warning, "recovery key", problem, None),
-        None => findings.ok("recovery key", "it has opened the repository"),
+    if let Some(catalog) = &session.catalog {
+        match status::recovery_key_problem(catalog, &session)? {
+            Some(problem) => findings.add(Verdict::Warning, "recovery key", problem, None),
+            None => findings.ok("recovery key", "it has opened the repository"),
+        }
     }
     let Location::Local(path) = &repository.location;
     let filesystem = rustix::fs::statvfs(path).map_err(|error| OpsError::Io {

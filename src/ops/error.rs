@@ -139,6 +139,7 @@ impl OpsError {
             Self::Repository(error) | Self::Component { source: WalkError::Sink(error), .. } => {
                 error.hint().map(Into::into)
             }
+            Self::Config(error) => error.hint().map(Into::into),
             Self::Secret(error) => error.hint(),
             Self::Location(error) => error.hint().map(Into::into),
             Self::Unknown(error) => Some(error.hint.clone()),
@@ -149,10 +150,48 @@ impl OpsError {
                 Some("wait until it is done, or look at it with `belay status`".into())
             }
             Self::WrongFile { .. } => Some("run `belay check` to see what is damaged".into()),
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Some("make room there and run it again".into())
-            }
-            _ => None,
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::AlreadyExists => Some("choose another name, or move it away".into()),
+                io::ErrorKind::StorageFull => Some("make room there and run it again".into()),
+                io::ErrorKind::PermissionDenied => {
+                    Some("run it as a user who may do that there, or choose another place".into())
+                }
+                io::ErrorKind::ReadOnlyFilesystem => Some(
+                    "its file system is mounted read-only: choose another place, or see why".into(),
+                ),
+                _ => None,
+            },
+            Self::Swap(_) => None,
         }
+    }
+
+    /// The whole story in one text: the error with its reasons behind it.
+    pub fn told(&self) -> String {
+        let mut message = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(reason) = source {
+            let text = reason.to_string();
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            source = reason.source();
+        }
+        message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_is_not_there_comes_with_what_to_do() {
+        let source = io::Error::from(io::ErrorKind::NotFound);
+        let error = OpsError::from(ConfigError::Read { path: "/etc/x.toml".into(), source });
+        assert!(error.hint().is_some_and(|hint| hint.contains("--config FILE")), "{error:?}");
+        assert_eq!(
+            error.told(),
+            "the configuration /etc/x.toml could not be read: entity not found"
+        );
     }
 }

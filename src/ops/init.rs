@@ -29,6 +29,10 @@ pub fn init(
     context: &Context,
 ) -> Result<Initialized, OpsError> {
     let password = repository.password.resolve(secrets)?;
+    super::keys::refuse_outer_whitespace(
+        &password,
+        &format!("the password of {}", repository.name),
+    )?;
     // The catalog first: whatever is wrong with the state directory is told before anything is made.
     let catalog = Catalog::open(&config.state_dir)?;
     context.events.phase("creating", repository.location.to_string());

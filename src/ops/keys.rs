@@ -28,10 +28,22 @@ pub fn add(
     label: Option<String>,
     context: &Context,
 ) -> Result<AddedKey, OpsError> {
+    refuse_outer_whitespace(password, "the new password")?;
     let _lock = session.lock(LockMode::Shared, "key add", context)?;
     let id =
         session.repository.add_key(password.expose().as_bytes(), ScryptCost::default(), label)?;
     Ok(AddedKey { id, recovery_key: None })
+}
+
+/// An error for a password that restic would not read as it is.
+pub(super) fn refuse_outer_whitespace(password: &Secret, what: &str) -> Result<(), OpsError> {
+    if !password.has_outer_whitespace() {
+        return Ok(());
+    }
+    Err(OpsError::usage(
+        format!("{what} begins or ends with white space, which restic cuts from a password file"),
+        "choose one without, so that restic opens the repository, too",
+    ))
 }
 
 /// Make another recovery key.

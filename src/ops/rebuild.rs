@@ -8,6 +8,7 @@ use crate::host;
 use crate::model::id::{InstanceId, RepositoryId};
 use crate::model::name::Name;
 use crate::repository::Repository;
+use crate::repository::keys::RECOVERY_LABEL;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -103,9 +104,25 @@ fn rebuild_from(
         rebuilt.snapshots += view.records.len();
         rebuilt.pins += view.pins.len();
         adopt_own(&session, &name, context)?;
+        note_recovery_key(&session)?;
     }
     rebuilt.instances = Catalog::open(state_dir)?.instances()?.len();
     Ok(rebuilt)
+}
+
+/// The key that is called the recovery key is the one, where the old catalog did not say.
+fn note_recovery_key(session: &Session) -> Result<(), OpsError> {
+    let catalog = session.require_catalog()?;
+    let id = RepositoryId(session.repository.id().0);
+    if catalog.repository(id)?.is_some_and(|known| known.recovery_key.is_some()) {
+        return Ok(());
+    }
+    let keys = session.repository.keys()?.readable;
+    let recovery = keys.iter().filter(|key| key.label.as_deref() == Some(RECOVERY_LABEL));
+    if let Some(newest) = recovery.max_by_key(|key| key.created) {
+        catalog.set_recovery_key(id, newest.id)?;
+    }
+    Ok(())
 }
 
 /// The instances that this very host backed up last under their names are its own again. Those of another host are not:

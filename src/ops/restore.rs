@@ -31,8 +31,8 @@ use std::path::{Path, PathBuf};
 pub struct Wanted {
     /// Components by name.
     pub components: Vec<String>,
-    /// Paths in the snapshot, or where they came from.
-    pub paths: Vec<String>,
+    /// Paths in the snapshot, or where they came from; they may be as they are shown.
+    pub paths: Vec<Vec<u8>>,
 }
 
 /// What is restored into a directory.

@@ -1,7 +1,8 @@
 //! Which snapshot a person means: an id, a unique prefix of one, or `latest:NAME`.
 
-use super::OpsError;
 use super::session::Session;
+use super::{Context, OpsError};
+use crate::config::{Config, SecretSources};
 use crate::model::id::{InstanceId, SnapshotId};
 use crate::model::manifest::Manifest;
 use crate::model::name::Name;
@@ -59,7 +60,83 @@ pub(super) fn instance_of(file: &SnapshotFile) -> Option<InstanceId> {
     if file.has_tag(TAG) { file.tag(TAG_INSTANCE)?.parse().ok() } else { None }
 }
 
+impl std::fmt::Display for SnapshotRef {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Prefix(prefix) => formatter.write_str(prefix),
+            Self::Latest(name) => write!(formatter, "latest:{name}"),
+        }
+    }
+}
+
 impl SnapshotRef {
+    /// Open the repository that the snapshot is in: that of the instance which is named, or else the only one that has
+    /// such a snapshot.
+    pub fn find(
+        &self,
+        config: &Config,
+        secrets: &SecretSources,
+        context: &Context,
+    ) -> Result<Session, OpsError> {
+        let open = |repository| Session::open_for_reading(config, repository, secrets, context);
+        let own = match self {
+            Self::Latest(name) => config.instance(name).ok(),
+            Self::Prefix(_) => None,
+        };
+        if let Some(instance) = own {
+            return open(config.repository_of(instance)?);
+        }
+        let mut repositories = config.repositories.values();
+        if let (Some(only), None) = (repositories.next(), repositories.next()) {
+            return open(only);
+        }
+        let (mut found, mut failed) = (Vec::new(), None);
+        for repository in config.repositories.values() {
+            match open(repository).and_then(|session| Ok((self.is_in(&session)?, session))) {
+                Ok((true, session)) => found.push((&repository.name, session)),
+                Ok((false, _)) => {}
+                Err(error) => {
+                    let (name, error) = (&repository.name, failed.insert(error));
+                    context.events.warn(format!(
+                        "Repository {name} is passed over, it cannot be read: {}.",
+                        error.told()
+                    ));
+                }
+            }
+        }
+        if found.len() > 1 {
+            let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(OpsError::usage(
+                format!("several repositories have a snapshot '{self}'"),
+                format!("say which one with --repository: {}", names.join(", ")),
+            ));
+        }
+        match (found.pop(), failed) {
+            (Some((_, session)), _) => Ok(session),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(OpsError::usage(
+                format!("no repository has a snapshot '{self}'"),
+                "`belay list` shows the snapshots that there are",
+            )),
+        }
+    }
+
+    /// Whether the repository has a snapshot that may be meant.
+    fn is_in(&self, session: &Session) -> Result<bool, OpsError> {
+        Ok(match self {
+            Self::Prefix(prefix) => {
+                let ids = session.repository.snapshot_ids()?;
+                ids.iter().any(|id| id.to_string().starts_with(prefix))
+            }
+            Self::Latest(name) => {
+                let snapshots = session.repository.snapshots()?.readable;
+                snapshots.iter().any(|snapshot| {
+                    snapshot.file.hostname == *name && instance_of(&snapshot.file).is_some()
+                })
+            }
+        })
+    }
+
     /// The snapshot that is meant. `own` gives this host's id for an instance's name.
     pub(super) fn resolve(
         &self,
@@ -68,13 +145,18 @@ impl SnapshotRef {
         session: &Session,
     ) -> Result<Snapshot, OpsError> {
         match self {
-            Self::Prefix(prefix) => by_prefix(prefix, snapshots),
+            Self::Prefix(prefix) => by_prefix(prefix, snapshots, session),
             Self::Latest(name) => latest(name, snapshots, reader, session),
         }
     }
 }
 
-fn by_prefix(prefix: &str, snapshots: &Snapshots) -> Result<Snapshot, OpsError> {
+/// ` in repository main`, where it has a name.
+fn place(session: &Session) -> String {
+    session.name.as_ref().map(|name| format!(" in repository {name}")).unwrap_or_default()
+}
+
+fn by_prefix(prefix: &str, snapshots: &Snapshots, session: &Session) -> Result<Snapshot, OpsError> {
     let fits = |id: &SnapshotId| id.to_string().starts_with(prefix);
     let mut found = snapshots.readable.iter().filter(|snapshot| fits(&snapshot.id));
     match (found.next(), found.next()) {
@@ -93,7 +175,7 @@ fn by_prefix(prefix: &str, snapshots: &Snapshots) -> Result<Snapshot, OpsError> 
                 reason: error.to_string(),
             }),
             None => Err(OpsError::usage(
-                format!("there is no snapshot '{prefix}'"),
+                format!("there is no snapshot '{prefix}'{}", place(session)),
                 "`belay list` shows the snapshots that there are",
             )),
         },
@@ -145,7 +227,7 @@ fn latest(
         }
     }
     Err(OpsError::usage(
-        format!("there is no good snapshot of '{name}'"),
+        format!("there is no good snapshot of '{name}'{}", place(session)),
         "`belay list` shows the snapshots that there are; `belay backup` takes one",
     ))
 }

@@ -1,7 +1,7 @@
 //! Opening what an operation works with: the configuration's repository and, where there is one, the catalog.
 
 use super::{Context, OpsError};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CatalogError};
 use crate::config::{self, Config, Location, Secret, SecretSources};
 use crate::host;
 use crate::model::id::RepositoryId;
@@ -32,6 +32,16 @@ pub struct Session {
     lock_wait: Duration,
 }
 
+/// Tell that the catalog cannot be used, and that the repository has to do.
+pub(super) fn warn_of_catalog(error: CatalogError, context: &Context) {
+    let error = OpsError::from(error);
+    let hint = error.hint().map(|hint| format!(" What to do: {hint}.")).unwrap_or_default();
+    let message = error.told();
+    context.events.warn(format!(
+        "The catalog cannot be used: {message}. This goes on with the repository alone.{hint}"
+    ));
+}
+
 /// The store at a location.
 pub fn store_at(location: &Location) -> Arc<dyn Store> {
     match location {
@@ -46,22 +56,48 @@ impl Session {
         repository: &config::Repository,
         secrets: &SecretSources,
     ) -> Result<Self, OpsError> {
+        let session = Self::without_catalog(repository, secrets)?;
+        let catalog = session.open_catalog(config, repository)?;
+        Ok(Self { catalog: Some(catalog), ..session })
+    }
+
+    /// The same for work that needs the repository only: a catalog that cannot be used is told, and done without.
+    pub fn open_for_reading(
+        config: &Config,
+        repository: &config::Repository,
+        secrets: &SecretSources,
+        context: &Context,
+    ) -> Result<Self, OpsError> {
+        let session = Self::without_catalog(repository, secrets)?;
+        let catalog = session.open_catalog(config, repository);
+        let catalog = catalog.map_err(|error| warn_of_catalog(error, context)).ok();
+        Ok(Self { catalog, ..session })
+    }
+
+    fn without_catalog(
+        repository: &config::Repository,
+        secrets: &SecretSources,
+    ) -> Result<Self, OpsError> {
         let password = repository.password.resolve(secrets)?;
         let mut opened =
             Repository::open(store_at(&repository.location), password.expose().as_bytes())?;
         opened.set_compression(repository.compression);
+        let (name, lock_wait) = (Some(repository.name.clone()), repository.lock_wait);
+        Ok(Self { repository: Arc::new(opened), name, catalog: None, lock_wait })
+    }
+
+    fn open_catalog(
+        &self,
+        config: &Config,
+        repository: &config::Repository,
+    ) -> Result<Catalog, CatalogError> {
         let catalog = Catalog::open(&config.state_dir)?;
         catalog.record_repository(
-            RepositoryId(opened.id().0),
+            RepositoryId(self.repository.id().0),
             &repository.name,
             &repository.location.to_string(),
         )?;
-        Ok(Self {
-            repository: Arc::new(opened),
-            name: Some(repository.name.clone()),
-            catalog: Some(catalog),
-            lock_wait: repository.lock_wait,
-        })
+        Ok(catalog)
     }
 
     /// Open a repository on a machine without configuration.

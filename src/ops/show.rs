@@ -5,7 +5,7 @@ use super::session::Session;
 use super::{Context, OpsError};
 use crate::model::id::SnapshotId;
 use crate::model::manifest::{Manifest, SCHEMA_VERSION};
-use crate::model::node::{NodeKind, display_path};
+use crate::model::node::{NodeKind, display_path, parse_path};
 use crate::repository::format::FormatError;
 use crate::repository::format::tree::TreeNode;
 use crate::repository::reader::Reader;
@@ -128,18 +128,20 @@ impl Entry {
     }
 }
 
-/// List the entries of a snapshot below `path` (all below `/` where it is empty), each handed to `each` as it is read.
+/// List the entries of a snapshot below `path`, which may be as they are shown (all below `/` where it is empty), each
+/// handed to `each` as it is read.
 pub fn list_entries(
     session: &Session,
     snapshot: &SnapshotRef,
-    path: &str,
+    path: &[u8],
     context: &Context,
     each: &mut dyn FnMut(Entry),
 ) -> Result<(), OpsError> {
     let _lock = session.lock_for_reading("ls", context)?;
     let reader = Reader::new(&session.repository)?;
     let snapshot = snapshot.resolve(&session.repository.snapshots()?, &reader, session)?;
-    let wanted = path_components(path);
+    let path = parse_path(path);
+    let wanted = path_components(&path);
     let mut found = wanted.is_empty();
     walk(&reader, &snapshot, &mut |path, node| {
         context.cancel.check()?;
@@ -157,17 +159,14 @@ pub fn list_entries(
         return Ok(());
     }
     Err(OpsError::usage(
-        format!("'{path}' is not in snapshot {}", snapshot.id.short()),
+        format!("'{}' is not in snapshot {}", display_path(&path), snapshot.id.short()),
         "`belay ls SNAPSHOT` shows what is",
     ))
 }
 
 /// A path as a person gives it, in parts.
-pub(super) fn path_components(path: &str) -> Vec<&[u8]> {
-    path.as_bytes()
-        .split(|byte| *byte == b'/')
-        .filter(|part| !matches!(*part, b"" | b"."))
-        .collect()
+pub(super) fn path_components(path: &[u8]) -> Vec<&[u8]> {
+    path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect()
 }
 
 /// Called with an entry's path and the entry; says whether to go into a directory.

@@ -4,9 +4,11 @@ use super::session::Session;
 use super::{Context, OpsError, job, prune, restore, select, sync};
 use crate::catalog::{Catalog, LastCheck, Outcome};
 use crate::config::{Config, Instance, SecretSources};
-use crate::model::id::{RepositoryId, SnapshotId};
+use crate::model::id::{InstanceId, RepositoryId, SnapshotId};
+use crate::model::name::Name;
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// All there is to know at a glance.
 #[derive(Debug, Serialize)]
@@ -30,9 +32,10 @@ pub struct InstanceStatus {
     pub last_good_at: Option<Timestamp>,
     /// How long ago, in seconds.
     pub age_seconds: Option<i64>,
-    /// How many snapshots it has.
-    pub snapshots: usize,
-    /// How its last run ended: `done`, `warned`, `failed`, `interrupted`; none where there was none from this host.
+    /// How many snapshots it has; none where its repository could not be read, and nothing of this is known.
+    pub snapshots: Option<usize>,
+    /// How its last run ended: `done`, `warned`, `failed`, `interrupted`; `unknown` where the catalog cannot be used; none
+    /// where there was none from this host.
     pub last_run: Option<String>,
     /// When that was.
     pub last_run_at: Option<Timestamp>,
@@ -46,36 +49,83 @@ pub fn status(
     secrets: &SecretSources,
     context: &Context,
 ) -> Result<Status, OpsError> {
-    let mut status = Status { instances: Vec::new(), problems: interrupted(config, context)? };
+    // Whatever cannot be looked at is a problem to show, and hides nothing of the rest.
+    let problems = interrupted(config, context).unwrap_or_else(|error| vec![problem(&error)]);
+    let mut status = Status { instances: Vec::new(), problems };
     for repository in config.repositories.values() {
-        let session = match Session::open(config, repository, secrets) {
-            Ok(session) => session,
+        context.cancel.check()?;
+        let instances: Vec<&Instance> = config
+            .instances
+            .values()
+            .filter(|instance| instance.repository == repository.name)
+            .collect();
+        let looked = Session::open_for_reading(config, repository, secrets, context)
+            .and_then(|session| look_at(session, &instances, context));
+        match looked {
+            Ok(Status { instances, problems }) => {
+                status.instances.extend(instances);
+                status.problems.extend(problems);
+            }
+            Err(error) if error.is_cancelled() => return Err(error),
             Err(error) => {
-                status.problems.push(format!("Repository {}: {error}.", repository.name));
-                continue;
-            }
-        };
-        let view = sync::view(&session, context)?;
-        let catalog = session.require_catalog()?;
-        status.problems.extend(recovery_key_problem(catalog, &session)?);
-        status.problems.extend(check_problem(catalog, &session)?);
-        for instance in
-            config.instances.values().filter(|instance| instance.repository == repository.name)
-        {
-            let instance = of_instance(catalog, instance, &view)?;
-            if instance.last_good.is_none() {
-                status.problems.push(format!("{} has no good snapshot.", instance.name));
-            }
-            if instance.frozen {
                 status.problems.push(format!(
-                    "The last run of {} failed; nothing of it is forgotten until one succeeds.",
-                    instance.name
+                    "Repository {}: {}",
+                    repository.name,
+                    problem(&error)
                 ));
+                status.instances.extend(instances.into_iter().map(unknown));
             }
-            status.instances.push(instance);
         }
     }
     Ok(status)
+}
+
+fn problem(error: &OpsError) -> String {
+    let hint = error.hint().map(|hint| format!(" What to do: {hint}.")).unwrap_or_default();
+    format!("{}.{hint}", error.told())
+}
+
+/// What the repository and the catalog know of the instances.
+fn look_at(
+    mut session: Session,
+    instances: &[&Instance],
+    context: &Context,
+) -> Result<Status, OpsError> {
+    let view = sync::view_anyway(&mut session, context)?;
+    let mut status = Status { instances: Vec::new(), problems: Vec::new() };
+    if let Some(catalog) = &session.catalog {
+        status.problems.extend(recovery_key_problem(catalog, &session)?);
+        status.problems.extend(check_problem(catalog, &session)?);
+    }
+    for instance in instances {
+        let instance = of_instance(session.catalog.as_ref(), instance, &view)?;
+        if instance.last_good.is_none() {
+            status.problems.push(format!("{} has no good snapshot.", instance.name));
+        }
+        if instance.frozen {
+            status.problems.push(format!(
+                "The last run of {} failed; nothing of it is forgotten until one succeeds.",
+                instance.name
+            ));
+        }
+        status.instances.push(instance);
+    }
+    Ok(status)
+}
+
+/// An instance whose repository cannot be read.
+fn unknown(instance: &Instance) -> InstanceStatus {
+    InstanceStatus {
+        name: instance.name.to_string(),
+        platform: instance.platform.to_string(),
+        last_good: None,
+        last_good_at: None,
+        age_seconds: None,
+        snapshots: None,
+        last_run: Some("unknown".into()),
+        last_run_at: None,
+        frozen: false,
+    }
 }
 
 /// Finish what a process that is gone left half done, and tell it.
@@ -85,17 +135,21 @@ pub fn interrupted(config: &Config, context: &Context) -> Result<Vec<String>, Op
 }
 
 fn of_instance(
-    catalog: &Catalog,
+    catalog: Option<&Catalog>,
     instance: &Instance,
     view: &sync::View,
 ) -> Result<InstanceStatus, OpsError> {
-    let id = catalog.instance_id(&instance.name, &instance.repository)?;
+    let id = match catalog {
+        Some(catalog) => catalog.instance_id(&instance.name, &instance.repository)?,
+        None => only_id(&instance.name, view),
+    };
     let own: Vec<_> =
         view.records.iter().filter(|record| id.is_some() && record.instance == id).collect();
     let is_counted = |tags: &[String]| !select::has_tag(tags, select::TAG_BEFORE_RESTORE);
     let last_good = own.iter().find(|record| record.is_good() && is_counted(&record.tags));
-    let runs = id.map(|id| catalog.recent_runs(id, 1)).transpose()?.unwrap_or_default();
-    let last_run = runs.first();
+    let known = catalog.zip(id);
+    let runs = known.map(|(catalog, id)| catalog.recent_runs(id, 1)).transpose()?;
+    let last_run = runs.as_ref().and_then(|runs| runs.first());
     let outcome = |outcome: Outcome| match outcome {
         Outcome::Running => "running",
         Outcome::Done => "done",
@@ -110,11 +164,25 @@ fn of_instance(
         last_good: last_good.map(|record| record.id),
         last_good_at: last_good.map(|record| record.time),
         age_seconds: last_good.map(|record| Timestamp::now().duration_since(record.time).as_secs()),
-        snapshots: own.len(),
-        last_run: last_run.map(|run| outcome(run.outcome).to_owned()),
+        snapshots: Some(own.len()),
+        last_run: match catalog {
+            Some(_) => last_run.map(|run| outcome(run.outcome).to_owned()),
+            None => Some("unknown".into()),
+        },
         last_run_at: last_run.map(|run| run.time),
-        frozen: id.map(|id| prune::frozen(catalog, id)).transpose()?.flatten().is_some(),
+        frozen: known
+            .map(|(catalog, id)| prune::frozen(catalog, id))
+            .transpose()?
+            .flatten()
+            .is_some(),
     })
+}
+
+/// The instance of that name, where the repository has but one.
+fn only_id(name: &Name, view: &sync::View) -> Option<InstanceId> {
+    let named = view.records.iter().filter(|record| record.instance_name == name.as_str());
+    let ids: BTreeSet<InstanceId> = named.filter_map(|record| record.instance).collect();
+    if ids.len() == 1 { ids.into_iter().next() } else { None }
 }
 
 /// A recovery key that was never tried may have been written down wrong.

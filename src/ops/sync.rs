@@ -1,7 +1,7 @@
 //! The catalog follows the repository: what is new there is read, what is gone there is dropped here.
 
 use super::select::{self, TAG_STATE};
-use super::session::Session;
+use super::session::{Session, warn_of_catalog};
 use super::show::read_manifest;
 use super::{Context, OpsError, state};
 use crate::model::event::Events;
@@ -64,8 +64,8 @@ pub struct View {
 }
 
 /// All snapshots, newest first; the catalog is brought up to date on the way.
-pub fn list(session: &Session, context: &Context) -> Result<Vec<ListedSnapshot>, OpsError> {
-    let view = view(session, context)?;
+pub fn list(session: &mut Session, context: &Context) -> Result<Vec<ListedSnapshot>, OpsError> {
+    let view = view_anyway(session, context)?;
     let mut pins: HashMap<SnapshotId, Vec<String>> = HashMap::new();
     for pin in view.pins {
         pins.entry(pin.snapshot).or_default().push(pin.reason);
@@ -91,6 +91,18 @@ pub fn list(session: &Session, context: &Context) -> Result<Vec<ListedSnapshot>,
         }
     });
     Ok(listed.collect())
+}
+
+/// The same as [`view`], also where the catalog cannot be used: that is told, and the repository alone is read.
+pub fn view_anyway(session: &mut Session, context: &Context) -> Result<View, OpsError> {
+    match view(session, context) {
+        Err(OpsError::Catalog(error)) => {
+            warn_of_catalog(error, context);
+            session.catalog = None;
+            view(session, context)
+        }
+        other => other,
+    }
 }
 
 /// Read the repository under a lock of its own.

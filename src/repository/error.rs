@@ -143,9 +143,9 @@ impl RepositoryError {
             Self::DamagedConfig { .. } => Some(
                 "restoring still works; to write again, bring `config` back from a copy of the repository",
             ),
-            Self::NotFound { .. } => {
-                Some("check the URL, or create the repository with `belay init`")
-            }
+            Self::NotFound { .. } => Some(
+                "is its disk mounted, and the URL right? A new repository is made with `belay init`",
+            ),
             Self::Exists { .. } => Some("use it as it is, or choose another place for a new one"),
             Self::KeysWithoutConfig { .. } => Some(
                 "choose an empty place for a new repository, or bring `config` back from a copy",

@@ -170,6 +170,12 @@ pub(super) fn extract(
     let (directories, others) = walked?;
     context.cancel.check()?;
     let report: CreateReport = creator.finish()?;
+    if report.sockets_left_out > 0 {
+        context.events.note(format!(
+            "Sockets left out: {}. The programs that listen on them make them anew.",
+            report.sockets_left_out
+        ));
+    }
     let (files, bytes) = (shared.files.into_inner(), shared.bytes.into_inner());
     Ok(Extracted { files, directories, others, bytes, warnings: report.warnings })
 }

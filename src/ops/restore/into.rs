@@ -223,7 +223,7 @@ fn find_items(
         let parts = path_components(&path);
         let [b"files", name, rest @ ..] = parts.as_slice() else {
             return Err(OpsError::usage(
-                format!("'{path}' does not belong to a component of the instance"),
+                format!("'{}' does not belong to a component of the instance", display_path(&path)),
                 "restore it into a directory with --to-dir",
             ));
         };
@@ -244,7 +244,7 @@ fn find_items(
         };
         let node = find_node(source, &parts)?.ok_or_else(|| {
             OpsError::usage(
-                format!("'{path}' is not in the snapshot"),
+                format!("'{}' is not in the snapshot", display_path(&path)),
                 "`belay ls SNAPSHOT` shows what is",
             )
         })?;
@@ -255,7 +255,7 @@ fn find_items(
         }
         let swap = swap::plan(&target, &format!("{job}-{}", items.len()))?;
         let exists = swap.target.symlink_metadata().is_ok();
-        items.push(Item { node, from: path, swap, exists });
+        items.push(Item { node, from: display_path(&path), swap, exists });
     }
     Ok(items)
 }

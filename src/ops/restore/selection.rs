@@ -2,6 +2,7 @@
 
 use super::Wanted;
 use crate::model::manifest::Manifest;
+use crate::model::node::{display_path, parse_path};
 use crate::ops::OpsError;
 use crate::ops::show::path_components;
 use std::cell::RefCell;
@@ -21,7 +22,7 @@ pub(super) enum Part {
 pub(super) struct Selection {
     paths: Vec<Vec<Vec<u8>>>,
     found: RefCell<Vec<bool>>,
-    names: Vec<String>,
+    names: Vec<Vec<u8>>,
 }
 
 impl Selection {
@@ -37,7 +38,7 @@ impl Selection {
                     format!("it has: {}", all.join(", ")),
                 ));
             };
-            names.push(found.path.clone());
+            names.push(found.path.clone().into_bytes());
         }
         for path in &wanted.paths {
             names.push(in_snapshot(path, manifest));
@@ -80,9 +81,10 @@ impl Selection {
     }
 
     /// The paths in the snapshot that are wanted; those of all components where everything is.
-    pub(super) fn roots(&self, manifest: &Manifest) -> Vec<String> {
+    pub(super) fn roots(&self, manifest: &Manifest) -> Vec<Vec<u8>> {
         if self.paths.is_empty() {
-            return manifest.components.iter().map(|component| component.path.clone()).collect();
+            let components = manifest.components.iter();
+            return components.map(|component| component.path.clone().into_bytes()).collect();
         }
         self.names.clone()
     }
@@ -92,7 +94,7 @@ impl Selection {
         match self.found.borrow().iter().position(|found| !found) {
             None => Ok(()),
             Some(index) => Err(OpsError::usage(
-                format!("'{}' is not in the snapshot", self.names[index]),
+                format!("'{}' is not in the snapshot", display_path(&self.names[index])),
                 "`belay ls SNAPSHOT` shows what is",
             )),
         }
@@ -100,16 +102,18 @@ impl Selection {
 }
 
 /// `/srv/uploads/a` where the component `uploads` came from `/srv/uploads` is `/files/uploads/a`.
-fn in_snapshot(path: &str, manifest: Option<&Manifest>) -> String {
+fn in_snapshot(shown: &[u8], manifest: Option<&Manifest>) -> Vec<u8> {
+    let path = parse_path(shown);
     let components = manifest.map(|manifest| manifest.components.as_slice()).unwrap_or_default();
     for component in components {
-        if let Some(rest) = path.strip_prefix(component.source.as_str())
-            && (rest.is_empty() || rest.starts_with('/'))
+        let source = parse_path(component.source.as_bytes());
+        if let Some(rest) = path.strip_prefix(source.as_slice())
+            && (rest.is_empty() || rest.starts_with(b"/"))
         {
-            return format!("{}{rest}", component.path);
+            return [component.path.as_bytes(), rest].concat();
         }
     }
-    path.to_owned()
+    path
 }
 
 #[cfg(test)]
@@ -118,8 +122,10 @@ mod tests {
 
     #[test]
     fn parents_are_the_way_and_children_are_whole() {
-        let wanted =
-            Wanted { components: vec![], paths: vec!["/files/a/b".into(), "files/c/".into()] };
+        let wanted = Wanted {
+            components: vec![],
+            paths: vec![b"/files/a/b".to_vec(), b"files/c/".to_vec()],
+        };
         let selection = Selection::new(&wanted, None).unwrap();
         for (path, part) in [
             ("/files", Part::Way),
