@@ -1,5 +1,6 @@
 //! Opening what an operation works with: the configuration's repository and, where there is one, the catalog.
 
+use super::private::PrivateDirectory;
 use super::{Context, OpsError};
 use crate::catalog::Catalog;
 use crate::config::{self, Config, Location, Secret, SecretSources};
@@ -149,24 +150,10 @@ pub struct InstanceLock(
 impl InstanceLock {
     /// Lock the instance, or say who holds it.
     pub fn acquire(state_dir: &Path, instance: &Name) -> Result<Self, OpsError> {
-        let directory = state_dir.join("locks");
-        let path = directory.join(format!("{instance}.lock"));
-        let failed = |action| {
-            let path = path.clone();
-            move |source| OpsError::Io { action, path, source }
-        };
-        std::fs::create_dir_all(&directory).map_err(failed("create"))?;
-        let mut options = File::options();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed("open"))?;
-        for made in [&directory, &path] {
-            crate::catalog::give_to_owner_of(state_dir, made)?;
-        }
+        let directory = PrivateDirectory::make(state_dir, "locks")?;
+        let name = format!("{instance}.lock");
+        let path = directory.path_of(&name);
+        let mut file = directory.open_or_make(&name)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -178,7 +165,9 @@ impl InstanceLock {
                     pid: pid.trim().to_owned(),
                 });
             }
-            Err(error) => return Err(failed("lock")(error.into())),
+            Err(error) => {
+                return Err(OpsError::Io { action: "lock", path, source: error.into() });
+            }
         }
         // On a full disk the lock holds without saying whose it is.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", host::Process::current().pid));
