@@ -32,12 +32,22 @@ fn into_directory(
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let session = environment.session_anywhere()?;
+    let config = match environment.bare()? {
+        Some(_) => None,
+        None => Some(environment.config()?),
+    };
     let context = &environment.context;
     let target = std::path::absolute(target).map_err(|error| {
         Failure::internal(format!("could not examine {}: {error}", target.display()))
     })?;
-    let restored =
-        to_dir(&session, &arguments.snapshot, wanted, &target, arguments.dry_run, context)?;
+    let restored = to_dir(
+        (&session, config),
+        &arguments.snapshot,
+        wanted,
+        &target,
+        arguments.dry_run,
+        context,
+    )?;
     warn(restored.done.as_ref(), environment);
     environment.show(&restored, || {
         let RestoredToDir { plan, done } = &restored;
@@ -68,12 +78,12 @@ fn in_place(
         None => Session::open(config, config.repository_of(instance)?, &environment.secrets)?,
     };
     let context = &environment.context;
-    crate::ops::restore::finish_interrupted(&config.state_dir, &context.events)?;
     let options = IntoOptions {
         wanted,
         as_clone: arguments.as_clone,
         confirm: arguments.confirm.clone(),
         discard_current: arguments.reason.clone().filter(|_| arguments.discard_current),
+        dry_run: arguments.dry_run,
     };
     let prepared =
         into::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
@@ -127,9 +137,14 @@ fn plan_text(plan: &IntoPlan) -> String {
 
 fn done_text(restored: &RestoredInto) -> String {
     let plan = &restored.plan;
+    let replaced: Vec<&str> = plan.replaced.iter().map(|replaced| replaced.from.as_str()).collect();
+    let subject = match replaced.as_slice() {
+        _ if plan.is_whole => format!("{} is as it was", plan.instance),
+        [one] => format!("Of {}, {one} is as it was", plan.instance),
+        several => format!("Of {}, {} are as they were", plan.instance, several.join(", ")),
+    };
     let mut lines = vec![format!(
-        "{} is as it was at {} (snapshot {}): {}, {}.",
-        plan.instance,
+        "{subject} at {} (snapshot {}): {}, {}.",
         local_time(plan.time),
         plan.snapshot.short(),
         counted(plan.files, "file", "files"),

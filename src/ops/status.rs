@@ -46,7 +46,7 @@ pub fn status(
     secrets: &SecretSources,
     context: &Context,
 ) -> Result<Status, OpsError> {
-    let mut status = Status { instances: Vec::new(), problems: interrupted(config, context)? };
+    let mut status = Status { instances: Vec::new(), problems: interrupted(config)? };
     for repository in config.repositories.values() {
         let session = match Session::open(config, repository, secrets) {
             Ok(session) => session,
@@ -78,10 +78,11 @@ pub fn status(
     Ok(status)
 }
 
-/// Finish what a process that is gone left half done, and tell it.
-pub fn interrupted(config: &Config, context: &Context) -> Result<Vec<String>, OpsError> {
-    restore::finish_interrupted(&config.state_dir, &context.events)?;
-    job::mark_interrupted(&Catalog::open(&config.state_dir)?)
+/// Tell what a process that is gone left half done. Jobs are marked as interrupted; restores are only told.
+pub fn interrupted(config: &Config) -> Result<Vec<String>, OpsError> {
+    let mut told = restore::interrupted(&config.state_dir);
+    told.extend(job::mark_interrupted(&Catalog::open(&config.state_dir)?)?);
+    Ok(told)
 }
 
 fn of_instance(

@@ -84,9 +84,9 @@ impl Watch {
     }
 
     /// Look at what will be moved; right before it is.
-    pub fn look(&mut self, swap: &SwapPlan) -> Result<(), SwapError> {
+    pub fn look(&mut self, swap: &SwapPlan) {
         let target = &swap.target;
-        let mut look = || {
+        let mut look = || -> rustix::io::Result<()> {
             if swap.method == SwapMethod::Rename {
                 match rustix::fs::statat(CWD, target, AtFlags::SYMLINK_NOFOLLOW) {
                     Err(Errno::NOENT) => {}
@@ -105,9 +105,10 @@ impl Watch {
                     }
                 }
             }
-            rustix::io::Result::Ok(())
+            Ok(())
         };
-        look().map_err(failed("examine", target))
+        // What was not examined is not known afterwards, and counts as changed.
+        let _ = look();
     }
 
     /// The first entry found below what was set aside that changed since the watch began. For all that is named so

@@ -48,7 +48,7 @@ fn every_change_after_the_moment_is_seen_and_none_before() {
     for swap in swaps(directory.path()) {
         wait_for_the_clock(&swap);
         let mut watch = Watch::begin(&swap).unwrap();
-        watch.look(&swap).unwrap();
+        watch.look(&swap);
         swap.execute().unwrap();
         assert_eq!(watch.first_change(&swap), None, "{:?}", swap.method);
         swap.remove_aside().unwrap();
@@ -62,11 +62,11 @@ fn every_change_after_the_moment_is_seen_and_none_before() {
                 wait_for_the_clock(&swap);
                 let mut watch = Watch::begin(&swap).unwrap();
                 if is_late {
-                    watch.look(&swap).unwrap();
+                    watch.look(&swap);
                     change(&swap.target);
                 } else {
                     change(&swap.target);
-                    watch.look(&swap).unwrap();
+                    watch.look(&swap);
                 }
                 swap.execute().unwrap();
                 let found = watch.first_change(&swap);
