@@ -169,3 +169,43 @@ fn done_text(restored: &RestoredInto) -> String {
     }
     lines.join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::component::files::swap::SwapMethod;
+    use crate::model::id::SnapshotId;
+    use crate::ops::restore::into::Replaced;
+    use jiff::Timestamp;
+
+    fn text_of(is_whole: bool, from: &[&str]) -> String {
+        let replaced = from.iter().map(|from| Replaced {
+            from: (*from).to_owned(),
+            target: "/srv/up".into(),
+            exists: true,
+            method: SwapMethod::Rename,
+        });
+        let plan = IntoPlan {
+            snapshot: SnapshotId([7; 32]),
+            time: Timestamp::UNIX_EPOCH,
+            instance: "up".into(),
+            as_clone: false,
+            is_whole,
+            files: 1,
+            bytes: 1,
+            replaced: replaced.collect(),
+            present_state: PresentState::Snapshot,
+        };
+        let (done, before, aside, loss_window_seconds) = (None, None, vec![], 60);
+        done_text(&RestoredInto { plan, done, before, aside, loss_window_seconds })
+    }
+
+    #[test]
+    fn a_part_that_is_restored_is_not_called_the_instance() {
+        assert!(text_of(true, &["/files/up"]).starts_with("up is as it was at "));
+        let one = text_of(false, &["/files/up/a"]);
+        assert!(one.starts_with("Of up, /files/up/a is as it was at "), "{one}");
+        let two = text_of(false, &["/files/up/a", "/files/up/b"]);
+        assert!(two.starts_with("Of up, /files/up/a, /files/up/b are as they were at "), "{two}");
+    }
+}

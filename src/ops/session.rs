@@ -18,6 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A process's number is not longer.
+const MOST_DIGITS: u64 = 20;
 /// How long to wait for another's lock where no configuration says.
 const DEFAULT_LOCK_WAIT: Duration = Duration::from_mins(1);
 
@@ -159,7 +161,7 @@ impl InstanceLock {
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut pid = String::new();
                 // Who holds it is a help, not a need.
-                let _ = file.read_to_string(&mut pid);
+                let _ = file.take(MOST_DIGITS).read_to_string(&mut pid);
                 return Err(OpsError::Busy {
                     instance: instance.to_string(),
                     pid: pid.trim().to_owned(),

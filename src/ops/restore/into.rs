@@ -339,7 +339,7 @@ impl Prepared<'_> {
         context.events.phase("restoring", self.instance.name.to_string());
         let mut all = Extracted::default();
         for item in &mut self.items {
-            item.prepare()?;
+            all.warnings.extend(item.prepare()?);
             let parent = item.swap.staging_parent().to_owned();
             let mut node = item.node.clone();
             node.node.name = file_name(&item.swap.staged);

@@ -38,8 +38,10 @@ impl Item {
         Step { swap: self.swap.clone(), removes_aside: self.removes_aside }
     }
 
-    /// Make the directory in which the new tree is made. Directories on the way that are gone come back as they were.
-    pub(super) fn prepare(&self) -> Result<(), OpsError> {
+    /// Make the directory in which the new tree is made. Directories on the way that are gone come back as they were;
+    /// returns in what they do not.
+    pub(super) fn prepare(&self) -> Result<Vec<String>, OpsError> {
+        let mut warnings = Vec::new();
         let is_missing = |(path, _): &&(PathBuf, Node)| !path.exists();
         let missing: Vec<_> = self.way.iter().filter(is_missing).collect();
         if let (SwapMethod::Rename, Some((outermost, _))) = (self.swap.method, missing.first()) {
@@ -53,9 +55,10 @@ impl Item {
             for (_, node) in missing {
                 creator.enter(node)?;
             }
-            creator.finish()?;
+            warnings = creator.finish()?.warnings;
         }
-        Ok(self.swap.prepare()?)
+        self.swap.prepare()?;
+        Ok(warnings)
     }
 }
 

@@ -214,7 +214,13 @@ pub(in crate::ops) fn finish_interrupted(
     events: &Events,
 ) -> Result<(), OpsError> {
     let own = |found: &Found| found.is_of(&instance.name);
-    for found in find(&config.state_dir)?.into_iter().filter(own) {
+    let found = find(&config.state_dir).map_err(|error| {
+        OpsError::refused(
+            format!("whether a restore into '{}' was interrupted is not known: {error}", instance.name),
+            "the directory of the journals has to be a directory of the state's owner: put that right",
+        )
+    })?;
+    for found in found.into_iter().filter(own) {
         found.finish(config, instance, events).map_err(|reason| {
             OpsError::refused(
                 format!(

@@ -42,7 +42,10 @@ pub(super) fn temporary() -> TempDir {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let directory = temporary();
+        Self::in_directory(temporary())
+    }
+
+    pub(super) fn in_directory(directory: TempDir) -> Self {
         let root = directory.path().canonicalize().unwrap();
         let at = |name: &str| root.join(name).display().to_string();
         let text = format!(

@@ -174,3 +174,14 @@ fn a_journal_through_a_link_is_not_read() {
     let error = bench.try_backup(&session, "data").unwrap_err();
     assert!(error.to_string().contains("cannot be finished"), "{error}");
 }
+
+#[test]
+fn a_directory_of_journals_that_is_not_the_states_own_is_named() {
+    let bench = Bench::new();
+    let session = bench.session();
+    symlink(bench.path("other"), bench.path("state/restores")).unwrap();
+    let error = bench.try_backup(&session, "data").unwrap_err();
+    assert!(matches!(error, OpsError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("state/restores"), "{error}");
+    assert!(interrupted(&bench.config.state_dir)[0].contains("state/restores"));
+}

@@ -49,6 +49,22 @@ fn what_is_written_after_the_snapshot_before_was_begun_is_kept_and_told() {
 }
 
 #[test]
+fn a_state_that_the_snapshot_before_does_not_have_whole_is_kept_and_told() {
+    let bench = Bench::in_directory(tempfile::tempdir().unwrap());
+    let session = bench.session();
+    bench.backup(&session);
+    // An attribute that no snapshot can hold.
+    let name = std::ffi::CString::new(b"user.\xff".to_vec()).unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(bench.path("two/b"), name.as_c_str(), b"1", flags).unwrap();
+    bench.change();
+    let restored = bench.restore(&session, &IntoOptions::default(), &bench.context()).unwrap();
+    assert!(restored.before.is_some());
+    assert_eq!(restored.aside.len(), 2);
+    assert!(bench.warnings().contains("of the state before has warnings"));
+}
+
+#[test]
 fn what_appears_where_nothing_was_is_kept_and_told() {
     let bench = Bench::new();
     let session = bench.session();
