@@ -226,6 +226,7 @@ impl SwapPlan {
             }
             return remove::remove(staged).map_err(failed("remove", staged));
         }
+        self.ensure_mounted()?;
         if exists(aside)? && !entries::names(aside)?.is_empty() {
             return Err(SwapError::new("remove", aside, is_old));
         }

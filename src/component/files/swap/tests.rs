@@ -320,8 +320,12 @@ fn a_mount_point_without_its_file_system_is_not_taken_for_done() {
     let directory = tempfile::tempdir().unwrap();
     let mut swap = entries_swap(directory.path(), &[]);
     swap.is_mount = true;
-    let error = swap.execute().unwrap_err();
-    assert!(error.to_string().contains("not mounted"), "{error}");
+    let results =
+        [swap.execute(), swap.abandon(), swap.remove_aside(), swap.keep_aside().map(drop)];
+    for result in results {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("not mounted"), "{error}");
+    }
 }
 
 #[test]
