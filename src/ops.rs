@@ -13,6 +13,7 @@ pub mod init;
 mod job;
 pub mod keys;
 pub mod pins;
+mod private;
 pub mod prune;
 pub mod rebuild;
 pub mod recover_config;

@@ -376,6 +376,8 @@ fn texts_of_a_repository_do_not_play_with_the_terminal() {
         gid: 0,
         boot_id: None,
         process_start: None,
+        host_id: None,
+        pid_namespace: None,
         purpose: Some(wild.into()),
     };
     crafted.put_document("locks", &lock);

@@ -34,12 +34,22 @@ fn into_directory(
     environment: &Environment,
 ) -> Result<Exit, Failure> {
     let session = environment.session_of(&arguments.snapshot)?;
+    let config = match environment.bare()? {
+        Some(_) => None,
+        None => Some(environment.config()?),
+    };
     let context = &environment.context;
     let target = std::path::absolute(target).map_err(|error| {
         Failure::internal(format!("could not examine {}: {error}", target.display()))
     })?;
-    let restored =
-        to_dir(&session, &arguments.snapshot, wanted, &target, arguments.dry_run, context)?;
+    let restored = to_dir(
+        (&session, config),
+        &arguments.snapshot,
+        wanted,
+        &target,
+        arguments.dry_run,
+        context,
+    )?;
     warn(restored.done.as_ref(), environment);
     environment.show(&restored, || {
         let RestoredToDir { plan, done } = &restored;
@@ -70,12 +80,12 @@ fn in_place(
         None => Session::open(config, config.repository_of(instance)?, &environment.secrets)?,
     };
     let context = &environment.context;
-    crate::ops::restore::finish_interrupted(&config.state_dir, &context.events)?;
     let options = IntoOptions {
         wanted,
         as_clone: arguments.as_clone,
         confirm: arguments.confirm.clone(),
         discard_current: arguments.reason.clone().filter(|_| arguments.discard_current),
+        dry_run: arguments.dry_run,
     };
     let prepared =
         into::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
@@ -129,9 +139,14 @@ fn plan_text(plan: &IntoPlan) -> String {
 
 fn done_text(restored: &RestoredInto) -> String {
     let plan = &restored.plan;
+    let replaced: Vec<&str> = plan.replaced.iter().map(|replaced| replaced.from.as_str()).collect();
+    let subject = match replaced.as_slice() {
+        _ if plan.is_whole => format!("{} is as it was", plan.instance),
+        [one] => format!("Of {}, {one} is as it was", plan.instance),
+        several => format!("Of {}, {} are as they were", plan.instance, several.join(", ")),
+    };
     let mut lines = vec![format!(
-        "{} is as it was at {} (snapshot {}): {}, {}.",
-        plan.instance,
+        "{subject} at {} (snapshot {}): {}, {}.",
         local_time(plan.time),
         plan.snapshot.short(),
         counted(plan.files, "file", "files"),
@@ -155,4 +170,44 @@ fn done_text(restored: &RestoredInto) -> String {
         ));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::component::files::swap::SwapMethod;
+    use crate::model::id::SnapshotId;
+    use crate::ops::restore::into::Replaced;
+    use jiff::Timestamp;
+
+    fn text_of(is_whole: bool, from: &[&str]) -> String {
+        let replaced = from.iter().map(|from| Replaced {
+            from: (*from).to_owned(),
+            target: "/srv/up".into(),
+            exists: true,
+            method: SwapMethod::Rename,
+        });
+        let plan = IntoPlan {
+            snapshot: SnapshotId([7; 32]),
+            time: Timestamp::UNIX_EPOCH,
+            instance: "up".into(),
+            as_clone: false,
+            is_whole,
+            files: 1,
+            bytes: 1,
+            replaced: replaced.collect(),
+            present_state: PresentState::Snapshot,
+        };
+        let (done, before, aside, loss_window_seconds) = (None, None, vec![], 60);
+        done_text(&RestoredInto { plan, done, before, aside, loss_window_seconds })
+    }
+
+    #[test]
+    fn a_part_that_is_restored_is_not_called_the_instance() {
+        assert!(text_of(true, &["/files/up"]).starts_with("up is as it was at "));
+        let one = text_of(false, &["/files/up/a"]);
+        assert!(one.starts_with("Of up, /files/up/a is as it was at "), "{one}");
+        let two = text_of(false, &["/files/up/a", "/files/up/b"]);
+        assert!(two.starts_with("Of up, /files/up/a, /files/up/b are as they were at "), "{two}");
+    }
 }

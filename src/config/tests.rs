@@ -28,6 +28,19 @@ fn name(text: &str) -> Name {
 }
 
 #[test]
+fn directories_of_an_instance_that_hold_each_other_are_refused() {
+    for paths in [
+        "paths = ['/srv/a', '/srv/a/b']",
+        "paths = { one = '/srv/a/b', two = '/srv/a' }",
+        "paths = { one = '/srv/a', two = '/srv/a' }",
+    ] {
+        let message = refused_instance(&format!("platform = 'files'\n{paths}\n"));
+        assert!(message.contains("overlap") && message.contains("/srv/a"), "{message}");
+    }
+    good(&format!("{REPOSITORY}[instance.a]\nplatform = 'files'\npaths = ['/srv/a', '/srv/ab']\n"));
+}
+
+#[test]
 fn the_example_is_accepted_as_it_is_and_with_everything_uncommented() {
     let config = good(EXAMPLE);
     let uploads = config.instance("uploads").unwrap();

@@ -12,6 +12,7 @@ use super::state::{PROGRAM, snapshot_file};
 use super::tree::{Previous, TreeBuilder, made_directory, made_file, made_node, made_tree};
 use super::{Context, OpsError, sync};
 use crate::catalog::JobKind;
+use crate::component::files::swap;
 use crate::component::files::walk::{self, PathList, WalkOptions, WalkReport};
 use crate::config::{Config, FilesRoot, Instance};
 use crate::host;
@@ -42,6 +43,9 @@ const UNSETTLED: SignedDuration = SignedDuration::from_mins(2);
 
 /// Fewer entries that vanish while a component is read are nothing to warn of.
 const MANY_VANISHED: u64 = 100;
+
+/// How the names begin of what restores put into an instance's directory.
+const OURS: [&str; 2] = [swap::BEFORE, swap::RESTORE];
 
 /// How to take a snapshot.
 #[derive(Clone, Debug, Default)]
@@ -89,9 +93,9 @@ pub fn backup(
     options: &BackupOptions,
     context: &Context,
 ) -> Result<BackupOutcome, OpsError> {
+    let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
     // An instance that is half restored must not be sealed as if it were whole.
-    super::restore::finish_interrupted(&config.state_dir, &context.events)?;
-    let _busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    super::restore::finish_interrupted(config, instance, &busy, &context.events)?;
     backup_locked(config, session, instance, options, context)
 }
 
@@ -290,7 +294,7 @@ impl Run<'_> {
         };
         let mut checksums = ChecksumWriter::new(writer.file());
         let mut builder = TreeBuilder::new(writer, previous, &mut checksums);
-        let options = WalkOptions { exclude: self.instance.exclude.clone() };
+        let options = WalkOptions { exclude: self.exclude(root) };
         let mut progress = progress_of(events);
         let read = walk::read_tree(
             &root.path,
@@ -368,6 +372,28 @@ impl Run<'_> {
                 "is its file system mounted? If it is meant to be empty: `belay backup {name} --allow-empty`"
             ),
         ))
+    }
+
+    /// What the configuration leaves out, and what restores have put directly into the directory. Before a restore the
+    /// caller has said what.
+    fn exclude(&self, root: &FilesRoot) -> Vec<String> {
+        let mut exclude = self.instance.exclude.clone();
+        if self.options.before_restore_of.is_some() {
+            return exclude;
+        }
+        // One that cannot be listed fails the walk.
+        for entry in std::fs::read_dir(&root.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if OURS.iter().any(|ours| name.as_bytes().starts_with(ours.as_bytes())) {
+                self.context.events.note(format!(
+                    "{}: {} was set aside by a restore, and is not in the snapshot.",
+                    root.name,
+                    display_path(name.as_bytes())
+                ));
+            }
+        }
+        exclude.extend(OURS.map(|ours| format!("/{ours}*")));
+        exclude
     }
 
     fn manifest(&self, started: Timestamp, components: &[Component], writer: &Writer) -> Manifest {

@@ -76,7 +76,7 @@ pub fn doctor(
     let is_chosen = |instance: &&Instance| chosen.is_none_or(|chosen| chosen.name == instance.name);
     let mut findings = Findings::default();
     findings.ok("configuration", format!("{} is right", config.origin()));
-    match catalog(config, context) {
+    match catalog(config) {
         Ok(interrupted) => {
             findings.ok("catalog", format!("{} is sound", config.state_dir.display()));
             for message in interrupted {
@@ -84,7 +84,7 @@ pub fn doctor(
                     Verdict::Warning,
                     "jobs",
                     message,
-                    Some("look at why, and run it again"),
+                    Some("look at why; `belay backup` or the restore, run again, sets it right"),
                 );
             }
         }
@@ -112,8 +112,8 @@ pub fn doctor(
     Ok(findings.0)
 }
 
-fn catalog(config: &Config, context: &Context) -> Result<Vec<String>, OpsError> {
-    let interrupted = status::interrupted(config, context)?;
+fn catalog(config: &Config) -> Result<Vec<String>, OpsError> {
+    let interrupted = status::interrupted(config)?;
     Catalog::open(&config.state_dir)?.integrity_check()?;
     Ok(interrupted)
 }

@@ -5,11 +5,17 @@
 
 mod extract;
 pub mod into;
+mod items;
 mod journal;
+mod places;
+mod present;
 mod selection;
+#[cfg(test)]
+mod tests;
 
 pub use extract::Extracted;
-pub use journal::finish_interrupted;
+pub(super) use journal::finish_interrupted;
+pub use journal::interrupted;
 
 use self::selection::Selection;
 use super::select::SnapshotRef;
@@ -17,8 +23,10 @@ use super::session::Session;
 use super::show::read_manifest;
 use super::{Context, OpsError};
 use crate::component::files::create::TreeCreator;
+use crate::config::Config;
 use crate::model::id::SnapshotId;
 use crate::model::manifest::Manifest;
+use crate::model::size::Bytes;
 use crate::repository::Snapshot;
 use crate::repository::lock::Lock;
 use crate::repository::reader::Reader;
@@ -99,9 +107,10 @@ impl Source {
     }
 }
 
-/// Restore into a directory that is empty or does not exist, in the snapshot's own layout.
+/// Restore into a directory that is empty or does not exist, in the snapshot's own layout. With a configuration, its
+/// instances, repositories and state are kept out of.
 pub fn to_dir(
-    session: &Session,
+    (session, config): (&Session, Option<&Config>),
     snapshot: &SnapshotRef,
     wanted: &Wanted,
     target: &Path,
@@ -109,6 +118,7 @@ pub fn to_dir(
     context: &Context,
 ) -> Result<RestoredToDir, OpsError> {
     ensure_empty(target)?;
+    places::ensure_free(target, session, config)?;
     let source = Source::open(session, snapshot, context)?;
     let selection = Selection::new(wanted, source.manifest.as_ref())?;
     context.events.phase("planning", target.display().to_string());
@@ -133,7 +143,13 @@ pub fn to_dir(
     ensure_room(target, size.bytes)?;
     context.events.phase("restoring", target.display().to_string());
     let creator = TreeCreator::open(target)?;
-    let done = extract::extract(&source.reader, roots, &selection, creator, size.bytes, context)?;
+    let done = extract::extract(&source.reader, roots, &selection, creator, size.bytes, context)
+        .inspect_err(|_| {
+            context.events.warn(format!(
+                "{} holds only a part of what was to be restored, and can be removed.",
+                target.display()
+            ));
+        })?;
     Ok(RestoredToDir { plan, done: Some(done) })
 }
 
@@ -159,14 +175,7 @@ fn ensure_empty(target: &Path) -> Result<(), OpsError> {
 
 /// An error before the first byte when the target has too little room for `bytes`.
 fn ensure_room(target: &Path, bytes: u64) -> Result<(), OpsError> {
-    use crate::model::size::Bytes;
-    let failed = |error: rustix::io::Errno| OpsError::Io {
-        action: "look for room in",
-        path: target.to_owned(),
-        source: error.into(),
-    };
-    let filesystem = rustix::fs::statvfs(target).map_err(failed)?;
-    let free = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
+    let free = free_bytes(target)?;
     if free >= bytes {
         return Ok(());
     }
@@ -179,4 +188,14 @@ fn ensure_room(target: &Path, bytes: u64) -> Result<(), OpsError> {
         ),
         "make room there, restore elsewhere, or restore a part with --component or --path",
     ))
+}
+
+/// What is free on the file system of a path.
+fn free_bytes(path: &Path) -> Result<u64, OpsError> {
+    let filesystem = rustix::fs::statvfs(path).map_err(|error| OpsError::Io {
+        action: "look for room in",
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
+    Ok(filesystem.f_bavail.saturating_mul(filesystem.f_frsize))
 }

@@ -1,5 +1,6 @@
 //! Opening what an operation works with: the configuration's repository and, where there is one, the catalog.
 
+use super::private::PrivateDirectory;
 use super::{Context, OpsError};
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{self, Config, Location, Secret, SecretSources};
@@ -17,6 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A process's number is not longer.
+const MOST_DIGITS: u64 = 20;
 /// How long to wait for another's lock where no configuration says.
 const DEFAULT_LOCK_WAIT: Duration = Duration::from_mins(1);
 
@@ -185,36 +188,24 @@ pub struct InstanceLock(
 impl InstanceLock {
     /// Lock the instance, or say who holds it.
     pub fn acquire(state_dir: &Path, instance: &Name) -> Result<Self, OpsError> {
-        let directory = state_dir.join("locks");
-        let path = directory.join(format!("{instance}.lock"));
-        let failed = |action| {
-            let path = path.clone();
-            move |source| OpsError::Io { action, path, source }
-        };
-        std::fs::create_dir_all(&directory).map_err(failed("create"))?;
-        let mut options = File::options();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed("open"))?;
-        for made in [&directory, &path] {
-            crate::catalog::give_to_owner_of(state_dir, made)?;
-        }
+        let directory = PrivateDirectory::make(state_dir, "locks")?;
+        let name = format!("{instance}.lock");
+        let path = directory.path_of(&name);
+        let mut file = directory.open_or_make(&name)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut pid = String::new();
                 // Who holds it is a help, not a need.
-                let _ = file.read_to_string(&mut pid);
+                let _ = file.take(MOST_DIGITS).read_to_string(&mut pid);
                 return Err(OpsError::Busy {
                     instance: instance.to_string(),
                     pid: pid.trim().to_owned(),
                 });
             }
-            Err(error) => return Err(failed("lock")(error.into())),
+            Err(error) => {
+                return Err(OpsError::Io { action: "lock", path, source: error.into() });
+            }
         }
         // On a full disk the lock holds without saying whose it is.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", host::Process::current().pid));

@@ -50,7 +50,7 @@ pub fn status(
     context: &Context,
 ) -> Result<Status, OpsError> {
     // Whatever cannot be looked at is a problem to show, and hides nothing of the rest.
-    let problems = interrupted(config, context).unwrap_or_else(|error| vec![problem(&error)]);
+    let problems = interrupted(config).unwrap_or_else(|error| vec![problem(&error)]);
     let mut status = Status { instances: Vec::new(), problems };
     for repository in config.repositories.values() {
         context.cancel.check()?;
@@ -128,10 +128,11 @@ fn unknown(instance: &Instance) -> InstanceStatus {
     }
 }
 
-/// Finish what a process that is gone left half done, and tell it.
-pub fn interrupted(config: &Config, context: &Context) -> Result<Vec<String>, OpsError> {
-    restore::finish_interrupted(&config.state_dir, &context.events)?;
-    job::mark_interrupted(&Catalog::open(&config.state_dir)?)
+/// Tell what a process that is gone left half done. Jobs are marked as interrupted; restores are only told.
+pub fn interrupted(config: &Config) -> Result<Vec<String>, OpsError> {
+    let mut told = restore::interrupted(&config.state_dir);
+    told.extend(job::mark_interrupted(&Catalog::open(&config.state_dir)?)?);
+    Ok(told)
 }
 
 fn of_instance(

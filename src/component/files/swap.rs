@@ -7,6 +7,9 @@
 mod entries;
 mod mounts;
 pub(super) mod remove;
+mod watch;
+
+pub use self::watch::{Watch, size_on_disk};
 
 use self::mounts::{is_mount_point, mounted_below};
 use rustix::fs::{Access, AtFlags, CWD, RenameFlags};
@@ -15,7 +18,12 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+/// What the name of an old state that is kept begins with.
+pub const BEFORE: &str = ".belay-before-";
+/// What the name of a new tree begins with that is being made.
+pub const RESTORE: &str = ".belay-restore-";
 
 /// A swap failed; calling it again goes on where it stopped.
 #[derive(Debug, thiserror::Error)]
@@ -86,24 +94,30 @@ pub fn plan(target: &Path, tag: &str) -> Result<SwapPlan, SwapError> {
         return Err(SwapError::new("replace", &target, reason));
     }
     let is_mount = is_mount_point(&target).map_err(failed("examine", &target))?;
-    let named = |what: &str| format!(".belay-{what}-{tag}");
-    if is_mount || target.is_dir() && !is_parent_writable(&target)? {
-        let work = target.join(named("restore"));
-        let (staged, aside) = (work.join("new"), work.join("old"));
-        let method = SwapMethod::Entries;
-        return Ok(SwapPlan { target, staged, aside, method, is_mount, staged_inode: None });
-    }
-    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+    let method = if is_mount || target.is_dir() && !is_parent_writable(&target)? {
+        SwapMethod::Entries
+    } else {
+        SwapMethod::Rename
+    };
+    let Some((staged, aside)) = names_for(&target, method, tag) else {
         return Err(SwapError::new("replace", &target, "it has no parent directory"));
     };
+    Ok(SwapPlan { staged, aside, target, method, is_mount, staged_inode: None })
+}
+
+/// Where the new tree is made and where the old one goes: beside the target, or inside it.
+fn names_for(target: &Path, method: SwapMethod, tag: &str) -> Option<(PathBuf, PathBuf)> {
+    if method == SwapMethod::Entries {
+        let work = target.join(format!("{RESTORE}{tag}"));
+        return Some((work.join("new"), work.join("old")));
+    }
+    let (parent, name) = (target.parent()?, target.file_name()?);
     let beside = |what: &str| {
-        let mut beside = std::ffi::OsString::from(named(what));
-        beside.push("-");
+        let mut beside = std::ffi::OsString::from(format!("{what}{tag}-"));
         beside.push(name);
         parent.join(beside)
     };
-    let (staged, aside, method) = (beside("restore"), beside("before"), SwapMethod::Rename);
-    Ok(SwapPlan { staged, aside, target, method, is_mount, staged_inode: None })
+    Some((beside(RESTORE), beside(BEFORE)))
 }
 
 fn is_parent_writable(path: &Path) -> Result<bool, SwapError> {
@@ -133,6 +147,20 @@ fn sync(directory: &Path) -> Result<(), SwapError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(failed("sync", directory))
+}
+
+/// Do something in a directory whose time is not to show it.
+fn keeping_time(
+    directory: &Path,
+    work: impl FnOnce() -> Result<(), SwapError>,
+) -> Result<(), SwapError> {
+    let open = File::open(directory).map_err(failed("open", directory))?;
+    let modified = open
+        .metadata()
+        .and_then(|metadata| metadata.modified())
+        .map_err(failed("examine", directory))?;
+    work()?;
+    open.set_modified(modified).map_err(failed("set the time of", directory))
 }
 
 /// Rename, replacing nothing.
@@ -177,6 +205,15 @@ impl SwapPlan {
         Ok(())
     }
 
+    /// Whether [`plan`] would have chosen these names for this target and tag. What a file says is believed only then.
+    pub fn is_named_for(&self, tag: &str) -> bool {
+        let is_plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+        let Self { target, staged, aside, method, .. } = self;
+        target.is_absolute()
+            && target.components().all(is_plain)
+            && names_for(target, *method, tag).as_ref() == Some(&(staged.clone(), aside.clone()))
+    }
+
     /// Take the half-made new tree away; the target was not touched. Refused when it was.
     pub fn abandon(&self) -> Result<(), SwapError> {
         let Self { staged, aside, .. } = self;
@@ -189,6 +226,7 @@ impl SwapPlan {
             }
             return remove::remove(staged).map_err(failed("remove", staged));
         }
+        self.ensure_mounted()?;
         if exists(aside)? && !entries::names(aside)?.is_empty() {
             return Err(SwapError::new("remove", aside, is_old));
         }
@@ -197,29 +235,69 @@ impl SwapPlan {
 
     /// Remove the old state that was set aside. Refused while the swap is not done.
     pub fn remove_aside(&self) -> Result<(), SwapError> {
-        let Self { staged, aside, .. } = self;
-        if exists(staged)? {
-            return Err(SwapError::new("remove", aside, "the swap is not finished"));
-        }
+        self.ensure_done("remove")?;
         match self.method {
-            SwapMethod::Rename => remove::remove(aside).map_err(failed("remove", aside)),
+            SwapMethod::Rename => {
+                remove::remove(&self.aside).map_err(failed("remove", &self.aside))
+            }
             SwapMethod::Entries => self.remove_work(),
         }
     }
 
-    /// Remove our directory inside the target, whose time is not to show that it was there.
+    /// Keep the old state that was set aside, under a name that later swaps leave alone; returns where it is, or nothing
+    /// where there was none. Refused while the swap is not done.
+    pub fn keep_aside(&self) -> Result<Option<PathBuf>, SwapError> {
+        let Self { target, aside, .. } = self;
+        self.ensure_done("keep")?;
+        let kept = self.kept_aside();
+        if self.method == SwapMethod::Entries {
+            if exists(aside)? && !entries::names(aside)?.is_empty() {
+                keeping_time(target, || {
+                    rename_new(aside, &kept).map_err(failed("keep", aside))?;
+                    sync(target)
+                })?;
+            }
+            self.remove_work()?;
+        }
+        Ok(exists(&kept)?.then_some(kept))
+    }
+
+    /// Where [`SwapPlan::keep_aside`] keeps the old state.
+    fn kept_aside(&self) -> PathBuf {
+        let Self { target, aside, .. } = self;
+        let work = self.staging_parent().file_name().and_then(std::ffi::OsStr::to_str);
+        match work.and_then(|name| name.strip_prefix(RESTORE)) {
+            Some(tag) if self.method == SwapMethod::Entries => {
+                target.join(format!("{BEFORE}{tag}"))
+            }
+            _ => aside.clone(),
+        }
+    }
+
+    fn ensure_done(&self, action: &'static str) -> Result<(), SwapError> {
+        self.ensure_mounted()?;
+        if exists(&self.staged)? {
+            return Err(SwapError::new(action, &self.aside, "the swap is not finished"));
+        }
+        Ok(())
+    }
+
+    fn ensure_mounted(&self) -> Result<(), SwapError> {
+        let target = &self.target;
+        if self.is_mount && !is_mount_point(target).map_err(failed("examine", target))? {
+            let reason = "its file system is not mounted: mount it, and the swap goes on";
+            return Err(SwapError::new("swap the entries of", target, reason));
+        }
+        Ok(())
+    }
+
+    /// Remove our directory inside the target.
     fn remove_work(&self) -> Result<(), SwapError> {
-        let (target, work) = (&self.target, self.staging_parent());
+        let work = self.staging_parent();
         if !exists(work)? {
             return Ok(());
         }
-        let directory = File::open(target).map_err(failed("open", target))?;
-        let modified = directory
-            .metadata()
-            .and_then(|metadata| metadata.modified())
-            .map_err(failed("examine", target))?;
-        remove::remove(work).map_err(failed("remove", work))?;
-        directory.set_modified(modified).map_err(failed("set the time of", target))
+        keeping_time(&self.target, || remove::remove(work).map_err(failed("remove", work)))
     }
 
     /// Swap, or finish a swap that was interrupted. Done already, it does nothing.
@@ -241,8 +319,14 @@ impl SwapPlan {
         }
         let mut step = |path: &Path| before_move().map_err(failed("move", path));
         match (inode(target)?, inode(staged)?) {
-            (Some(_), None) => return sync(self.staging_parent()),
-            (None, None) => return Err(failed("put in place", staged)(Errno::NOENT)),
+            // Done already, also where somebody has replaced the new tree since: the old one was set aside.
+            (Some(in_place), None) if Some(in_place) == *new || exists(aside)? => {
+                return sync(self.staging_parent());
+            }
+            (_, None) => {
+                let reason = "the new tree that was made there is gone";
+                return Err(SwapError::new("put in place", staged, reason));
+            }
             // Exchanged already.
             (in_place, Some(_)) if in_place == *new => {}
             (_, at_staged) if at_staged != *new => {

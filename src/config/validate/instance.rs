@@ -111,12 +111,14 @@ impl Checker<'_> {
                         self.refuse(&text.span(), message, table_form(&path));
                         continue;
                     }
+                    self.separate_roots(&roots, &path, text);
                     roots.push(FilesRoot { name, path });
                 }
             }
             RawPaths::Table(table) => {
                 for (name, text) in table {
                     let Some(path) = self.path("paths", text) else { continue };
+                    self.separate_roots(&roots, &path, text);
                     roots.push(FilesRoot { name: name.get_ref().clone(), path });
                 }
             }
@@ -132,6 +134,14 @@ impl Checker<'_> {
         }
         roots.sort_by(|one, other| one.name.cmp(&other.name));
         Some(roots)
+    }
+
+    /// A directory in another one would be backed up twice, and a restore could not put both in place.
+    fn separate_roots(&mut self, roots: &[FilesRoot], path: &Path, text: &Spanned<String>) {
+        for other in roots.iter().filter(|other| overlap(&other.path, path)) {
+            let message = format!("paths: {} and {} overlap", other.path.display(), path.display());
+            self.refuse(&text.span(), message, "name only the outer one, or narrower paths");
+        }
     }
 
     /// What a directory of a list is called: the last part of its path.

@@ -13,6 +13,7 @@ use crate::repository::format::tree::TreeNode;
 use crate::repository::reader::{OpenTree, Reader};
 use serde::Serialize;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -189,7 +190,8 @@ fn walk(
     pieces: &SyncSender<Piece>,
 ) -> Result<(u64, u64), OpsError> {
     let (mut directories, mut others) = (0, 0);
-    let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
+    // By content, too: in a snapshot made of several, or by somebody else, an inode may stand for more than one file.
+    let mut links: HashMap<(u64, u64, u64, Vec<BlobId>), Vec<u8>> = HashMap::new();
     let mut open = vec![Open { path: Vec::new(), nodes: roots.into() }];
     while let Some(directory) = open.last_mut() {
         shared.check()?;
@@ -213,16 +215,19 @@ fn walk(
                 open.push(Open { path, nodes });
             }
             (NodeKind::File { size }, _) if part == Part::Whole => {
-                let inode = (node.node.device_id, node.node.inode);
-                let is_linked = node.node.links > 1 && node.node.inode != 0;
-                if let Some(first) = links.get(&inode).filter(|_| is_linked) {
-                    creator.hard_link(first, &node.node)?;
-                    shared.files.fetch_add(1, Ordering::Relaxed);
-                    shared.bytes.fetch_add(*size, Ordering::Relaxed);
-                    continue;
-                }
-                if is_linked {
-                    links.insert(inode, path[1..].to_vec());
+                if node.node.links > 1 && node.node.inode != 0 {
+                    let Node { device_id, inode, .. } = node.node;
+                    match links.entry((device_id, inode, *size, node.content.clone())) {
+                        Entry::Occupied(first) => {
+                            creator.hard_link(first.get(), &node.node)?;
+                            shared.files.fetch_add(1, Ordering::Relaxed);
+                            shared.bytes.fetch_add(*size, Ordering::Relaxed);
+                            continue;
+                        }
+                        Entry::Vacant(place) => {
+                            place.insert(path[1..].to_vec());
+                        }
+                    }
                 }
                 begin_file(shared, creator, &node, *size, &path, pieces)?;
             }

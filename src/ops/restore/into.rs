@@ -4,27 +4,23 @@
 //! snapshot or will be set aside, before the first swap; from then on a journal lets the next start finish.
 
 use super::extract::{self, Extracted};
-use super::journal::Journal;
+use super::items::{self, Item};
+use super::journal::{self, Journal, Phase, Step};
+use super::present::{Saved, ensure_no_room, may_remove_aside};
 use super::selection::Selection;
 use super::{Source, Wanted, ensure_room};
 use crate::catalog::JobKind;
 use crate::component::files::create::TreeCreator;
-use crate::component::files::swap::{self, SwapMethod, SwapPlan};
+use crate::component::files::swap::{SwapMethod, Watch};
 use crate::config::{Config, Instance};
-use crate::model::event::Cancel;
 use crate::model::id::{JobId, SnapshotId};
-use crate::model::manifest::Manifest;
-use crate::model::node::display_path;
-use crate::ops::backup::{BackupOptions, backup_locked};
 use crate::ops::job::{self, JobResult, JobSubject};
 use crate::ops::select::{self, SnapshotRef};
 use crate::ops::session::{InstanceLock, Session};
-use crate::ops::show::path_components;
-use crate::ops::{Context, OpsError, adopt, pins};
+use crate::ops::{Context, OpsError, adopt};
 use crate::repository::format::tree::TreeNode;
 use jiff::Timestamp;
 use serde::Serialize;
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +35,8 @@ pub struct IntoOptions {
     pub confirm: Option<String>,
     /// Why the present state may be lost, where it may.
     pub discard_current: Option<String>,
+    /// Only plan: an interrupted restore is told, and not finished.
+    pub dry_run: bool,
 }
 
 /// What is replaced.
@@ -52,6 +50,8 @@ pub struct IntoPlan {
     pub instance: String,
     /// Whether the snapshot is of another instance.
     pub as_clone: bool,
+    /// Whether all of the instance is replaced, and not a part of it.
+    pub is_whole: bool,
     /// Files.
     pub files: u64,
     /// Their bytes.
@@ -96,7 +96,7 @@ pub struct RestoredInto {
     pub done: Option<Extracted>,
     /// The snapshot of the state before; none where there was none, or none could be taken.
     pub before: Option<SnapshotId>,
-    /// Where the state before was set aside, where it is in no snapshot.
+    /// Where the state before was set aside, where it is in no snapshot, or not all of it.
     pub aside: Vec<PathBuf>,
     /// The time between the restored snapshot and now, in seconds: what changed in it is not in the restored state.
     pub loss_window_seconds: i64,
@@ -108,21 +108,13 @@ impl JobResult for RestoredInto {
     }
 }
 
-/// One path to replace, with the tree that replaces it.
-struct Item {
-    node: TreeNode,
-    from: String,
-    swap: SwapPlan,
-    exists: bool,
-}
-
 /// A restore in place that was planned, and may be carried out.
 pub struct Prepared<'a> {
-    config: &'a Config,
-    session: &'a Session,
-    instance: &'a Instance,
-    options: &'a IntoOptions,
-    job: JobId,
+    pub(super) config: &'a Config,
+    pub(super) session: &'a Session,
+    pub(super) instance: &'a Instance,
+    pub(super) options: &'a IntoOptions,
+    pub(super) job: JobId,
     source: Source,
     items: Vec<Item>,
     _busy: InstanceLock,
@@ -140,6 +132,13 @@ pub fn prepare<'a>(
     context: &Context,
 ) -> Result<Prepared<'a>, OpsError> {
     let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    if options.dry_run {
+        for problem in journal::interrupted(&config.state_dir) {
+            context.events.warn(problem);
+        }
+    } else {
+        journal::finish_interrupted(config, instance, &busy, &context.events)?;
+    }
     let source = Source::open(session, snapshot, context)?;
     let as_clone = ensure_same_instance(session, instance, &source, options)?;
     let Some(manifest) = &source.manifest else {
@@ -152,13 +151,17 @@ pub fn prepare<'a>(
         ));
     };
     let job = job::random_job_id()?;
-    let items = find_items(&source, manifest, instance, &options.wanted, job)?;
+    let from = (&source, manifest);
+    let items = items::find(from, (config, session), instance, &options.wanted, job)?;
     let nodes: Vec<TreeNode> = items.iter().map(|item| item.node.clone()).collect();
     let size = extract::measure(&source.reader, nodes, &Selection::everything(), context)?;
     let any_exists = items.iter().any(|item| item.exists);
     let present_state = match (&options.discard_current, any_exists) {
         (_, false) => PresentState::Nothing,
-        (Some(_), true) => PresentState::Discarded,
+        (Some(_), true) => {
+            ensure_no_room(session, &items)?;
+            PresentState::Discarded
+        }
         (None, true) => PresentState::Snapshot,
     };
     let plan = IntoPlan {
@@ -166,6 +169,9 @@ pub fn prepare<'a>(
         time: source.snapshot.file.time,
         instance: instance.name.to_string(),
         as_clone,
+        is_whole: instance.paths.iter().all(|root| {
+            items.iter().any(|item| item.from.trim_matches('/') == format!("files/{}", root.name))
+        }),
         files: size.files,
         bytes: size.bytes,
         replaced: items.iter().map(Item::replaced).collect(),
@@ -209,91 +215,6 @@ fn ensure_same_instance(
     ))
 }
 
-/// The trees that are wanted, each with the path that it replaces.
-fn find_items(
-    source: &Source,
-    manifest: &Manifest,
-    instance: &Instance,
-    wanted: &Wanted,
-    job: JobId,
-) -> Result<Vec<Item>, OpsError> {
-    let selection = Selection::new(wanted, Some(manifest))?;
-    let mut items = Vec::new();
-    for path in selection.roots(manifest) {
-        let parts = path_components(&path);
-        let [b"files", name, rest @ ..] = parts.as_slice() else {
-            return Err(OpsError::usage(
-                format!("'{}' does not belong to a component of the instance", display_path(&path)),
-                "restore it into a directory with --to-dir",
-            ));
-        };
-        let Some(root) = instance.paths.iter().find(|root| root.name.as_str().as_bytes() == *name)
-        else {
-            let known: Vec<&str> = instance.paths.iter().map(|root| root.name.as_str()).collect();
-            return Err(OpsError::usage(
-                format!(
-                    "the instance '{}' has no component '{}' to restore into",
-                    instance.name,
-                    display_path(name)
-                ),
-                format!(
-                    "it has: {}; choose with --component, or restore with --to-dir",
-                    known.join(", ")
-                ),
-            ));
-        };
-        let node = find_node(source, &parts)?.ok_or_else(|| {
-            OpsError::usage(
-                format!("'{}' is not in the snapshot", display_path(&path)),
-                "`belay ls SNAPSHOT` shows what is",
-            )
-        })?;
-        let target =
-            rest.iter().fold(root.path.clone(), |path, part| path.join(OsStr::from_bytes(part)));
-        if !rest.is_empty() {
-            ensure_no_link(&root.path, &target)?;
-        }
-        let swap = swap::plan(&target, &format!("{job}-{}", items.len()))?;
-        let exists = swap.target.symlink_metadata().is_ok();
-        items.push(Item { node, from: display_path(&path), swap, exists });
-    }
-    Ok(items)
-}
-
-/// An error when the way from a component's root to a path below it goes through a symbolic link: what it leads to may
-/// be anywhere, and is no part of the instance.
-fn ensure_no_link(root: &Path, target: &Path) -> Result<(), OpsError> {
-    let below = target.strip_prefix(root).unwrap_or(target);
-    let mut way = root.to_owned();
-    for part in below.components() {
-        way.push(part);
-        if way.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink()) {
-            return Err(OpsError::refused(
-                format!(
-                    "{} is a symbolic link now, and a restore does not follow it",
-                    way.display()
-                ),
-                "restore the whole component, or restore into a directory with --to-dir",
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn find_node(source: &Source, parts: &[&[u8]]) -> Result<Option<TreeNode>, OpsError> {
-    let mut tree = Some(source.snapshot.file.tree);
-    let mut found = None;
-    for part in parts {
-        let Some(id) = tree else { return Ok(None) };
-        found = source.reader.tree(id)?.into_iter().find(|node| node.node.name == *part);
-        tree = found.as_ref().and_then(|node| node.subtree);
-        if found.is_none() {
-            return Ok(None);
-        }
-    }
-    Ok(found)
-}
-
 impl Item {
     fn replaced(&self) -> Replaced {
         let Self { from, swap, exists, .. } = self;
@@ -335,12 +256,15 @@ impl Prepared<'_> {
     }
 
     fn run(mut self, context: &Context) -> Result<RestoredInto, OpsError> {
-        let mut journal = Journal::begin(&self.config.state_dir, self.job, &self.instance.name)?;
-        journal.write(self.items.iter().map(|item| &item.swap), false)?;
-        let staged = self.stage(context);
-        let saved = staged.and_then(|done| Ok((done, self.save_present_state(context)?)));
-        let (done, before) = match saved {
-            Ok(saved) => saved,
+        let journal = Journal::begin(&self.config.state_dir, self.job, &self.instance.name)?;
+        journal.write(self.steps(), Phase::Staging)?;
+        let ready = self.make_ready(context).and_then(|ready| {
+            // From here on the only way is forward, also after a crash: the journal says so.
+            journal.write(self.steps(), Phase::Swapping)?;
+            Ok(ready)
+        });
+        let (done, saved, mut watches) = match ready {
+            Ok(ready) => ready,
             Err(error) => {
                 // Nothing of the instance was touched; what was made beside it goes.
                 for item in &self.items {
@@ -350,23 +274,64 @@ impl Prepared<'_> {
                 return Err(error);
             }
         };
-        // From here on the only way is forward, also after a crash: the journal says so.
-        journal.write(self.items.iter().map(|item| &item.swap), true)?;
         context.events.phase("swapping", self.instance.name.to_string());
-        for item in &self.items {
-            item.swap.execute()?;
+        for (item, watch) in self.items.iter().zip(&mut watches) {
+            watch.look(&item.swap);
+            item.swap.execute().inspect_err(|_| {
+                let name = &self.instance.name;
+                context.events.warn(format!("The restore into {name} stopped while it swapped; the next one, or a backup of {name}, finishes it first."));
+            })?;
         }
-        let mut aside = Vec::new();
-        for item in self.items.iter().filter(|item| item.exists) {
-            if before.is_some() || self.plan.present_state == PresentState::Discarded {
-                item.swap.remove_aside()?;
-            } else {
-                aside.push(item.swap.aside.clone());
-            }
-        }
+        let aside = self.clear(&journal, &saved, &watches, context)?;
         journal.finish()?;
         let loss_window_seconds = window(&self.plan);
+        let before = saved.snapshot();
         Ok(RestoredInto { plan: self.plan, done: Some(done), before, aside, loss_window_seconds })
+    }
+
+    fn steps(&self) -> Vec<Step> {
+        self.items.iter().map(Item::step).collect()
+    }
+
+    /// Everything that comes before the first change of the instance.
+    fn make_ready(
+        &mut self,
+        context: &Context,
+    ) -> Result<(Extracted, Saved, Vec<Watch>), OpsError> {
+        let done = self.stage(context)?;
+        let watches = self.items.iter().map(|item| Watch::begin(&item.swap));
+        let watches = watches.collect::<Result<Vec<_>, _>>()?;
+        Ok((done, self.save_present_state(context)?, watches))
+    }
+
+    /// Remove the old states that are saved; keep the others, and say why. Returns where they are.
+    fn clear(
+        &mut self,
+        journal: &Journal,
+        saved: &Saved,
+        watches: &[Watch],
+        context: &Context,
+    ) -> Result<Vec<PathBuf>, OpsError> {
+        let mut reasons = Vec::new();
+        for (item, watch) in self.items.iter_mut().zip(watches) {
+            let may_remove = may_remove_aside(item, saved, watch);
+            item.removes_aside = may_remove.is_ok();
+            reasons.push(may_remove.err());
+        }
+        journal.write(self.steps(), Phase::Clearing)?;
+        context.events.phase("clearing", self.instance.name.to_string());
+        let mut aside = Vec::new();
+        for (item, reason) in self.items.iter().zip(reasons) {
+            let Some(kept) = item.step().clear(&context.events)? else { continue };
+            if let Some(reason) = reason {
+                context.events.warn(format!(
+                    "{reason}: what was there is kept in {}. See whether you need it, and remove it then.",
+                    kept.display()
+                ));
+            }
+            aside.push(kept);
+        }
+        Ok(aside)
     }
 
     /// Make the new trees beside the old ones.
@@ -374,7 +339,7 @@ impl Prepared<'_> {
         context.events.phase("restoring", self.instance.name.to_string());
         let mut all = Extracted::default();
         for item in &mut self.items {
-            item.swap.prepare()?;
+            all.warnings.extend(item.prepare()?);
             let parent = item.swap.staging_parent().to_owned();
             let mut node = item.node.clone();
             node.node.name = file_name(&item.swap.staged);
@@ -390,45 +355,6 @@ impl Prepared<'_> {
             all.add(done);
         }
         Ok(all)
-    }
-
-    /// Snapshot what is about to be overwritten, and pin that. A state that cannot be read is set aside instead.
-    fn save_present_state(&self, context: &Context) -> Result<Option<SnapshotId>, OpsError> {
-        match (self.plan.present_state, &self.options.discard_current) {
-            (PresentState::Nothing, _) => return Ok(None),
-            (_, Some(reason)) => {
-                context.events.warn(format!(
-                    "The present state of {} is discarded: {reason}.",
-                    self.instance.name
-                ));
-                return Ok(None);
-            }
-            _ => {}
-        }
-        // What backups leave out is overwritten, too, so here nothing is left out but what this very job has staged.
-        let mut instance = self.instance.clone();
-        instance.exclude = vec![format!(".belay-restore-{}-*", self.job)];
-        instance.paths.retain(|root| root.path.exists());
-        let options = BackupOptions {
-            before_restore_of: Some(self.plan.snapshot),
-            ..BackupOptions::default()
-        };
-        let taken = backup_locked(self.config, self.session, &instance, &options, context);
-        match taken {
-            Ok(outcome) => {
-                let reason = format!("state of {} before a restore", self.instance.name);
-                let snapshot = SnapshotRef::Prefix(outcome.id.to_string());
-                pins::pin(self.session, &snapshot, &reason, context)?;
-                Ok(Some(outcome.id))
-            }
-            Err(error) if error.is_cancelled() => Err(error),
-            Err(error) => {
-                let name = &self.instance.name;
-                context.events.warn(format!("No snapshot of the present state of {name} could be taken ({error}); it is set aside."));
-                Cancel::check(&context.cancel)?;
-                Ok(None)
-            }
-        }
     }
 }
 

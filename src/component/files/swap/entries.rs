@@ -4,8 +4,7 @@
 //! was moved is not there any more, so a second call goes on where the first one stopped. An entry that somebody made
 //! meanwhile is set aside, too: nothing is replaced.
 
-use super::mounts::is_mount_point;
-use super::{Step, SwapError, SwapPlan, exists, failed, rename_new, sync};
+use super::{BEFORE, RESTORE, Step, SwapError, SwapPlan, exists, failed, rename_new, sync};
 use crate::component::files::attributes::Subject;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
@@ -13,11 +12,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
 /// The half of moving entries that takes the old ones away is done.
 const MARK: &str = "old-is-aside";
+/// How often the directory is listed until nothing new is in it.
+const MOST_LISTINGS: u32 = 1000;
 /// How many entries of one name are set aside before something must be wrong.
 const MOST_OF_A_NAME: u32 = 1000;
 
@@ -25,17 +27,14 @@ impl SwapPlan {
     /// `before_move` is called before each rename: tests stop there.
     pub(super) fn move_entries(&self, before_move: Step<'_>) -> Result<(), SwapError> {
         let Self { target, staged, .. } = self;
-        if self.is_mount && !is_mount_point(target).map_err(failed("examine", target))? {
-            let reason = "its file system is not mounted: mount it, and the swap goes on";
-            return Err(SwapError::new("swap the entries of", target, reason));
-        }
+        self.ensure_mounted()?;
         if !exists(staged)? {
             return Ok(());
         }
         let work = self.staging_parent();
         let mark = work.join(MARK);
         if !exists(&mark)? {
-            self.set_old_aside(work, before_move)?;
+            self.set_old_aside(before_move)?;
             set_mark(staged, &mark).map_err(failed("create", &mark))?;
             sync(work)?;
         }
@@ -49,19 +48,26 @@ impl SwapPlan {
         sync(work)
     }
 
-    fn set_old_aside(&self, work: &Path, before_move: Step<'_>) -> Result<(), SwapError> {
+    fn set_old_aside(&self, before_move: Step<'_>) -> Result<(), SwapError> {
         let Self { target, aside, .. } = self;
         match DirBuilder::new().mode(0o700).create(aside) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other.map_err(failed("create", aside))?,
         }
-        for name in names(target)? {
-            if Some(name.as_os_str()) != work.file_name() {
+        // Again until there is nothing: what comes meanwhile belongs to the old state, too.
+        for _ in 0..MOST_LISTINGS {
+            let mut names = names(target)?;
+            names.retain(|name| !is_ours(name));
+            if names.is_empty() {
+                sync(aside)?;
+                return sync(target);
+            }
+            for name in names {
                 self.set_aside(&name, before_move)?;
             }
         }
-        sync(aside)?;
-        sync(target)
+        let reason = "something keeps making entries there; stop it, and the swap goes on";
+        Err(SwapError::new("set aside what is in", target, reason))
     }
 
     fn set_aside(&self, name: &OsStr, before_move: Step<'_>) -> Result<(), SwapError> {
@@ -93,6 +99,12 @@ impl SwapPlan {
         }
         Err(failed("put in place", &from)(Errno::EXIST))
     }
+}
+
+/// Whether a swap made it: its own directory, or what an earlier one has kept, which nobody else has.
+fn is_ours(name: &OsStr) -> bool {
+    let name = name.as_bytes();
+    name.starts_with(BEFORE.as_bytes()) || name.starts_with(RESTORE.as_bytes())
 }
 
 /// The mark also keeps the time of the restored root, which changes with each entry that is moved out of it.

@@ -1,5 +1,7 @@
 //! A swap is done or finished, wherever it stops, and nothing is lost.
 
+mod watching;
+
 use super::entries::names;
 use super::remove::remove;
 use super::*;
@@ -144,11 +146,34 @@ fn a_new_tree_that_went_missing_is_an_error_and_the_old_one_stays() {
     assert!(swap.staged_is_complete().is_ok());
 }
 
+#[test]
+fn a_new_tree_that_somebody_removed_is_not_taken_for_put_in_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("t");
+    tree(&target, &[("a", "old")]);
+    let mut swap = plan(&target, "j").unwrap();
+    tree(&swap.staged, &[("a", "new")]);
+    swap.staged_is_complete().unwrap();
+    fs::rename(&swap.staged, directory.path().join("elsewhere")).unwrap();
+    assert!(swap.execute().unwrap_err().to_string().contains("is gone"));
+    assert_eq!(read(&target), pairs(&[("a", "old")]));
+    // But when it was put in place, whatever its owner does to it later is the owner's.
+    fs::rename(directory.path().join("elsewhere"), &swap.staged).unwrap();
+    swap.execute().unwrap();
+    fs::rename(&target, directory.path().join("elsewhere")).unwrap();
+    tree(&target, &[("a", "later")]);
+    swap.execute().unwrap();
+    assert_eq!(read(&target), pairs(&[("a", "later")]));
+}
+
 /// A swap by entries in a directory that can be renamed, which makes no difference.
 fn entries_swap(target: &Path, new: &[(&str, &str)]) -> SwapPlan {
-    let work = target.join(".belay-restore-j");
-    let (staged, aside) = (work.join("new"), work.join("old"));
+    entries_swap_named(target, "j", new)
+}
+
+fn entries_swap_named(target: &Path, tag: &str, new: &[(&str, &str)]) -> SwapPlan {
     let (method, is_mount, staged_inode) = (SwapMethod::Entries, false, None);
+    let (staged, aside) = names_for(target, method, tag).unwrap();
     let target = target.to_owned();
     let swap = SwapPlan { target, staged, aside, method, is_mount, staged_inode };
     swap.prepare().unwrap();
@@ -208,6 +233,67 @@ fn entries_that_somebody_makes_meanwhile_are_set_aside() {
 }
 
 #[test]
+fn an_entry_that_comes_after_the_listing_is_set_aside() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("t");
+    tree(&target, &[("a", "old")]);
+    let swap = entries_swap(&target, &[("a", "new")]);
+    let late = target.join("late");
+    let mut moves = 0;
+    swap.execute_with(true, &mut || {
+        moves += 1;
+        if moves == 1 { fs::write(&late, "old") } else { Ok(()) }
+    })
+    .unwrap();
+    assert_eq!(read(&target), pairs(&[("a", "new")]));
+    assert_eq!(read(&swap.aside), pairs(&[("a", "old"), ("late", "old")]));
+}
+
+#[test]
+fn what_is_kept_stays_where_it_is_when_the_next_is_swapped_and_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("t");
+    tree(&target, &[("a", "first")]);
+    let swap = entries_swap_named(&target, "1", &[("a", "second")]);
+    assert!(swap.keep_aside().is_err(), "the swap is not done");
+    swap.execute().unwrap();
+    let time = fs::metadata(&target).unwrap().modified().unwrap();
+    let kept = target.join(".belay-before-1");
+    for _ in 0..2 {
+        assert_eq!(swap.keep_aside().unwrap(), Some(kept.clone()));
+        assert_eq!(names(&target).unwrap().len(), 2, "our own directory is gone");
+    }
+    assert_eq!(fs::metadata(&target).unwrap().modified().unwrap(), time);
+    let swap = entries_swap_named(&target, "2", &[("a", "third")]);
+    swap.execute().unwrap();
+    swap.remove_aside().unwrap();
+    assert_eq!(read(&target), pairs(&[("a", "third")]));
+    assert_eq!(read(&kept), pairs(&[("a", "first")]));
+    let empty = directory.path().join("empty");
+    tree(&empty, &[]);
+    let nothing = entries_swap_named(&empty, "3", &[("a", "new")]);
+    nothing.execute().unwrap();
+    assert_eq!(nothing.keep_aside().unwrap(), None, "there was nothing to keep");
+}
+
+#[test]
+fn only_the_names_that_a_plan_would_choose_are_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("t");
+    tree(&target, &[("a", "old")]);
+    for swap in [plan(&target, "j").unwrap(), entries_swap(&target, &[])] {
+        assert!(swap.is_named_for("j") && !swap.is_named_for("k"));
+        let elsewhere = PathBuf::from("/etc");
+        assert!(!SwapPlan { staged: elsewhere.clone(), ..swap.clone() }.is_named_for("j"));
+        assert!(!SwapPlan { aside: elsewhere.clone(), ..swap.clone() }.is_named_for("j"));
+        assert!(!SwapPlan { target: elsewhere, ..swap.clone() }.is_named_for("j"));
+        let mut up = plan(&target.join("x/../y"), "j").unwrap();
+        up.method = swap.method;
+        assert!(!up.is_named_for("j"), "a way up may lead anywhere");
+    }
+}
+
+#[test]
 fn the_directory_that_stays_takes_over_the_metadata_of_the_restored_root() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("t");
@@ -234,8 +320,12 @@ fn a_mount_point_without_its_file_system_is_not_taken_for_done() {
     let directory = tempfile::tempdir().unwrap();
     let mut swap = entries_swap(directory.path(), &[]);
     swap.is_mount = true;
-    let error = swap.execute().unwrap_err();
-    assert!(error.to_string().contains("not mounted"), "{error}");
+    let results =
+        [swap.execute(), swap.abandon(), swap.remove_aside(), swap.keep_aside().map(drop)];
+    for result in results {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains("not mounted"), "{error}");
+    }
 }
 
 #[test]
