@@ -151,7 +151,7 @@ fn any_tree_comes_back_as_it_was() {
         let target = sandbox.fresh_directory();
         let snapshot = taken.id.to_string().parse().unwrap();
         let wanted = Wanted::default();
-        to_dir(&session, &snapshot, &wanted, target.path(), false, &context).unwrap();
+        to_dir((&session, None), &snapshot, &wanted, target.path(), false, &context).unwrap();
         let trees = fs::read_dir(target.path().join("files")).unwrap();
         let trees: Vec<PathBuf> = trees.map(|entry| entry.unwrap().path()).collect();
         prop_assert_eq!(trees.len(), 1);
