@@ -172,6 +172,6 @@ pub trait Store: Send + Sync {
     /// Keep room aside that [`Store::release_reserve`] gives back, so that a prune can write its index on a full disk.
     fn keep_reserve(&self) -> Result<(), StoreError>;
 
-    /// Give the reserve back; whether there was one.
-    fn release_reserve(&self) -> Result<bool, StoreError>;
+    /// Give the reserve back; returns how many bytes it had, 0 where there was none.
+    fn release_reserve(&self) -> Result<u64, StoreError>;
 }

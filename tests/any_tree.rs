@@ -145,7 +145,7 @@ fn any_tree_comes_back_as_it_was() {
         fs::create_dir(sandbox.source()).unwrap();
         make(&sandbox.source(), &entries, &mut None);
         let expected = Tree::read(&sandbox.source());
-        let options = BackupOptions::default();
+        let options = BackupOptions { allow_empty: true, ..BackupOptions::default() };
         let taken = backup(&config, &session, instance, &options, &context).unwrap();
         prop_assert_eq!(&taken.warnings, &Vec::<String>::new());
         let target = sandbox.fresh_directory();

@@ -326,3 +326,30 @@ fn snapshots_of_restic_are_neither_forgotten_nor_hidden() {
     assert!(sandbox.snapshot_files().contains(&by_restic));
     both_find_nothing(&sandbox);
 }
+
+#[test]
+fn pins_that_restic_forgot_keep_prune_from_forgetting_until_they_are_written_again() {
+    let sandbox = Sandbox::new();
+    sandbox.configure(&["data"], "last = 1");
+    let ids: Vec<String> = (0..3)
+        .map(|night| {
+            write_file(&sandbox.source().join("file"), format!("night {night}").as_bytes());
+            sandbox.backup()
+        })
+        .collect();
+    sandbox.belay(&["pin", &ids[0], "--reason", "audit"]).ok();
+    let listed = sandbox.restic(&["snapshots", "--tag", "belay-state", "--json"]).ok().json();
+    for state in listed.as_array().unwrap() {
+        sandbox.restic(&["forget", state["id"].as_str().unwrap()]).ok();
+    }
+    sandbox.belay(&["prune"]).code(1).says(&["pins", "gone", "pin again"]);
+    assert_eq!(sandbox.list().len(), 3);
+
+    sandbox.belay(&["pin", &ids[1], "--reason", "again"]).ok();
+    sandbox.belay(&["prune"]).ok();
+    let left: Vec<String> = sandbox.list().into_iter().map(|snapshot| snapshot.id).collect();
+    assert_eq!(left.len(), 3, "the last good one and both that are pinned: {left:?}");
+    sandbox.belay(&["unpin", &ids[1]]).ok();
+    sandbox.belay(&["prune"]).ok();
+    assert_eq!(sandbox.list().len(), 2);
+}

@@ -25,6 +25,9 @@ fn text(pruned: &Pruned) -> String {
         lines.push(String::new());
     }
     let totals = &pruned.plan.totals;
+    let is_partial = pruned.outcome.is_some_and(|outcome| outcome.repack_skipped);
+    let planned = pruned.plan.repack.len() as u64;
+    let copied = pruned.outcome.map_or(planned, |outcome| outcome.repacked_packs);
     let (verb, will) = if pruned.dry_run { ("would be", "would have") } else { ("were", "has") };
     lines.push(format!(
         "{} {verb} forgotten; {} in {} {verb} removed, {} copied to reclaim their unused parts.",
@@ -35,13 +38,16 @@ fn text(pruned: &Pruned) -> String {
             "pack",
             "packs"
         ),
-        counted(pruned.plan.repack.len() as u64, "pack", "packs"),
+        counted(copied, "pack", "packs"),
     ));
-    lines.push(format!(
-        "The repository {will} {} in packs, {} of them unused.",
-        Bytes(totals.remaining_bytes),
-        Bytes(totals.remaining_unused_bytes)
-    ));
+    // Where not all could be copied, the plan's numbers did not come true, and a warning says so.
+    if !is_partial {
+        lines.push(format!(
+            "The repository {will} {} in packs, {} of them unused.",
+            Bytes(totals.remaining_bytes),
+            Bytes(totals.remaining_unused_bytes)
+        ));
+    }
     if let Some(PruneOutcome { leftover_files, leftover_bytes, .. }) = &pruned.outcome
         && *leftover_files > 0
     {

@@ -1,15 +1,16 @@
 //! Backup: lock, find out whose snapshots these are, read every component to its end, seal, write, record.
 
+mod before;
 mod seal;
 
+use self::before::{Before, PreviousSnapshot};
 use self::seal::{Draft, Sealed};
-use super::checksums::{ChecksumWriter, Checksums};
+use super::checksums::ChecksumWriter;
 use super::job::{self, JobResult, JobSubject};
 use super::select::{self, TAG, TAG_BEFORE_RESTORE, TAG_INSTANCE, TAG_JOB, TAG_PLATFORM};
 use super::session::{InstanceLock, Session};
-use super::show::read_manifest;
 use super::state::{PROGRAM, snapshot_file};
-use super::tree::{Previous, TreeBuilder, made_directory, made_file, made_node, made_tree};
+use super::tree::{TreeBuilder, made_directory, made_file, made_node, made_tree};
 use super::{Context, OpsError, sync};
 use crate::catalog::JobKind;
 use crate::component::files::swap;
@@ -218,65 +219,6 @@ impl Run<'_> {
         Ok(index)
     }
 
-    /// What this instance's snapshots tell, newest first; one that cannot be read is passed over.
-    fn find_previous(&self, reader: &Reader, writer: &Writer) -> Result<Before, OpsError> {
-        let snapshots = self.session.repository.snapshots()?;
-        let mut before = Before::default();
-        let own = |snapshot: &&Snapshot| select::instance_of(&snapshot.file) == Some(self.identity);
-        for snapshot in snapshots.readable.iter().rev().filter(own) {
-            let is_regular = snapshot.file.tag(TAG_BEFORE_RESTORE).is_none();
-            if before.newest.is_some() && !is_regular {
-                continue;
-            }
-            let read = || {
-                let manifest = read_manifest(reader, snapshot)?;
-                Ok(manifest.zip(Some(reader.tree(snapshot.file.tree)?)))
-            };
-            match read() {
-                Ok(Some((manifest, root))) => {
-                    if before.newest.is_none() {
-                        self.warn_of_another_host(&manifest)?;
-                    }
-                    if is_regular {
-                        before.regular = Some((snapshot.id, manifest.clone()));
-                    }
-                    let id = snapshot.id;
-                    before.newest.get_or_insert(PreviousSnapshot { id, manifest, root });
-                }
-                Ok(None) => {}
-                Err::<_, crate::repository::RepositoryError>(error) if error.is_damage() => {
-                    writer.distrust_trees();
-                    self.context.events.warn(format!(
-                        "Snapshot {} cannot be read ({error}); what this one shares with it is stored again. Run `belay check`.",
-                        snapshot.id.short()
-                    ));
-                }
-                Err(error) => return Err(error.into()),
-            }
-            if before.regular.is_some() {
-                break;
-            }
-        }
-        Ok(before)
-    }
-
-    /// A snapshot that another host took since this one adopted the instance: both write under one id.
-    fn warn_of_another_host(&self, newest: &Manifest) -> Result<(), OpsError> {
-        let catalog = self.session.require_catalog()?;
-        let Some(own) = catalog.instance(&self.instance.name, &self.instance.repository)? else {
-            return Ok(());
-        };
-        let InstanceRef { name, host, host_id, .. } = &newest.instance;
-        if *host_id != own.host_id && newest.started > own.adopted_at {
-            self.context.events.warn(format!(
-                "The newest snapshot of '{name}' was taken by the host '{host}' at {}: two hosts write under one id, and each \
-                 forgets the other's snapshots. Run `belay adopt {name} --new` on the one that is a clone.",
-                newest.started
-            ));
-        }
-        Ok(())
-    }
-
     fn read_component(
         &self,
         root: &FilesRoot,
@@ -342,36 +284,6 @@ impl Run<'_> {
             ));
         }
         Ok(Component { tree, sums, manifest, warnings })
-    }
-
-    /// A file system that is not mounted looks like an empty directory: that is a failure, and no smaller success.
-    fn ensure_not_emptied(
-        &self,
-        component: &str,
-        report: &WalkReport,
-        before: &Before,
-    ) -> Result<(), OpsError> {
-        // What a restore overwrites is often what a disaster has left.
-        let may_be_empty = self.options.allow_empty || self.options.before_restore_of.is_some();
-        if may_be_empty || report.files > 0 {
-            return Ok(());
-        }
-        let Some((id, manifest)) = &before.regular else { return Ok(()) };
-        let known = manifest.components.iter().find(|known| known.name == component);
-        let files = known.and_then(|known| known.counts.get("files")).copied().unwrap_or(0);
-        if files == 0 {
-            return Ok(());
-        }
-        let name = &self.instance.name;
-        Err(OpsError::refused(
-            format!(
-                "component {component} of {name} has no files now, and had {files} in snapshot {}",
-                id.short()
-            ),
-            format!(
-                "is its file system mounted? If it is meant to be empty: `belay backup {name} --allow-empty`"
-            ),
-        ))
     }
 
     /// What the configuration leaves out, and what restores have put directly into the directory. Before a restore the
@@ -504,59 +416,6 @@ pub(super) struct Component {
     sums: TreeNode,
     manifest: ComponentManifest,
     warnings: Vec<String>,
-}
-
-/// What there is of the instance already.
-#[derive(Default)]
-struct Before {
-    /// The newest snapshot that can be read: what did not change since is not read again.
-    newest: Option<PreviousSnapshot>,
-    /// The newest one that is not of a state that a restore overwrote, with its manifest: what the instance should be like.
-    regular: Option<(SnapshotId, Manifest)>,
-}
-
-/// The snapshot before.
-struct PreviousSnapshot {
-    id: SnapshotId,
-    manifest: Manifest,
-    root: Vec<TreeNode>,
-}
-
-impl PreviousSnapshot {
-    /// The same component in it, or none where it has none or it cannot be read.
-    fn component<'a>(
-        &self,
-        reader: &'a Reader,
-        name: &str,
-        writer: &Writer,
-    ) -> Result<Option<Previous<'a>>, OpsError> {
-        let find = |folder: &str, name: &str| {
-            let folder = self.root.iter().find(|node| node.node.name == folder.as_bytes());
-            let Some(tree) = folder.and_then(|folder| folder.subtree) else { return Ok(None) };
-            let nodes = reader.tree(tree)?;
-            Ok(nodes.into_iter().find(|node| node.node.name == name.as_bytes()))
-        };
-        let found = find("files", name)
-            .and_then(|root| Ok(root.zip(find("checksums", &format!("{name}.sha256"))?)));
-        match found {
-            Ok(Some((root, sums))) => Ok(Some(Previous {
-                reader,
-                root,
-                trusted_until: self
-                    .manifest
-                    .started
-                    .saturating_sub(UNSETTLED)
-                    .unwrap_or(Timestamp::MIN),
-                checksums: Checksums::new(reader.stream(&sums)),
-            })),
-            Ok(None) => Ok(None),
-            Err::<_, crate::repository::RepositoryError>(error) if error.is_damage() => {
-                writer.distrust_trees();
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
 }
 
 /// Tell progress at most five times a second.

@@ -96,6 +96,8 @@ struct Change<'a, E> {
     current: State,
     /// What should count.
     wanted: State,
+    /// The newest state that this host has seen is not there any more.
+    is_behind: bool,
 }
 
 impl<'a, E: Fn(&mut Vec<Pin>, SnapshotId)> Change<'a, E> {
@@ -116,8 +118,19 @@ impl<'a, E: Fn(&mut Vec<Pin>, SnapshotId)> Change<'a, E> {
             adopt::ensure_own(&known)?;
         }
         let snapshot = found.id;
-        let current = state::read(&reader, &snapshots, &context.events)?;
+        let mut current = state::read(&reader, &snapshots, &context.events)?;
+        let lost = newer_known_here(session, current.number)?;
+        let is_behind = lost.is_some();
         let mut wanted = current.clone();
+        if let Some((number, pins)) = lost {
+            current.number = number;
+            let own = &mut wanted.pins;
+            let is_new = |pin: &Pin| {
+                own.iter().all(|o| o.snapshot != pin.snapshot || o.reason != pin.reason)
+            };
+            let new: Vec<Pin> = pins.into_iter().filter(is_new).collect();
+            own.extend(new);
+        }
         edit(&mut wanted.pins, snapshot);
         if wanted != current {
             // A pin of what is gone for good only grows the state. A listing from before the pins were read could miss
@@ -130,15 +143,27 @@ impl<'a, E: Fn(&mut Vec<Pin>, SnapshotId)> Change<'a, E> {
             let present: HashSet<SnapshotId> = listed.iter().map(|file| file.id.into()).collect();
             wanted.pins.retain(|pin| pin.snapshot == snapshot || present.contains(&pin.snapshot));
         }
-        Ok(Self { session, context, lock, reader, snapshots, snapshot, edit, current, wanted })
+        Ok(Self {
+            session,
+            context,
+            lock,
+            reader,
+            snapshots,
+            snapshot,
+            edit,
+            current,
+            wanted,
+            is_behind,
+        })
     }
 
     fn is_done(&self) -> bool {
-        self.wanted.pins == self.current.pins
+        self.wanted.pins == self.current.pins && !self.is_behind
     }
 
     fn write(&mut self) -> Result<(), OpsError> {
         self.wanted.number = self.current.number + 1;
+        self.is_behind = false;
         let told = (&self.context.events, &self.context.cancel);
         let index = self.reader.shared_index();
         let written =
@@ -168,6 +193,16 @@ impl<'a, E: Fn(&mut Vec<Pin>, SnapshotId)> Change<'a, E> {
         }
         let own = self.current.pins.into_iter().filter(|pin| pin.snapshot == self.snapshot);
         Ok(Pinned { snapshot: self.snapshot, pins: own.map(|pin| pin.reason).collect(), changed })
+    }
+}
+
+/// Number and pins of the newest state that the catalog has seen, where that is newer than the repository's.
+fn newer_known_here(session: &Session, number: u64) -> Result<Option<(u64, Vec<Pin>)>, OpsError> {
+    let Some(catalog) = &session.catalog else { return Ok(None) };
+    let repository = RepositoryId(session.repository.id().0);
+    match catalog.state_number(repository)? {
+        Some(known) if known > number => Ok(Some((known, catalog.pins(repository)?))),
+        _ => Ok(None),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::{Config, Instance};
 use crate::model::id::{RepositoryId, SnapshotId};
 use crate::policy::retention::{self, Candidate, Decision, Frozen, RunEnd, RunOutcome};
 use crate::repository::lock::LockMode;
-use crate::repository::prune::{PruneOptions, PruneOutcome, PrunePlan};
+use crate::repository::prune::{self, PruneOptions, PruneOutcome, PrunePlan};
 use crate::repository::reader::Reader;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -64,13 +64,16 @@ pub fn prune(
         let (instances, plan) = plan(config, session, options, context)?;
         let shown = plan.clone();
         let repository = &session.repository;
-        let outcome = crate::repository::prune::execute(
-            repository,
-            &lock,
-            plan,
-            &context.events,
-            &context.cancel,
-        )?;
+        let told = (&context.events, &context.cancel);
+        let mut outcome = prune::execute(repository, &lock, plan, told.0, told.1)?;
+        if outcome.repack_skipped {
+            prune::repack_little_by_little((repository, &lock), options, &mut outcome, told)?;
+        }
+        if outcome.repack_skipped {
+            context.events.warn(
+                "There is too little room to reclaim the unused parts of all packs. Make some, and prune again.",
+            );
+        }
         if let Some(catalog) = &session.catalog {
             let forgotten: Vec<SnapshotId> = shown.forget.clone();
             catalog.forget_snapshots(RepositoryId(repository.id().0), &forgotten)?;
@@ -93,8 +96,8 @@ fn plan(
     drop(reader);
     if view.is_missing_pins {
         return Err(OpsError::refused(
-            "the pins cannot be read, so nothing is forgotten: a pinned snapshot might be among it",
-            "run `belay check` to see what is damaged; pin again what must stay, and the damaged state is passed over",
+            "the newest pins cannot be read, or are gone, so nothing is forgotten: a pinned snapshot might be among it",
+            "run `belay check` to see what is damaged; pin again what must stay: that writes all pins that this host knows of",
         ));
     }
     let mut instances = Vec::new();
@@ -121,13 +124,8 @@ fn plan(
         );
         instances.push(InstanceDecisions { instance: instance.name.to_string(), decisions });
     }
-    let plan = crate::repository::prune::plan(
-        &session.repository,
-        &forget,
-        options,
-        &context.events,
-        &context.cancel,
-    )?;
+    let plan =
+        prune::plan(&session.repository, &forget, options, &context.events, &context.cancel)?;
     Ok((instances, plan))
 }
 

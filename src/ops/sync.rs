@@ -157,11 +157,12 @@ pub(super) fn view_locked(
     let present: BTreeSet<SnapshotId> = shown(snapshots).map(|snapshot| snapshot.id).collect();
     let gone: Vec<SnapshotId> = known.difference(&present).copied().collect();
     catalog.forget_snapshots(repository, &gone)?;
-    catalog.replace_pins(repository, state.number, &state.pins)?;
+    // The catalog has seen a newer state: it was lost, or is newer than the listing.
+    let is_behind = !catalog.replace_pins(repository, state.number, &state.pins)?;
     Ok(View {
         records: catalog.snapshots(repository)?,
         pins: state.pins,
-        is_missing_pins: state.is_incomplete,
+        is_missing_pins: state.is_incomplete || is_behind,
     })
 }
 

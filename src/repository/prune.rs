@@ -10,6 +10,7 @@
 
 mod execute;
 mod inventory;
+mod little;
 mod plan;
 mod progress;
 mod reindex;
@@ -19,6 +20,7 @@ mod tests;
 mod used;
 
 pub use execute::execute;
+pub use little::repack_little_by_little;
 pub use plan::plan;
 
 use super::format::pack::PackedBlob;
@@ -32,7 +34,7 @@ pub struct PruneOptions {
     /// The share of bytes that may stay unused in packs that are partly used, in percent of all bytes of blobs. Less means
     /// more copying. Below 0 counts as 0; 100 and more means that nothing is copied for this reason.
     pub max_unused_percent: f64,
-    /// The bytes that the packs to be copied from may have together.
+    /// The bytes that may be copied.
     pub max_repack_bytes: Option<u64>,
 }
 
@@ -166,6 +168,22 @@ pub struct PruneOutcome {
     pub leftover_files: u64,
     /// Their bytes.
     pub leftover_bytes: u64,
-    /// There was no room for the copies: only what is wholly unused was reclaimed. Another prune may do the rest.
+    /// There was no room for the copies: only what is wholly unused was reclaimed (see [`repack_little_by_little`]).
     pub repack_skipped: bool,
+}
+
+impl PruneOutcome {
+    /// Count what another run did, too.
+    fn add(&mut self, other: &Self) {
+        self.forgotten_snapshots += other.forgotten_snapshots;
+        self.removed_packs += other.removed_packs;
+        self.removed_bytes += other.removed_bytes;
+        self.repacked_packs += other.repacked_packs;
+        self.written_packs += other.written_packs;
+        self.written_bytes += other.written_bytes;
+        self.written_indexes += other.written_indexes;
+        self.removed_indexes += other.removed_indexes;
+        self.leftover_files += other.leftover_files;
+        self.leftover_bytes += other.leftover_bytes;
+    }
 }

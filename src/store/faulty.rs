@@ -98,7 +98,7 @@ impl Store for FaultyStore {
         self.call(Operation::Write, &"reserve", || self.inner.keep_reserve())
     }
 
-    fn release_reserve(&self) -> Result<bool, StoreError> {
+    fn release_reserve(&self) -> Result<u64, StoreError> {
         self.call(Operation::Remove, &"reserve", || self.inner.release_reserve())
     }
 }

@@ -309,13 +309,16 @@ impl Store for LocalStore {
         keep().map_err(Self::error(Operation::Write, &path))
     }
 
-    fn release_reserve(&self) -> Result<bool, StoreError> {
+    fn release_reserve(&self) -> Result<u64, StoreError> {
         let path = self.root.join(RESERVE);
-        let release = || -> io::Result<bool> {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                other => other.and_then(|()| sync_directory(&self.root)).map(|()| true),
-            }
+        let release = || -> io::Result<u64> {
+            let released = match fs::symlink_metadata(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+                other => other?.len(),
+            };
+            fs::remove_file(&path)?;
+            sync_directory(&self.root)?;
+            Ok(released)
         };
         release().map_err(Self::error(Operation::Remove, &path))
     }

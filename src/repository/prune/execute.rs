@@ -24,24 +24,7 @@ pub fn execute(
     events: &Events,
     cancel: &Cancel,
 ) -> Result<PruneOutcome, RepositoryError> {
-    let mut run = Run {
-        repository,
-        lock,
-        events,
-        cancel,
-        outcome: PruneOutcome::default(),
-        reserve_released: false,
-    };
-    let result = run.all_steps(plan);
-    // The lock of this prune may have used the reserve, too.
-    if (result.is_ok() || run.reserve_released)
-        && let Err(error) = repository.store.keep_reserve()
-    {
-        events.warn(format!(
-            "No room could be kept aside for the next prune on a full disk: {error}."
-        ));
-    }
-    result.map(|()| run.outcome)
+    Run::new(repository, lock, (events, cancel)).execute(plan)
 }
 
 /// A plan on its way.
@@ -54,7 +37,29 @@ pub(super) struct Run<'a> {
     pub(super) reserve_released: bool,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    pub(super) fn new(
+        repository: &'a Arc<Repository>,
+        lock: &'a Lock,
+        (events, cancel): (&'a Events, &'a Cancel),
+    ) -> Self {
+        let outcome = PruneOutcome::default();
+        Self { repository, lock, events, cancel, outcome, reserve_released: false }
+    }
+
+    pub(super) fn execute(mut self, plan: PrunePlan) -> Result<PruneOutcome, RepositoryError> {
+        let result = self.all_steps(plan);
+        // The lock of this prune may have used the reserve, too.
+        if (result.is_ok() || self.reserve_released)
+            && let Err(error) = self.repository.store.keep_reserve()
+        {
+            self.events.warn(format!(
+                "No room could be kept aside for the next prune on a full disk: {error}."
+            ));
+        }
+        result.map(|()| self.outcome)
+    }
+
     fn all_steps(&mut self, mut plan: PrunePlan) -> Result<(), RepositoryError> {
         self.repository.require_config()?;
         if self.lock.mode() != LockMode::Exclusive {

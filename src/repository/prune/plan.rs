@@ -232,9 +232,8 @@ fn choose_repacks(packs: &BTreeMap<FileId, PackState>, options: &PruneOptions) -
     partly.sort_by_key(|pack| Reverse(unused_share(pack.unused_bytes(), pack.used_bytes)));
     let mut unused: u64 = partly.iter().map(|pack| pack.unused_bytes()).sum();
     for pack in partly {
-        let size = pack.size.unwrap_or_default();
-        if unused > limit && size <= budget {
-            budget -= size;
+        if unused > limit && pack.used_bytes <= budget {
+            budget -= pack.used_bytes;
             unused -= pack.unused_bytes();
             repack.insert(pack.id);
         }
@@ -252,9 +251,8 @@ fn choose_repacks(packs: &BTreeMap<FileId, PackState>, options: &PruneOptions) -
         }
         let mut joined = Vec::new();
         for pack in small {
-            let size = pack.size.unwrap_or_default();
-            if size <= budget {
-                budget -= size;
+            if pack.used_bytes <= budget {
+                budget -= pack.used_bytes;
                 joined.push(pack.id);
             }
         }
@@ -373,7 +371,7 @@ mod tests {
         assert_eq!(chosen(packs(), 20.0, None), [2]);
         assert_eq!(chosen(packs(), 38.0, None), [0_u8; 0]);
         assert_eq!(chosen(packs(), 100.0, None), [0_u8; 0]);
-        assert_eq!(chosen(packs(), 0.0, Some(size + 1)), [2], "the budget is for one");
+        assert_eq!(chosen(packs(), 0.0, Some(4_999_999)), [2], "the next would be too much");
     }
 
     #[test]

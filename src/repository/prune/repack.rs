@@ -37,8 +37,8 @@ impl Run<'_> {
                 Ok(true)
             }
             Err(RepositoryError::Store(error)) if error.is_full() => {
-                self.events.warn(format!(
-                    "There is no room to repack: {error}. Only what is wholly unused is removed now; another prune may do the rest."
+                self.events.note(format!(
+                    "There is no room to repack all at once: {error}. What is wholly unused is removed first."
                 ));
                 self.outcome = before;
                 self.withdraw(&written)?;
