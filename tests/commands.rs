@@ -286,3 +286,26 @@ fn an_interrupt_at_a_prompt_ends_it_and_the_terminal_is_as_before() {
     assert!(added.contains("exit=0"), "{added}");
     assert!(!added.contains("secret one"), "what was typed showed: {added}");
 }
+
+#[test]
+fn a_backup_whose_repository_is_away_is_a_failed_run_and_freezes_forgetting() {
+    let sandbox = Sandbox::new();
+    sandbox.configure(&["data"], "last = 1");
+    for night in 0..2 {
+        write_file(&sandbox.source().join("file"), format!("night {night}").as_bytes());
+        sandbox.backup();
+    }
+    let away = sandbox.path("away");
+    fs::rename(sandbox.repository(), &away).unwrap();
+    sandbox.belay(&["backup", "data"]).code(10);
+    fs::rename(&away, sandbox.repository()).unwrap();
+
+    let status = sandbox.belay(&["status", "--json"]).code_in(&[0, 3]).json();
+    assert_eq!(status["instances"][0]["last_run"], "failed", "{status:#}");
+    assert_eq!(status["instances"][0]["frozen"], true, "{status:#}");
+    sandbox.belay(&["prune"]).ok();
+    assert_eq!(sandbox.list().len(), 2, "forgotten after a failure");
+    sandbox.backup();
+    sandbox.belay(&["prune"]).ok();
+    assert_eq!(sandbox.list().len(), 1);
+}

@@ -7,7 +7,7 @@ use super::output;
 use super::render::{counted, local_time};
 use crate::config::Instance;
 use crate::model::size::Bytes;
-use crate::ops::backup::{BackupOptions, BackupOutcome, backup};
+use crate::ops::backup::{BackupOptions, BackupOutcome, backup, record_failure};
 use crate::ops::session::Session;
 use serde::Serialize;
 
@@ -103,7 +103,8 @@ fn one(
     environment: &Environment,
 ) -> Result<BackupOutcome, Failure> {
     let config = environment.config()?;
-    let session = Session::open(config, config.repository_of(instance)?, &environment.secrets)?;
+    let session = Session::open(config, config.repository_of(instance)?, &environment.secrets)
+        .inspect_err(|error| record_failure(config, instance, error, &environment.context))?;
     Ok(backup(config, &session, instance, options, &environment.context)?)
 }
 

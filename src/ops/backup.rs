@@ -12,7 +12,7 @@ use super::session::{InstanceLock, Session};
 use super::state::{PROGRAM, snapshot_file};
 use super::tree::{TreeBuilder, made_directory, made_file, made_node, made_tree};
 use super::{Context, OpsError, sync};
-use crate::catalog::JobKind;
+use crate::catalog::{Catalog, JobKind};
 use crate::component::files::swap;
 use crate::component::files::walk::{self, PathList, WalkOptions, WalkReport};
 use crate::config::{Config, FilesRoot, Instance};
@@ -96,8 +96,30 @@ pub fn backup(
 ) -> Result<BackupOutcome, OpsError> {
     let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
     // An instance that is half restored must not be sealed as if it were whole.
-    super::restore::finish_interrupted(config, instance, &busy, &context.events)?;
+    super::restore::finish_interrupted(config, instance, &busy, &context.events)
+        .inspect_err(|error| record_failure(config, instance, error, context))?;
     backup_locked(config, session, instance, options, context)
+}
+
+/// A backup that could not begin, because its repository is away for example, is a failed run like any other: it shows
+/// in the status, and nothing is forgotten until one succeeds.
+pub fn record_failure(config: &Config, instance: &Instance, error: &OpsError, context: &Context) {
+    let record = || {
+        let catalog = Catalog::open(&config.state_dir)?;
+        // One that was never backed up has no id yet, and nothing to be forgotten.
+        let Some(id) = catalog.instance_id(&instance.name, &instance.repository)? else {
+            return Ok(());
+        };
+        let subject = JobSubject {
+            kind: JobKind::Backup,
+            instance: Some((&instance.name, id)),
+            repository: Some(&instance.repository),
+        };
+        job::record_failure(&config.state_dir, &subject, error)
+    };
+    if let Err::<(), OpsError>(error) = record() {
+        context.events.warn(format!("The failure could not be recorded: {error}."));
+    }
 }
 
 /// The same for a caller that holds the instance's lock already.

@@ -43,6 +43,41 @@ pub(super) fn run<T: JobResult>(
     work: impl FnOnce(&Context) -> Result<T, OpsError>,
 ) -> Result<(T, bool), OpsError> {
     // A connection of its own: events come from several threads.
+    let catalog = begin(state_dir, id, subject)?;
+    let catalog = Arc::new(Mutex::new(catalog));
+    let warned = Arc::new(AtomicBool::new(false));
+    let recorded = recording(&context.events, Arc::clone(&catalog), id, Arc::clone(&warned));
+    let result = work(&Context { events: recorded, cancel: context.cancel.clone() });
+    let warned = warned.load(Ordering::SeqCst);
+    let (outcome, error) = match &result {
+        Ok(_) if warned => (Outcome::Warned, None),
+        Ok(_) => (Outcome::Done, None),
+        Err(error) => outcome_of(error),
+    };
+    let snapshot = result.as_ref().ok().and_then(JobResult::snapshot);
+    let catalog = catalog.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(error) =
+        catalog.finish_job(id, Timestamp::now(), outcome, snapshot, error.as_deref())
+    {
+        // What the job did is done, and is in the repository: the catalog follows with the next command.
+        context.events.warn(format!("The end of the job could not be recorded: {error}."));
+    }
+    result.map(|value| (value, warned))
+}
+
+/// Record a job that could not even begin.
+pub(super) fn record_failure(
+    state_dir: &Path,
+    subject: &JobSubject<'_>,
+    error: &OpsError,
+) -> Result<(), OpsError> {
+    let id = random_job_id()?;
+    let catalog = begin(state_dir, id, subject)?;
+    let (outcome, error) = outcome_of(error);
+    Ok(catalog.finish_job(id, Timestamp::now(), outcome, None, error.as_deref())?)
+}
+
+fn begin(state_dir: &Path, id: JobId, subject: &JobSubject<'_>) -> Result<Catalog, OpsError> {
     let catalog = Catalog::open(state_dir)?;
     let process = host::Process::current();
     let pid = u32::try_from(process.pid).unwrap_or_default();
@@ -55,27 +90,15 @@ pub(super) fn run<T: JobResult>(
         started_at: Timestamp::now(),
         process: Process { pid, boot_id: process.boot_id, start: process.start },
     })?;
-    let catalog = Arc::new(Mutex::new(catalog));
-    let warned = Arc::new(AtomicBool::new(false));
-    let recorded = recording(&context.events, Arc::clone(&catalog), id, Arc::clone(&warned));
-    let result = work(&Context { events: recorded, cancel: context.cancel.clone() });
-    let warned = warned.load(Ordering::SeqCst);
-    let (outcome, error) = match &result {
-        Ok(_) if warned => (Outcome::Warned, None),
-        Ok(_) => (Outcome::Done, None),
-        Err(error) if error.is_cancelled() => (Outcome::Interrupted, None),
-        Err(error) if error.is_no_room() => (Outcome::NoRoom, Some(error.to_string())),
-        Err(error) => (Outcome::Failed, Some(error.to_string())),
-    };
-    let snapshot = result.as_ref().ok().and_then(JobResult::snapshot);
-    let catalog = catalog.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Err(error) =
-        catalog.finish_job(id, Timestamp::now(), outcome, snapshot, error.as_deref())
-    {
-        // What the job did is done, and is in the repository: the catalog follows with the next command.
-        context.events.warn(format!("The end of the job could not be recorded: {error}."));
+    Ok(catalog)
+}
+
+fn outcome_of(error: &OpsError) -> (Outcome, Option<String>) {
+    match error {
+        error if error.is_cancelled() => (Outcome::Interrupted, None),
+        error if error.is_no_room() => (Outcome::NoRoom, Some(error.to_string())),
+        error => (Outcome::Failed, Some(error.to_string())),
     }
-    result.map(|value| (value, warned))
 }
 
 fn recording(
