@@ -86,6 +86,8 @@ def warm(path):
 
 def measure(arguments, environment):
     """Wall seconds, processor seconds and peak memory in MB of one command, which must succeed."""
+    # What another command left to be written is not this one's to wait for.
+    os.sync()
     with tempfile.TemporaryFile() as output:
         begin = time.monotonic()
         process = subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)

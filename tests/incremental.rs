@@ -3,6 +3,8 @@
 
 mod support;
 
+use serde_json::json;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
@@ -108,6 +110,12 @@ fn an_instance_that_lost_all_its_files_fails_until_somebody_says_that_it_is_righ
     // A restore over it needs no leave, and saves the emptiness.
     sandbox.belay(&["restore", &full, "--into", "data", "--yes"]).ok();
     assert_eq!(fs::read(sandbox.source().join("directory/file")).unwrap(), b"content");
+    // Nor is that a sign that backups succeed again.
+    let status = sandbox.belay(&["status", "--json"]).code_in(&[0, 3]).json();
+    assert_eq!(status["instances"][0]["frozen"], true, "{status:#}");
+    sandbox.backup();
+    let status = sandbox.belay(&["status", "--json"]).code_in(&[0, 3]).json();
+    assert_eq!(status["instances"][0]["frozen"], false, "{status:#}");
 
     fs::remove_dir_all(sandbox.source().join("directory")).unwrap();
     sandbox.belay(&["backup", "data", "--allow-empty"]).ok();
@@ -126,16 +134,20 @@ fn a_restore_over_a_lost_mount_does_not_make_emptiness_the_rule() {
     sandbox.belay(&["backup", "data"]).code(1).says(&["no files now"]);
 }
 
-/// Flips a bit in each tree that the repository's indexes list, as restic reads them.
-fn spoil_trees(sandbox: &Sandbox) {
+/// Flips a bit in each blob of a kind in some packs, as restic reads the indexes.
+fn spoil(sandbox: &Sandbox, kind: &str, packs: &BTreeSet<String>) {
     let mut spoilt = 0;
     for index in sandbox.files("index") {
         let index = sandbox.restic(&["cat", "index", &index]).ok().json();
         for pack in index["packs"].as_array().unwrap() {
-            let path = sandbox.pack_path(pack["id"].as_str().unwrap());
+            let id = pack["id"].as_str().unwrap();
+            if !packs.contains(id) {
+                continue;
+            }
+            let path = sandbox.pack_path(id);
             let mut bytes = fs::read(&path).unwrap();
             for blob in pack["blobs"].as_array().unwrap() {
-                if blob["type"] == "tree" {
+                if blob["type"] == kind {
                     bytes[blob["offset"].as_u64().unwrap() as usize + 20] ^= 1;
                     spoilt += 1;
                 }
@@ -144,7 +156,7 @@ fn spoil_trees(sandbox: &Sandbox) {
             fs::write(&path, bytes).unwrap();
         }
     }
-    assert!(spoilt > 0, "there is no tree to spoil");
+    assert!(spoilt > 0, "there is no {kind} blob to spoil");
 }
 
 #[test]
@@ -152,10 +164,37 @@ fn a_tree_that_is_damaged_in_the_repository_is_stored_again() {
     let sandbox = Sandbox::new();
     write_file(&sandbox.source().join("outer/inner/file"), b"content");
     sandbox.backup();
-    spoil_trees(&sandbox);
+    spoil(&sandbox, "tree", &sandbox.packs());
     // Nothing changed, so that each tree would be the same, and there already.
     let document = sandbox.belay(&["backup", "data", "--json"]).code(3);
     let id = document.json()["snapshots"][0]["id"].as_str().unwrap().to_owned();
     document.says(&["cannot be read", "belay check"]);
     sandbox.assert_restores(&id, &Tree::read(&sandbox.source()));
+}
+
+#[test]
+fn pins_in_a_damaged_state_are_kept_and_written_again() {
+    for is_listed_first in [true, false] {
+        let sandbox = Sandbox::new();
+        sandbox.configure(&["data"], "last = 1");
+        let ids: Vec<String> = (0..4)
+            .map(|night| {
+                write_file(&sandbox.source().join("file"), format!("night {night}").as_bytes());
+                sandbox.backup()
+            })
+            .collect();
+        sandbox.belay(&["pin", &ids[0], "--reason", "first"]).ok();
+        let before = sandbox.packs();
+        sandbox.belay(&["pin", &ids[1], "--reason", "second"]).ok();
+        let new = sandbox.packs().difference(&before).cloned().collect();
+        spoil(&sandbox, "data", &new);
+        if is_listed_first {
+            sandbox.belay(&["list"]).code(3).says(&["pins", "cannot be read"]);
+        }
+        sandbox.belay(&["prune"]).code(1).says(&["pins cannot be read", "pin again"]);
+        sandbox.belay(&["pin", &ids[0], "--reason", "first"]).code(3);
+        // Only planned: what is damaged may have to be copied, and stops a prune.
+        let planned = sandbox.belay(&["prune", "--dry-run", "--json"]).ok().json();
+        assert_eq!(planned["plan"]["forget"], json!([ids[2]]), "listed first: {is_listed_first}");
+    }
 }

@@ -53,6 +53,8 @@ const KEPT_OF_A_KIND: u32 = 10;
 pub enum JobKind {
     /// Takes a snapshot.
     Backup,
+    /// Takes a snapshot of what a restore is about to overwrite: no sign that backups succeed again.
+    BeforeRestore,
     /// Brings a snapshot back.
     Restore,
     /// Verifies a repository.
@@ -74,6 +76,7 @@ impl JobKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backup => "backup",
+            Self::BeforeRestore => "snapshot before a restore",
             Self::Restore => "restore",
             Self::Check => "check",
             Self::Prune => "prune",

@@ -132,8 +132,9 @@ pub(super) fn backup_locked(
 ) -> Result<BackupOutcome, OpsError> {
     let identity = identify(session, instance, context)?;
     let id = job::random_job_id()?;
+    let is_regular = options.before_restore_of.is_none();
     let subject = JobSubject {
-        kind: JobKind::Backup,
+        kind: if is_regular { JobKind::Backup } else { JobKind::BeforeRestore },
         instance: Some((&instance.name, identity)),
         repository: session.name.as_ref(),
     };

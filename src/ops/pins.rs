@@ -96,7 +96,7 @@ struct Change<'a, E> {
     current: State,
     /// What should count.
     wanted: State,
-    /// The newest state that this host has seen is not there any more.
+    /// The newest state cannot be read, or the newest that this host has seen is not there any more.
     is_behind: bool,
 }
 
@@ -119,8 +119,9 @@ impl<'a, E: Fn(&mut Vec<Pin>, SnapshotId)> Change<'a, E> {
         }
         let snapshot = found.id;
         let mut current = state::read(&reader, &snapshots, &context.events)?;
-        let lost = newer_known_here(session, current.number)?;
-        let is_behind = lost.is_some();
+        let lost = lost_but_known_here(session, &current)?;
+        // One that cannot be read must be outnumbered, whatever changes.
+        let is_behind = lost.is_some() || current.is_incomplete;
         let mut wanted = current.clone();
         if let Some((number, pins)) = lost {
             current.number = number;
@@ -196,14 +197,16 @@ impl<'a, E: Fn(&mut Vec<Pin>, SnapshotId)> Change<'a, E> {
     }
 }
 
-/// Number and pins of the newest state that the catalog has seen, where that is newer than the repository's.
-fn newer_known_here(session: &Session, number: u64) -> Result<Option<(u64, Vec<Pin>)>, OpsError> {
+/// Number and pins of the newest state that the catalog has seen, where the repository has none that is as new.
+fn lost_but_known_here(
+    session: &Session,
+    current: &State,
+) -> Result<Option<(u64, Vec<Pin>)>, OpsError> {
     let Some(catalog) = &session.catalog else { return Ok(None) };
     let repository = RepositoryId(session.repository.id().0);
-    match catalog.state_number(repository)? {
-        Some(known) if known > number => Ok(Some((known, catalog.pins(repository)?))),
-        _ => Ok(None),
-    }
+    let Some(known) = catalog.state_number(repository)? else { return Ok(None) };
+    let is_lost = known > current.number || known == current.number && current.is_incomplete;
+    Ok(if is_lost { Some((known, catalog.pins(repository)?)) } else { None })
 }
 
 #[cfg(test)]

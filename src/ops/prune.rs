@@ -8,6 +8,7 @@ use crate::catalog::{Catalog, JobKind, Outcome};
 use crate::config::{Config, Instance};
 use crate::model::id::{RepositoryId, SnapshotId};
 use crate::policy::retention::{self, Candidate, Decision, Frozen, RunEnd, RunOutcome};
+use crate::repository::Repository;
 use crate::repository::lock::LockMode;
 use crate::repository::prune::{self, PruneOptions, PruneOutcome, PrunePlan};
 use crate::repository::reader::Reader;
@@ -60,6 +61,7 @@ pub fn prune(
     let id = job::random_job_id()?;
     let (pruned, _) = job::run(&config.state_dir, id, &subject, context, |context| {
         let lock = session.lock(LockMode::Exclusive, "prune", context)?;
+        let _reserve = KeptReserve(&session.repository);
         // Snapshots and pins are read now, under the lock: none can appear any more.
         let (instances, plan) = plan(config, session, options, context)?;
         let shown = plan.clone();
@@ -81,6 +83,16 @@ pub fn prune(
         Ok(Pruned { dry_run, instances, plan: shown, outcome: Some(outcome) })
     })?;
     Ok(pruned)
+}
+
+/// The lock itself may have used the room that is kept aside: however the prune ends, it is there for the next one.
+struct KeptReserve<'a>(&'a Repository);
+
+impl Drop for KeptReserve<'_> {
+    fn drop(&mut self) {
+        // A prune that went well has told already why it cannot be kept.
+        let _ = self.0.store().keep_reserve();
+    }
 }
 
 fn plan(

@@ -157,12 +157,14 @@ pub(super) fn view_locked(
     let present: BTreeSet<SnapshotId> = shown(snapshots).map(|snapshot| snapshot.id).collect();
     let gone: Vec<SnapshotId> = known.difference(&present).copied().collect();
     catalog.forget_snapshots(repository, &gone)?;
-    // The catalog has seen a newer state: it was lost, or is newer than the listing.
-    let is_behind = !catalog.replace_pins(repository, state.number, &state.pins)?;
+    // What the catalog knows of a state that cannot be read is all that is left of it. One that it has seen, and that is
+    // newer than all here, was lost, or is newer than the listing.
+    let is_behind =
+        state.is_incomplete || !catalog.replace_pins(repository, state.number, &state.pins)?;
     Ok(View {
         records: catalog.snapshots(repository)?,
         pins: state.pins,
-        is_missing_pins: state.is_incomplete || is_behind,
+        is_missing_pins: is_behind,
     })
 }
 

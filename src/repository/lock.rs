@@ -194,7 +194,7 @@ impl Shared {
             return;
         }
         let file = lock_file(&self.request);
-        if let Ok(id) = self.repository.save(FileKind::Lock, &file) {
+        if let Ok(id) = save_lock(&self.repository, &self.request, &file) {
             (state.id, state.time) = (id, file.time);
             // The old file goes stale by itself if it cannot be removed.
             let _ = store.remove(old);

@@ -290,8 +290,12 @@ impl Shared {
         self.cancel.check()?;
         let id = self.repository.save(FileKind::Snapshot, &file)?;
         let withdraw = |error| {
-            // What cannot be withdrawn now is told: the error names what is missing.
-            let _ = self.repository.store.remove(FileName::Id(FileKind::Snapshot, id));
+            if let Err(left) = self.repository.store.remove(FileName::Id(FileKind::Snapshot, id)) {
+                events.warn(format!(
+                    "Snapshot {} lacks something and could not be withdrawn ({left}). Remove it: restic forget {id}.",
+                    id.short()
+                ));
+            }
             error
         };
         self.ensure_nothing_removed().map_err(withdraw)?;

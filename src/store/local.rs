@@ -295,10 +295,12 @@ impl Store for LocalStore {
         let path = self.root.join(RESERVE);
         let keep = || -> io::Result<()> {
             let filesystem = rustix::fs::statvfs(&self.root)?;
-            let free = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
+            let bytes = |blocks: u64| blocks.saturating_mul(filesystem.f_frsize);
+            let present = fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len());
             // A small disk is not filled by the reserve alone.
-            let wanted = RESERVE_BYTES.min(free / 8);
-            if wanted == 0 || path.exists() {
+            let wanted = RESERVE_BYTES.min(bytes(filesystem.f_blocks) / 16);
+            let wanted = wanted.min(bytes(filesystem.f_bavail) / 2);
+            if wanted <= present {
                 return Ok(());
             }
             // Random bytes: a file system that compresses would keep no room for zeros.
