@@ -83,7 +83,15 @@ pub fn plan(target: &Path, tag: &str) -> Result<SwapPlan, SwapError> {
     // A link to a directory was followed when it was backed up, so what it leads to is replaced.
     let target = match fs::canonicalize(target) {
         Ok(path) => path,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => target.to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Ok(away) = fs::read_link(target) {
+                let away = mounts::shown(&away);
+                let reason =
+                    format!("it is a link to {away}, which is not there: is that mounted?");
+                return Err(SwapError::new("replace", target, reason));
+            }
+            target.to_owned()
+        }
         Err(error) => return Err(failed("examine", target)(error)),
     };
     if let Some(point) = mounted_below(&target).map_err(failed("examine", &target))? {

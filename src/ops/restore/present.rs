@@ -19,8 +19,8 @@ use std::path::Path;
 pub(super) enum Saved {
     /// It was not: nothing was there, or it could not be read.
     Not,
-    /// In a snapshot, which has it whole or not.
-    Snapshot(SnapshotId, bool),
+    /// In a snapshot, with what keeps that from being relied upon.
+    Snapshot(SnapshotId, Option<&'static str>),
     /// A person said that it may be lost.
     Discarded,
 }
@@ -99,8 +99,19 @@ impl Prepared<'_> {
             Ok(outcome) => {
                 let reason = format!("state of {name} before a restore");
                 let snapshot = SnapshotRef::Prefix(outcome.id.to_string());
-                pins::pin(self.session, &snapshot, &reason, context)?;
-                Ok(Saved::Snapshot(outcome.id, outcome.warnings.is_empty()))
+                let doubt = match pins::pin(self.session, &snapshot, &reason, context) {
+                    Ok(_) if outcome.warnings.is_empty() => None,
+                    Ok(_) => Some("has warnings"),
+                    Err(error) if error.is_cancelled() => return Err(error),
+                    Err(error) => {
+                        let id = outcome.id.short();
+                        context.events.warn(format!(
+                            "Snapshot {id} of the present state of {name} could not be pinned: {error}."
+                        ));
+                        Some("is not pinned")
+                    }
+                };
+                Ok(Saved::Snapshot(outcome.id, doubt))
             }
             Err(error) if error.is_cancelled() => Err(error),
             Err(error) => {
@@ -121,10 +132,10 @@ pub(super) fn may_remove_aside(item: &Item, saved: &Saved, watch: &Watch) -> Res
     match saved {
         Saved::Discarded => Ok(()),
         Saved::Not => Err(format!("The state before of {target} is in no snapshot")),
-        Saved::Snapshot(id, false) => {
-            Err(format!("Snapshot {} of the state before has warnings", id.short()))
+        Saved::Snapshot(id, Some(doubt)) => {
+            Err(format!("Snapshot {} of the state before {doubt}", id.short()))
         }
-        Saved::Snapshot(id, true) => match watch.first_change(&item.swap) {
+        Saved::Snapshot(id, None) => match watch.first_change(&item.swap) {
             None => Ok(()),
             Some(changed) => {
                 let below = changed.strip_prefix(&item.swap.aside).unwrap_or(&changed);

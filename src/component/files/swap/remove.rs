@@ -1,12 +1,12 @@
-//! Removing a tree of any depth, without following links or leaving its file system.
+//! Removing a tree of any depth, without following links or going into what is mounted in it.
 //!
 //! Directories in directories are first moved up to the top, so that neither the stack nor open files limit the depth,
 //! and what is left after a crash is removed by the next call.
 
 use crate::component::files::descent::{chmod_unfollowed, list_reversed, open_directory};
-use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -17,7 +17,11 @@ pub(in crate::component::files) fn remove(path: &Path) -> rustix::io::Result<()>
         Err(Errno::ISDIR) => {}
         other => return other,
     }
-    let top = open_writable(CWD, path.as_os_str().as_bytes())?;
+    let top = open_directory(CWD, path.as_os_str().as_bytes()).or_else(|error| match error {
+        Errno::ACCESS => chmod_and_open(CWD, path.as_os_str().as_bytes(), open_directory),
+        error => Err(error),
+    })?;
+    make_writable(&top)?;
     let mut moved = 0_u64;
     loop {
         let names = list_reversed(&top)?;
@@ -72,17 +76,43 @@ fn move_up(
     }
 }
 
-/// Open a directory that its owner may have closed to itself.
-fn open_writable(parent: impl std::os::fd::AsFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
-    let opened = match open_directory(&parent, name) {
-        Err(Errno::ACCESS) => {
-            chmod_unfollowed(&parent, name, Mode::RWXU)?;
-            open_directory(&parent, name)?
-        }
+/// Open a directory that its owner may have closed to itself. [`Errno::XDEV`] when something is mounted there: whose files
+/// these are is not known, and they were not meant.
+fn open_writable(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let opened = match open_within(parent, name) {
+        Err(Errno::ACCESS) => chmod_and_open(parent, name, open_within)?,
         other => other?,
     };
-    if rustix::fs::fstat(&opened)?.st_mode & 0o700 != 0o700 {
-        rustix::fs::fchmod(&opened, Mode::RWXU)?;
-    }
+    make_writable(&opened)?;
     Ok(opened)
+}
+
+/// Open a directory in the same mount.
+fn open_within(parent: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat2(parent, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+        // Before Linux 5.6, and in some sandboxes: what is mounted has another device, but for bind mounts.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let opened = open_directory(parent, name)?;
+            let device = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_dev);
+            if device(&opened)? == device(parent)? { Ok(opened) } else { Err(Errno::XDEV) }
+        }
+        other => other,
+    }
+}
+
+fn chmod_and_open<P: AsFd + Copy>(
+    parent: P,
+    name: &[u8],
+    open: impl Fn(P, &[u8]) -> rustix::io::Result<OwnedFd>,
+) -> rustix::io::Result<OwnedFd> {
+    chmod_unfollowed(parent, name, Mode::RWXU)?;
+    open(parent, name)
+}
+
+fn make_writable(directory: &OwnedFd) -> rustix::io::Result<()> {
+    if rustix::fs::fstat(directory)?.st_mode & 0o700 != 0o700 {
+        rustix::fs::fchmod(directory, Mode::RWXU)?;
+    }
+    Ok(())
 }

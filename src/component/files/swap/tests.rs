@@ -364,3 +364,48 @@ fn deep_and_closed_trees_are_removed() {
     assert_eq!(names(directory.path()).unwrap(), ["outside"]);
     assert_eq!(names(&outside).unwrap(), ["kept"]);
 }
+
+/// A file system in memory; unmounted with this handle.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(place: &Path) -> Self {
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "none"])
+            .arg(place)
+            .status()
+            .expect("mount is there, and this is root: tests/run says so");
+        assert!(mount.success());
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        std::process::Command::new("umount").arg("--lazy").arg(&self.0).status().ok();
+    }
+}
+
+#[test]
+fn what_was_mounted_in_a_tree_meanwhile_is_not_removed_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    fs::create_dir_all(tree.join("a/mounted")).unwrap();
+    for place in [tree.join("a/mounted"), tree.join("a")] {
+        let _mounted = Mounted::at(&place);
+        fs::write(place.join("precious"), b"precious").unwrap();
+        assert!(remove(&tree).is_err());
+        assert_eq!(fs::read(place.join("precious")).unwrap(), b"precious");
+    }
+    remove(&tree).unwrap();
+    assert!(!tree.exists());
+}
+
+#[test]
+fn a_link_to_what_is_not_there_is_not_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("target");
+    std::os::unix::fs::symlink(directory.path().join("away"), &target).unwrap();
+    let error = plan(&target, "j").unwrap_err();
+    assert!(error.to_string().contains("is that mounted?"), "{error}");
+}
