@@ -309,3 +309,41 @@ fn a_backup_whose_repository_is_away_is_a_failed_run_and_freezes_forgetting() {
     sandbox.belay(&["prune"]).ok();
     assert_eq!(sandbox.list().len(), 1);
 }
+
+#[test]
+fn a_restore_takes_no_more_than_the_paths_that_are_named() {
+    let sandbox = Sandbox::new();
+    for name in ["a", "b"] {
+        write_file(&sandbox.source().join(name), b"then");
+    }
+    sandbox.backup();
+    for name in ["a", "b"] {
+        write_file(&sandbox.source().join(name), b"now");
+    }
+    let target = sandbox.path("target");
+    let (a, missing) = ("/files/source-data/a", "/files/source-data/missing");
+    let refused: [(&[&str], &str); 6] = [
+        (&["--component", "source-data", "--path", missing], "is not in the snapshot"),
+        (&["--path", a, "--path", missing], "is not in the snapshot"),
+        (&["--path", "/files/source-data", "--path", missing], "is not in the snapshot"),
+        (&["--component", "source-data", "--path", "/manifest.json"], "is not in component"),
+        (&["--path", ""], "an empty path"),
+        (&["--component", ""], "an empty component name"),
+    ];
+    for (options, message) in refused {
+        for goal in [&["--to-dir", text(&target)][..], &["--into", "data", "--yes"]] {
+            let arguments = [&["restore", "latest:data"], goal, options].concat();
+            sandbox.belay(&arguments).code(2).says(&[message]);
+            assert!(!target.exists());
+            assert_eq!(fs::read(sandbox.source().join("a")).unwrap(), b"now");
+        }
+    }
+    let both = ["--component", "source-data", "--path", a];
+    let into = ["restore", "latest:data", "--into", "data", "--yes"];
+    sandbox.belay(&[&into[..], &both].concat()).ok();
+    assert_eq!(fs::read(sandbox.source().join("a")).unwrap(), b"then");
+    assert_eq!(fs::read(sandbox.source().join("b")).unwrap(), b"now");
+    let all = ["restore", "latest:data", "--path", "/", "--to-dir", text(&target)];
+    sandbox.belay(&all).ok();
+    assert_eq!(fs::read(target.join("files/source-data/b")).unwrap(), b"then");
+}
