@@ -347,3 +347,13 @@ fn a_restore_takes_no_more_than_the_paths_that_are_named() {
     sandbox.belay(&all).ok();
     assert_eq!(fs::read(target.join("files/source-data/b")).unwrap(), b"then");
 }
+
+#[test]
+fn a_reason_that_pins_nothing_is_told() {
+    let sandbox = Sandbox::new();
+    sandbox.backup();
+    sandbox.belay(&["pin", "latest:data", "--reason", "audit"]).ok();
+    let unpin = sandbox.belay(&["unpin", "latest:data", "--reason", "nope"]).code(1);
+    unpin.says(&["no pin for 'nope'", "audit"]);
+    sandbox.belay(&["unpin", "latest:data", "--reason", "audit"]).ok();
+}
