@@ -357,3 +357,15 @@ fn a_reason_that_pins_nothing_is_told() {
     unpin.says(&["no pin for 'nope'", "audit"]);
     sandbox.belay(&["unpin", "latest:data", "--reason", "audit"]).ok();
 }
+
+#[test]
+fn a_backup_of_several_ends_with_the_code_that_all_failures_share() {
+    let (sandbox, ..) = with_two_repositories();
+    fs::rename(sandbox.path("other"), sandbox.path("away")).unwrap();
+    let run = sandbox.belay(&["backup", "--all", "--json"]).code(1).json();
+    assert_eq!(run["failures"][0]["exit_code"], 10, "{run:#}");
+    assert_eq!(run["snapshots"][0]["instance"], "data", "{run:#}");
+    fs::rename(sandbox.repository(), sandbox.path("away too")).unwrap();
+    let run = sandbox.belay(&["backup", "--all", "--json"]).code(10).json();
+    assert_eq!(run["failures"].as_array().unwrap().len(), 2, "{run:#}");
+}
