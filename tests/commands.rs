@@ -369,3 +369,15 @@ fn a_backup_of_several_ends_with_the_code_that_all_failures_share() {
     let run = sandbox.belay(&["backup", "--all", "--json"]).code(10).json();
     assert_eq!(run["failures"].as_array().unwrap().len(), 2, "{run:#}");
 }
+
+#[test]
+fn a_list_says_that_there_is_nothing_only_where_it_looked_everywhere() {
+    let (sandbox, data, _) = with_two_repositories();
+    fs::rename(sandbox.path("other"), sandbox.path("away")).unwrap();
+    fs::remove_file(sandbox.repository().join("snapshots").join(data)).unwrap();
+    let list = sandbox.belay(&["list"]).code(3).stdout();
+    assert!(!list.contains("yet"), "{list}");
+    fs::remove_file(sandbox.config()).unwrap();
+    let url = text(&sandbox.repository()).to_owned();
+    sandbox.belay(&["list", "--repository", &url]).code(2).says(&["needs --password-file"]);
+}
