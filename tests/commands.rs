@@ -306,6 +306,79 @@ fn a_backup_whose_repository_is_away_is_a_failed_run_and_freezes_forgetting() {
     sandbox.belay(&["prune"]).ok();
     assert_eq!(sandbox.list().len(), 2, "forgotten after a failure");
     sandbox.backup();
-    sandbox.belay(&["prune"]).ok();
+    let pruned = sandbox.belay(&["prune"]).ok().stdout();
+    assert!(!pruned.contains("1 snapshot were") && !pruned.contains("1 pack were"), "{pruned}");
     assert_eq!(sandbox.list().len(), 1);
+}
+
+#[test]
+fn a_restore_takes_no_more_than_the_paths_that_are_named() {
+    let sandbox = Sandbox::new();
+    for name in ["a", "b"] {
+        write_file(&sandbox.source().join(name), b"then");
+    }
+    sandbox.backup();
+    for name in ["a", "b"] {
+        write_file(&sandbox.source().join(name), b"now");
+    }
+    let target = sandbox.path("target");
+    let (a, missing) = ("/files/source-data/a", "/files/source-data/missing");
+    let refused: [(&[&str], &str); 6] = [
+        (&["--component", "source-data", "--path", missing], "is not in the snapshot"),
+        (&["--path", a, "--path", missing], "is not in the snapshot"),
+        (&["--path", "/files/source-data", "--path", missing], "is not in the snapshot"),
+        (&["--component", "source-data", "--path", "/manifest.json"], "is not in component"),
+        (&["--path", ""], "an empty path"),
+        (&["--component", ""], "an empty component name"),
+    ];
+    for (options, message) in refused {
+        for goal in [&["--to-dir", text(&target)][..], &["--into", "data", "--yes"]] {
+            let arguments = [&["restore", "latest:data"], goal, options].concat();
+            sandbox.belay(&arguments).code(2).says(&[message]);
+            assert!(!target.exists());
+            assert_eq!(fs::read(sandbox.source().join("a")).unwrap(), b"now");
+        }
+    }
+    let both = ["--component", "source-data", "--path", a];
+    let into = ["restore", "latest:data", "--into", "data", "--yes"];
+    sandbox.belay(&[&into[..], &both].concat()).ok();
+    assert_eq!(fs::read(sandbox.source().join("a")).unwrap(), b"then");
+    assert_eq!(fs::read(sandbox.source().join("b")).unwrap(), b"now");
+    let all = ["restore", "latest:data", "--path", "/", "--to-dir", text(&target)];
+    sandbox.belay(&all).ok();
+    assert_eq!(fs::read(target.join("files/source-data/b")).unwrap(), b"then");
+}
+
+#[test]
+fn a_reason_that_pins_nothing_is_told() {
+    let sandbox = Sandbox::new();
+    sandbox.backup();
+    sandbox.belay(&["pin", "latest:data", "--reason", "audit"]).ok();
+    let unpin = sandbox.belay(&["unpin", "latest:data", "--reason", "nope"]).code(1);
+    unpin.says(&["no pin for 'nope'", "audit"]);
+    sandbox.belay(&["unpin", "latest:data", "--reason", "audit"]).ok();
+}
+
+#[test]
+fn a_backup_of_several_ends_with_the_code_that_all_failures_share() {
+    let (sandbox, ..) = with_two_repositories();
+    fs::rename(sandbox.path("other"), sandbox.path("away")).unwrap();
+    let run = sandbox.belay(&["backup", "--all", "--json"]).code(1).json();
+    assert_eq!(run["failures"][0]["exit_code"], 10, "{run:#}");
+    assert_eq!(run["snapshots"][0]["instance"], "data", "{run:#}");
+    fs::rename(sandbox.repository(), sandbox.path("away too")).unwrap();
+    let run = sandbox.belay(&["backup", "--all", "--json"]).code(10).json();
+    assert_eq!(run["failures"].as_array().unwrap().len(), 2, "{run:#}");
+}
+
+#[test]
+fn a_list_says_that_there_is_nothing_only_where_it_looked_everywhere() {
+    let (sandbox, data, _) = with_two_repositories();
+    fs::rename(sandbox.path("other"), sandbox.path("away")).unwrap();
+    fs::remove_file(sandbox.repository().join("snapshots").join(data)).unwrap();
+    let list = sandbox.belay(&["list"]).code(3).stdout();
+    assert!(!list.contains("yet"), "{list}");
+    fs::remove_file(sandbox.config()).unwrap();
+    let url = text(&sandbox.repository()).to_owned();
+    sandbox.belay(&["list", "--repository", &url]).code(2).says(&["needs --password-file"]);
 }

@@ -219,7 +219,8 @@ pub(super) struct RestoreArguments {
     /// Only this component (may be given several times)
     #[arg(long, value_name = "NAME")]
     pub(super) component: Vec<String>,
-    /// Only this path, as `ls` shows it or where it came from (may be given several times)
+    /// Only this path, as `ls` shows it or where it came from (may be given several times; with --component it must lie in one of
+    /// those)
     #[arg(long, value_name = "PATH")]
     pub(super) path: Vec<OsString>,
     /// Print what would be done, and do nothing

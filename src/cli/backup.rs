@@ -22,6 +22,7 @@ struct FailedBackup {
     instance: String,
     error: String,
     hint: Option<String>,
+    exit_code: u8,
 }
 
 pub(super) fn run(arguments: &BackupArguments, environment: &Environment) -> Result<Exit, Failure> {
@@ -29,44 +30,53 @@ pub(super) fn run(arguments: &BackupArguments, environment: &Environment) -> Res
     let &BackupArguments { reread, allow_empty, .. } = arguments;
     let options = BackupOptions { reread, allow_empty, before_restore_of: None };
     let mut document = Document { snapshots: Vec::new(), failures: Vec::new() };
-    let mut first_failure = None;
+    let mut failures: Vec<Failure> = Vec::new();
     for instance in &instances {
         match one(instance, &options, environment) {
-            Ok(outcome) => document.snapshots.push(outcome),
-            Err(failure) if failure.exit == Exit::Interrupted => return Err(failure),
+            Ok(outcome) => {
+                if !environment.global.json {
+                    environment.pause_progress();
+                    output::line(text(&outcome))?;
+                }
+                document.snapshots.push(outcome);
+            }
             // One that fails keeps none of the others from its backup.
             Err(failure) => {
                 environment.pause_progress();
-                if instances.len() > 1 {
-                    let message = format!("{}: {}", instance.name, failure.message);
-                    output::failure(
-                        &Failure { message, hint: failure.hint.clone(), ..failure },
-                        false,
-                    );
-                }
-                let (error, hint) = (failure.message.clone(), failure.hint.clone());
+                let message = if instances.len() > 1 {
+                    format!("{}: {}", instance.name, failure.message)
+                } else {
+                    failure.message.clone()
+                };
+                let (error, hint) = (failure.message, failure.hint);
+                let told = Failure { message, hint: hint.clone(), exit: failure.exit };
+                output::failure(&told, false);
                 document.failures.push(FailedBackup {
                     instance: instance.name.to_string(),
                     error,
                     hint,
+                    exit_code: told.exit as u8,
                 });
-                first_failure.get_or_insert(failure);
+                failures.push(told);
+                if failure.exit == Exit::Interrupted {
+                    break;
+                }
             }
         }
     }
-    match first_failure {
-        // A single one keeps its own code: locked, wrong password, no repository.
-        Some(failure) if instances.len() == 1 && !environment.global.json => Err(failure),
-        Some(failure) => {
-            environment.show(&document, || text(&document))?;
-            if instances.len() == 1 {
-                output::failure(&failure, false);
-                return Ok(failure.exit);
-            }
-            Ok(Exit::Failed)
-        }
-        None => environment.show(&document, || text(&document)),
+    let shown = environment.show(&document, String::new)?;
+    Ok(exit(&failures, !document.snapshots.is_empty()).unwrap_or(shown))
+}
+
+/// How it ends where something failed: with the failures' own code (locked, wrong password, no repository) where all
+/// failed for the same.
+fn exit(failures: &[Failure], any_done: bool) -> Option<Exit> {
+    let first = failures.first()?.exit;
+    if failures.iter().any(|failure| failure.exit == Exit::Interrupted) {
+        return Some(Exit::Interrupted);
     }
+    let is_one = !any_done && failures.iter().all(|failure| failure.exit == first);
+    Some(if is_one { first } else { Exit::Failed })
 }
 
 fn chosen<'a>(
@@ -108,18 +118,35 @@ fn one(
     Ok(backup(config, &session, instance, options, &environment.context)?)
 }
 
-fn text(document: &Document) -> String {
-    let lines = document.snapshots.iter().map(|outcome| {
-        format!(
-            "{}: snapshot {} sealed at {}: {}, {}, {} new, in {:.1} s",
-            outcome.instance,
-            outcome.id.short(),
-            local_time(jiff::Timestamp::now()),
-            counted(outcome.counts.get("files").copied().unwrap_or(0), "file", "files"),
-            Bytes(outcome.size_bytes),
-            Bytes(outcome.added_bytes),
-            outcome.duration_seconds
-        )
-    });
-    lines.collect::<Vec<_>>().join("\n")
+fn text(outcome: &BackupOutcome) -> String {
+    format!(
+        "{}: snapshot {} sealed at {}: {}, {}, {} new, in {:.1} s",
+        outcome.instance,
+        outcome.id.short(),
+        local_time(jiff::Timestamp::now()),
+        counted(outcome.counts.get("files").copied().unwrap_or(0), "file", "files"),
+        Bytes(outcome.size_bytes),
+        Bytes(outcome.added_bytes),
+        outcome.duration_seconds
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_one_kind_keep_their_code_where_nothing_was_done() {
+        let of = |codes: &[Exit], any_done| {
+            let failures: Vec<Failure> =
+                codes.iter().map(|&exit| Failure { exit, ..Failure::internal("") }).collect();
+            exit(&failures, any_done)
+        };
+        assert_eq!(of(&[], true), None);
+        assert_eq!(of(&[Exit::NoRepository], false), Some(Exit::NoRepository));
+        assert_eq!(of(&[Exit::Locked, Exit::Locked], false), Some(Exit::Locked));
+        assert_eq!(of(&[Exit::Locked, Exit::NoRepository], false), Some(Exit::Failed));
+        assert_eq!(of(&[Exit::Locked], true), Some(Exit::Failed));
+        assert_eq!(of(&[Exit::Locked, Exit::Interrupted], true), Some(Exit::Interrupted));
+    }
 }

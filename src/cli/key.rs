@@ -56,11 +56,13 @@ pub(super) fn run(arguments: &KeyArguments, environment: &Environment) -> Result
                 secret(new_password_file.as_deref(), "the password to try", false, environment)?;
             let key = keys::test(&session, environment.repository()?, &password)?;
             environment.show(&key, || {
-                let what = match key.label.as_deref() {
-                    Some(RECOVERY_LABEL) => "the recovery key, which is proven now",
-                    _ => "the key",
-                };
-                format!("The password opens the repository: it is {what} {}.", key.id.short())
+                let id = key.id.short();
+                match key.label.as_deref() {
+                    Some(RECOVERY_LABEL) => {
+                        format!("The recovery key {id} opens the repository, and is proven now.")
+                    }
+                    _ => format!("The password opens the repository: it is the key {id}."),
+                }
             })
         }
     }

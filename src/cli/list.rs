@@ -9,22 +9,26 @@ use crate::ops::session::Session;
 use crate::ops::sync::{ListedSnapshot, list};
 
 pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
-    let snapshots = if environment.global.repository.is_some() {
-        list(&mut environment.session_anywhere()?, &environment.context)?
+    let (snapshots, is_all) = if environment.global.repository.is_some() {
+        (list(&mut environment.session_anywhere()?, &environment.context)?, true)
     } else {
         all(environment)?
     };
     environment.show(&snapshots, || {
         if snapshots.is_empty() {
-            return "No snapshots yet. `belay backup --all` takes the first.".into();
+            return if is_all {
+                "No snapshots yet. `belay backup --all` takes the first.".into()
+            } else {
+                "No snapshots in the repositories that could be read.".into()
+            };
         }
         let rows = snapshots.iter().map(row).collect();
         table(&["ID", "INSTANCE", "PLATFORM", "TIME", "SIZE", "ADDED", "STATE"], &[4, 5], rows)
     })
 }
 
-/// Those of all repositories. One that cannot be read is told, and hides nothing of the others.
-fn all(environment: &Environment) -> Result<Vec<ListedSnapshot>, Failure> {
+/// Those of all repositories, and whether each was read. One that cannot be read is told, and hides nothing of the others.
+fn all(environment: &Environment) -> Result<(Vec<ListedSnapshot>, bool), Failure> {
     let Environment { secrets, context, .. } = environment;
     let config = environment.config()?;
     let (mut all, mut failed) = (Vec::new(), Vec::new());
@@ -38,6 +42,7 @@ fn all(environment: &Environment) -> Result<Vec<ListedSnapshot>, Failure> {
         }
     }
     let first = failed.len() == config.repositories.len() && !failed.is_empty();
+    let is_all = failed.is_empty();
     let first = first.then(|| failed.remove(0).1);
     for (name, Failure { message, hint, .. }) in failed {
         let hint = hint.map(|hint| format!(" What to do: {hint}.")).unwrap_or_default();
@@ -47,7 +52,7 @@ fn all(environment: &Environment) -> Result<Vec<ListedSnapshot>, Failure> {
         return Err(failure);
     }
     all.sort_by_key(|snapshot| std::cmp::Reverse((snapshot.details.time, snapshot.id)));
-    Ok(all)
+    Ok((all, is_all))
 }
 
 fn row(ListedSnapshot { id, instance, details }: &ListedSnapshot) -> Vec<String> {

@@ -12,6 +12,9 @@ use serde::Serialize;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
+const NEEDS_PASSWORD_FILE: &str =
+    "a repository that the configuration does not name needs --password-file, too";
+
 /// The process's surroundings.
 pub(super) struct Environment {
     /// Options of all commands.
@@ -37,7 +40,15 @@ impl Environment {
         if let Some(config) = self.config.get() {
             return Ok(config);
         }
-        let config = Config::load(&self.global.config)?;
+        let config = Config::load(&self.global.config).map_err(|error| {
+            let failure = Failure::from(error);
+            match &self.global.repository {
+                Some(name) if name.contains('/') && !self.global.config.exists() => {
+                    Failure { hint: Some(NEEDS_PASSWORD_FILE.into()), ..failure }
+                }
+                _ => failure,
+            }
+        })?;
         Ok(self.config.get_or_init(|| config))
     }
 
@@ -48,8 +59,7 @@ impl Environment {
             return config.repository(name).map_err(|error| {
                 let failure = Failure::from(error);
                 if name.contains('/') {
-                    let hint = "a repository that the configuration does not name needs --password-file, too";
-                    return Failure { hint: Some(hint.into()), ..failure };
+                    return Failure { hint: Some(NEEDS_PASSWORD_FILE.into()), ..failure };
                 }
                 failure
             });

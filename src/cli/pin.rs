@@ -23,6 +23,18 @@ pub(super) fn unpin(
         arguments.reason.as_deref(),
         &environment.context,
     )?;
+    if let (Some(reason), false) = (&arguments.reason, pinned.changed) {
+        let id = pinned.snapshot.short();
+        let hint = if pinned.pins.is_empty() {
+            "it is not pinned at all".into()
+        } else {
+            format!("it is pinned for: {}", pinned.pins.join("; "))
+        };
+        return Err(Failure {
+            hint: Some(hint),
+            ..Failure::internal(format!("snapshot {id} has no pin for '{reason}'"))
+        });
+    }
     environment.show(&pinned, || text(&pinned))
 }
 

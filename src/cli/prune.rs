@@ -29,15 +29,16 @@ fn text(pruned: &Pruned) -> String {
     let planned = pruned.plan.repack.len() as u64;
     let copied = pruned.outcome.map_or(planned, |outcome| outcome.repacked_packs);
     let (verb, will) = if pruned.dry_run { ("would be", "would have") } else { ("were", "has") };
+    let was = |count: u64| if verb == "were" && count == 1 { "was" } else { verb };
+    let forgotten = pruned.plan.forget.len() as u64;
+    let removed = (pruned.plan.remove_packs.len() + pruned.plan.unindexed_packs.len()) as u64;
     lines.push(format!(
-        "{} {verb} forgotten; {} in {} {verb} removed, {} copied to reclaim their unused parts.",
-        counted(pruned.plan.forget.len() as u64, "snapshot", "snapshots"),
+        "{} {} forgotten; {} in {} {} removed, {} copied to reclaim their unused parts.",
+        counted(forgotten, "snapshot", "snapshots"),
+        was(forgotten),
         Bytes(totals.removed_bytes),
-        counted(
-            (pruned.plan.remove_packs.len() + pruned.plan.unindexed_packs.len()) as u64,
-            "pack",
-            "packs"
-        ),
+        counted(removed, "pack", "packs"),
+        was(removed),
         counted(copied, "pack", "packs"),
     ));
     // Where not all could be copied, the plan's numbers did not come true, and a warning says so.

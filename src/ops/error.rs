@@ -149,7 +149,9 @@ impl OpsError {
             Self::Busy { .. } => {
                 Some("wait until it is done, or look at it with `belay status`".into())
             }
-            Self::WrongFile { .. } => Some("run `belay check` to see what is damaged".into()),
+            Self::WrongFile { .. } => {
+                Some("run `belay check --read-data` to see what is damaged".into())
+            }
             Self::Io { source, .. } => match source.kind() {
                 io::ErrorKind::AlreadyExists => Some("choose another name, or move it away".into()),
                 io::ErrorKind::StorageFull => Some("make room there and run it again".into()),
@@ -167,6 +169,9 @@ impl OpsError {
 
     /// The whole story in one text: the error with its reasons behind it.
     pub fn told(&self) -> String {
+        if self.is_cancelled() {
+            return Cancelled.to_string();
+        }
         let mut message = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(reason) = source {
@@ -193,5 +198,15 @@ mod tests {
             error.told(),
             "the configuration /etc/x.toml could not be read: entity not found"
         );
+    }
+
+    #[test]
+    fn an_interrupted_component_was_interrupted_and_is_not_unreadable() {
+        let error = OpsError::Component {
+            instance: "data".into(),
+            component: "files".into(),
+            source: WalkError::Cancelled(Cancelled),
+        };
+        assert_eq!(error.told(), "interrupted");
     }
 }

@@ -34,7 +34,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// What of a snapshot is restored; everything where both are empty.
+/// What of a snapshot is restored: the paths, which lie in the components where there are any; the components where there
+/// are no paths; everything where both are empty.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Components by name.

@@ -138,7 +138,7 @@ impl RepositoryError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Damaged { .. } | Self::MissingBlob { .. } => Some(
-                "run `belay check` to see which snapshots are touched; the others still restore",
+                "run `belay check --read-data` to see what is touched; the rest still restores, of this snapshot with --path or --component",
             ),
             Self::DamagedConfig { .. } => Some(
                 "restoring still works; to write again, bring `config` back from a copy of the repository",

@@ -72,7 +72,14 @@ pub(super) fn find(
 ) -> Result<Vec<Item>, OpsError> {
     let selection = Selection::new(wanted, Some(manifest))?;
     let mut items: Vec<Item> = Vec::new();
-    for path in outermost(selection.roots(manifest)) {
+    let roots = selection.roots(manifest);
+    // Also those that another one brings along: none is passed over.
+    for path in &roots {
+        if find_nodes(source, &path_components(path))?.is_none() {
+            return Err(not_there(&display_path(path)));
+        }
+    }
+    for path in outermost(roots) {
         let item = find_one(source, instance, &path, &tag(job, items.len()))?;
         places::ensure_not_own(&item.swap.target, session, config)?;
         ensure_apart(&items, &item)?;
@@ -128,12 +135,7 @@ fn find_one(
         ));
     };
     let root = find_root(instance, name)?;
-    let mut nodes = find_nodes(source, &parts)?.ok_or_else(|| {
-        OpsError::usage(
-            format!("'{path}' is not in the snapshot"),
-            "`belay ls SNAPSHOT` shows what is",
-        )
-    })?;
+    let mut nodes = find_nodes(source, &parts)?.ok_or_else(|| not_there(&path))?;
     let target =
         rest.iter().fold(root.path.clone(), |path, part| path.join(OsStr::from_bytes(part)));
     if !rest.is_empty() {
@@ -157,6 +159,10 @@ fn find_one(
     });
     let way = way.collect();
     Ok(Item { node, from: path, swap, exists, removes_aside: false, way })
+}
+
+fn not_there(path: &str) -> OpsError {
+    OpsError::usage(format!("'{path}' is not in the snapshot"), "`belay ls SNAPSHOT` shows what is")
 }
 
 fn find_root<'a>(instance: &'a Instance, name: &[u8]) -> Result<&'a FilesRoot, OpsError> {

@@ -28,7 +28,16 @@ pub(super) struct Selection {
 impl Selection {
     /// Components become their paths; a path from the source's machine becomes its place in the snapshot.
     pub(super) fn new(wanted: &Wanted, manifest: Option<&Manifest>) -> Result<Self, OpsError> {
-        let mut names = Vec::new();
+        if wanted.components.iter().any(String::is_empty) {
+            return Err(OpsError::usage(
+                "an empty component name",
+                "name one, or leave --component out",
+            ));
+        }
+        if wanted.paths.iter().any(Vec::is_empty) {
+            return Err(OpsError::usage("an empty path", "name one, or leave --path out"));
+        }
+        let mut components = Vec::new();
         for component in &wanted.components {
             let known = manifest.map(|manifest| manifest.components.as_slice()).unwrap_or_default();
             let Some(found) = known.iter().find(|known| known.name == *component) else {
@@ -38,15 +47,18 @@ impl Selection {
                     format!("it has: {}", all.join(", ")),
                 ));
             };
-            names.push(found.path.clone().into_bytes());
+            components.push(found.path.clone().into_bytes());
         }
-        for path in &wanted.paths {
-            names.push(in_snapshot(path, manifest));
+        let mut names: Vec<_> =
+            wanted.paths.iter().map(|path| in_snapshot(path, manifest)).collect();
+        if names.is_empty() {
+            names = components;
+        } else if !components.is_empty() {
+            ensure_inside(&names, &components, &wanted.components)?;
         }
         let paths: Vec<Vec<Vec<u8>>> = names
             .iter()
             .map(|name| path_components(name).into_iter().map(<[u8]>::to_vec).collect())
-            .filter(|path: &Vec<_>| !path.is_empty())
             .collect();
         let found = RefCell::new(vec![false; paths.len()]);
         Ok(Self { paths, found, names })
@@ -86,7 +98,16 @@ impl Selection {
             let components = manifest.components.iter();
             return components.map(|component| component.path.clone().into_bytes()).collect();
         }
-        self.names.clone()
+        let mut roots = Vec::new();
+        for name in &self.names {
+            if path_components(name).is_empty() {
+                let components = manifest.components.iter();
+                roots.extend(components.map(|component| component.path.clone().into_bytes()));
+            } else {
+                roots.push(name.clone());
+            }
+        }
+        roots
     }
 
     /// An error naming what was asked for and never met.
@@ -98,6 +119,25 @@ impl Selection {
                 "`belay ls SNAPSHOT` shows what is",
             )),
         }
+    }
+}
+
+/// An error for a path that lies in none of the components that are named with it.
+fn ensure_inside(
+    paths: &[Vec<u8>],
+    components: &[Vec<u8>],
+    names: &[String],
+) -> Result<(), OpsError> {
+    let is_inside = |path: &[u8]| {
+        let parts = path_components(path);
+        components.iter().any(|component| parts.starts_with(&path_components(component)))
+    };
+    match paths.iter().find(|path| !is_inside(path)) {
+        None => Ok(()),
+        Some(path) => Err(OpsError::usage(
+            format!("'{}' is not in component {}", display_path(path), names.join(" or ")),
+            "with both, only the paths are restored: leave --component out, or --path",
+        )),
     }
 }
 
