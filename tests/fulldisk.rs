@@ -175,10 +175,8 @@ fn a_full_restore_target_fails_the_restore_and_works_again() {
     // It is told before anything is written.
     let run = sandbox.belay(&arguments).code(1).says(&["12.0 mib free", "needs 24.4 mib"]);
     assert!(run.stderr().contains(text(&sandbox.path("disk"))), "it does not say where: {run}");
-    // Whatever was written so far may go; a person would do the same.
-    if target.exists() {
-        fs::remove_dir_all(&target).unwrap();
-    }
+    assert!(!target.exists(), "an empty directory was left");
+    sandbox.belay(&[&arguments[..], &["--dry-run"]].concat()).code(1).says(&["needs 24.4 mib"]);
     disk.grow(128);
     sandbox.belay(&arguments).ok();
     support::assert_same(

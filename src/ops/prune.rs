@@ -109,7 +109,7 @@ fn plan(
     if view.is_missing_pins {
         return Err(OpsError::refused(
             "the newest pins cannot be read, or are gone, so nothing is forgotten: a pinned snapshot might be among it",
-            "run `belay check` to see what is damaged; pin again what must stay: that writes all pins that this host knows of",
+            "run `belay check --read-data` to see what is damaged; pin again what must stay: that writes all pins that this host knows of",
         ));
     }
     let mut instances = Vec::new();

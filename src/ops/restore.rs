@@ -133,6 +133,9 @@ pub fn to_dir(
         files: size.files,
         bytes: size.bytes,
     };
+    // Before anything is made there, and for a dry run, too.
+    let place = target.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    ensure_room(place, size.bytes)?;
     if dry_run {
         return Ok(RestoredToDir { plan, done: None });
     }
@@ -141,7 +144,6 @@ pub fn to_dir(
         path: target.to_owned(),
         source,
     })?;
-    ensure_room(target, size.bytes)?;
     context.events.phase("restoring", target.display().to_string());
     let creator = TreeCreator::open(target)?;
     let done = extract::extract(&source.reader, roots, &selection, creator, size.bytes, context)
