@@ -235,7 +235,7 @@ pub(super) struct RestoreArguments {
     /// The name of the instance that is overwritten by another's snapshot
     #[arg(long, value_name = "NAME", requires = "as_clone")]
     pub(super) confirm: Option<String>,
-    /// Neither snapshot the present state nor set it aside: lose it
+    /// Take no snapshot of the present state, which there is no room for; it is only set aside
     #[arg(long, requires_all = ["into", "reason"])]
     pub(super) discard_current: bool,
     /// Why the present state may be lost

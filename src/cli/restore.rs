@@ -132,7 +132,7 @@ fn plan_text(plan: &IntoPlan) -> String {
     lines.push(match plan.present_state {
         PresentState::Nothing => "Nothing is there now that could be lost.".into(),
         PresentState::Snapshot => "What is there now goes into a snapshot first; where it cannot be read, it is set aside.".into(),
-        PresentState::Discarded => "What is there now is LOST, as asked for.".into(),
+        PresentState::SetAside => "What is there now goes into NO snapshot, as asked for; it is only set aside.".into(),
     });
     lines.join("\n")
 }

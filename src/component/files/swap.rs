@@ -287,6 +287,10 @@ impl SwapPlan {
         if exists(&self.staged)? {
             return Err(SwapError::new(action, &self.aside, "the swap is not finished"));
         }
+        if !exists(&self.target)? {
+            let reason = "what was restored is not there: is the file system mounted?";
+            return Err(SwapError::new(action, &self.aside, reason));
+        }
         Ok(())
     }
 

@@ -83,8 +83,8 @@ pub enum PresentState {
     Nothing,
     /// A snapshot is taken first, and pinned; where that fails, it is set aside.
     Snapshot,
-    /// It is lost, as a person asked for.
-    Discarded,
+    /// It is only set aside, as a person asked for.
+    SetAside,
 }
 
 /// What a restore in place did.
@@ -160,7 +160,7 @@ pub fn prepare<'a>(
         (_, false) => PresentState::Nothing,
         (Some(_), true) => {
             ensure_no_room(session, &items)?;
-            PresentState::Discarded
+            PresentState::SetAside
         }
         (None, true) => PresentState::Snapshot,
     };
@@ -266,27 +266,42 @@ impl Prepared<'_> {
         let (done, saved, mut watches) = match ready {
             Ok(ready) => ready,
             Err(error) => {
-                // Nothing of the instance was touched; what was made beside it goes.
-                for item in &self.items {
-                    item.swap.abandon()?;
-                }
-                journal.finish()?;
+                self.abandon(journal, context);
                 return Err(error);
             }
         };
         context.events.phase("swapping", self.instance.name.to_string());
         for (item, watch) in self.items.iter().zip(&mut watches) {
             watch.look(&item.swap);
-            item.swap.execute().inspect_err(|_| {
+            let swapped = item.ensure_same_place().and_then(|()| Ok(item.swap.execute()?));
+            swapped.inspect_err(|_| {
                 let name = &self.instance.name;
                 context.events.warn(format!("The restore into {name} stopped while it swapped; the next one, or a backup of {name}, finishes it first."));
             })?;
         }
-        let aside = self.clear(&journal, &saved, &watches, context)?;
-        journal.finish()?;
+        // The new state is in place: what fails from here on does not make that untrue.
+        let cleared = self.clear(&journal, &saved, &watches, context);
+        let aside = cleared.and_then(|aside| journal.finish().map(|()| aside));
+        let aside = aside.unwrap_or_else(|error| {
+            let name = &self.instance.name;
+            context.events.warn(format!("{name} is restored, but what was there before is not cleared away yet: {error}. The next restore, or a backup of {name}, does that first."));
+            Vec::new()
+        });
         let loss_window_seconds = window(&self.plan);
         let before = saved.snapshot();
         Ok(RestoredInto { plan: self.plan, done: Some(done), before, aside, loss_window_seconds })
+    }
+
+    /// Nothing of the instance was touched; what was made beside it goes. Where it does not, the journal stays.
+    fn abandon(&self, journal: Journal, context: &Context) {
+        let abandoned = self.items.iter().try_for_each(|item| item.swap.abandon());
+        let abandoned = abandoned.map_err(OpsError::from).and_then(|()| journal.finish());
+        if let Err(error) = abandoned {
+            context.events.warn(format!(
+                "What was made beside {} is not removed yet: {error}. The next restore or backup of it does that first.",
+                self.instance.name
+            ));
+        }
     }
 
     fn steps(&self) -> Vec<Step> {
@@ -339,6 +354,7 @@ impl Prepared<'_> {
         context.events.phase("restoring", self.instance.name.to_string());
         let mut all = Extracted::default();
         for item in &mut self.items {
+            item.ensure_same_place()?;
             all.warnings.extend(item.prepare()?);
             let parent = item.swap.staging_parent().to_owned();
             let mut node = item.node.clone();

@@ -17,6 +17,7 @@ use crate::repository::format::tree::TreeNode;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// One path to replace, with the tree that replaces it.
@@ -29,6 +30,8 @@ pub(super) struct Item {
     pub(super) exists: bool,
     /// The old state is in a snapshot, or may be lost.
     pub(super) removes_aside: bool,
+    /// Device and inode of the directory that holds what is replaced, as it was planned; none where there is none yet.
+    place: Option<(u64, u64)>,
     /// The directories that lead there from the component's root, with what the snapshot says of each.
     way: Vec<(PathBuf, Node)>,
 }
@@ -36,6 +39,21 @@ pub(super) struct Item {
 impl Item {
     pub(super) fn step(&self) -> Step {
         Step { swap: self.swap.clone(), removes_aside: self.removes_aside }
+    }
+
+    /// An error when the way to what is replaced leads elsewhere than it did: hours may have passed since, and whoever
+    /// owns the directories may have put a link there.
+    pub(super) fn ensure_same_place(&self) -> Result<(), OpsError> {
+        if self.place.is_none() || self.place == place_of(&self.swap.target) {
+            return Ok(());
+        }
+        Err(OpsError::refused(
+            format!(
+                "the directory of {} was moved or replaced since the restore was planned",
+                self.swap.target.display()
+            ),
+            "find out by whom, and run the restore again",
+        ))
     }
 
     /// Make the directory in which the new tree is made. Directories on the way that are gone come back as they were;
@@ -158,11 +176,17 @@ fn find_one(
         (path, node)
     });
     let way = way.collect();
-    Ok(Item { node, from: path, swap, exists, removes_aside: false, way })
+    let place = place_of(&swap.target);
+    Ok(Item { node, from: path, swap, exists, removes_aside: false, place, way })
 }
 
 fn not_there(path: &str) -> OpsError {
     OpsError::usage(format!("'{path}' is not in the snapshot"), "`belay ls SNAPSHOT` shows what is")
+}
+
+fn place_of(target: &Path) -> Option<(u64, u64)> {
+    let directory = fs::metadata(target.parent()?).ok()?;
+    Some((directory.dev(), directory.ino()))
 }
 
 fn find_root<'a>(instance: &'a Instance, name: &[u8]) -> Result<&'a FilesRoot, OpsError> {

@@ -17,19 +17,17 @@ use std::path::Path;
 
 /// How the present state was saved before the swap.
 pub(super) enum Saved {
-    /// It was not: nothing was there, or it could not be read.
+    /// In no snapshot: nothing was there, it could not be read, or a person said that there is no room.
     Not,
     /// In a snapshot, with what keeps that from being relied upon.
     Snapshot(SnapshotId, Option<&'static str>),
-    /// A person said that it may be lost.
-    Discarded,
 }
 
 impl Saved {
     pub(super) fn snapshot(&self) -> Option<SnapshotId> {
         match self {
             Self::Snapshot(id, _) => Some(*id),
-            _ => None,
+            Self::Not => None,
         }
     }
 }
@@ -79,10 +77,12 @@ impl Prepared<'_> {
         let name = &self.instance.name;
         match (self.plan.present_state, &self.options.discard_current) {
             (PresentState::Nothing, _) => return Ok(Saved::Not),
-            (PresentState::Discarded, reason) => {
+            (PresentState::SetAside, reason) => {
                 let reason = reason.as_deref().unwrap_or_default();
-                context.events.warn(format!("The present state of {name} is discarded: {reason}."));
-                return Ok(Saved::Discarded);
+                context.events.warn(format!(
+                    "The present state of {name} is in no snapshot, which was asked for: {reason}."
+                ));
+                return Ok(Saved::Not);
             }
             (PresentState::Snapshot, _) => {}
         }
@@ -130,7 +130,6 @@ pub(super) fn may_remove_aside(item: &Item, saved: &Saved, watch: &Watch) -> Res
         return Err(format!("{target} was not there when the restore began"));
     }
     match saved {
-        Saved::Discarded => Ok(()),
         Saved::Not => Err(format!("The state before of {target} is in no snapshot")),
         Saved::Snapshot(id, Some(doubt)) => {
             Err(format!("Snapshot {} of the state before {doubt}", id.short()))

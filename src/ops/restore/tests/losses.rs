@@ -127,3 +127,28 @@ fn backups_leave_out_what_a_restore_has_kept_and_say_so() {
     to_dir((&session, None), &before, &Wanted::default(), &target, false, &context).unwrap();
     assert!(target.join("files/one/.belay-before-x/large").exists());
 }
+
+#[test]
+fn a_directory_that_was_replaced_since_the_plan_is_not_restored_into() {
+    for phase in ["restoring", "swapping"] {
+        let bench = Bench::new();
+        let session = bench.session();
+        bench.backed_up_and_changed(&session);
+        let precious = bench.path("elsewhere/e/precious");
+        fs::create_dir_all(precious.parent().unwrap()).unwrap();
+        fs::write(&precious, "of somebody else").unwrap();
+        let (directory, elsewhere) = (bench.path("one/d"), bench.path("elsewhere"));
+        let moved = bench.path("moved");
+        let context = bench.context_with(move |begun| {
+            if begun == phase {
+                fs::rename(&directory, &moved).unwrap();
+                symlink(&elsewhere, &directory).unwrap();
+            }
+        });
+        let options = IntoOptions { wanted: paths(&["/files/one/d/e"]), ..IntoOptions::default() };
+        let error = bench.restore(&session, &options, &context).unwrap_err();
+        assert!(error.to_string().contains("was moved or replaced"), "{phase}: {error}");
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "of somebody else");
+        assert_eq!(fs::read_dir(bench.path("elsewhere")).unwrap().count(), 1, "{phase}");
+    }
+}
