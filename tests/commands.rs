@@ -291,10 +291,7 @@ fn an_interrupt_at_a_prompt_ends_it_and_the_terminal_is_as_before() {
 fn a_backup_whose_repository_is_away_is_a_failed_run_and_freezes_forgetting() {
     let sandbox = Sandbox::new();
     sandbox.configure(&["data"], "last = 1");
-    for night in 0..2 {
-        write_file(&sandbox.source().join("file"), format!("night {night}").as_bytes());
-        sandbox.backup();
-    }
+    sandbox.nights(2);
     let away = sandbox.path("away");
     fs::rename(sandbox.repository(), &away).unwrap();
     sandbox.belay(&["backup", "data"]).code(10);

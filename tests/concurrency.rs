@@ -293,13 +293,19 @@ fn on_another_host(sandbox: &Sandbox, arguments: &[&str]) -> Run {
     Run::of(command)
 }
 
-#[test]
-fn two_hosts_with_an_instance_of_one_name_never_forget_each_others_snapshots() {
+/// A sandbox in which the instance `data` has another source on the other host.
+fn two_hosts() -> Sandbox {
     require_root("to act as another host");
     let sandbox = Sandbox::new();
     sandbox.configure(&["data"], "last = 1");
     write_file(&sandbox.source().join("here"), b"here");
     write_file(&sandbox.path("other-source-data").join("there"), b"there");
+    sandbox
+}
+
+#[test]
+fn two_hosts_with_an_instance_of_one_name_never_forget_each_others_snapshots() {
+    let sandbox = two_hosts();
     let here = Tree::read(&sandbox.source());
     let there = Tree::read(&sandbox.path("other-source-data"));
 
@@ -342,11 +348,7 @@ fn two_hosts_with_an_instance_of_one_name_never_forget_each_others_snapshots() {
 
 #[test]
 fn a_state_directory_that_was_copied_to_another_host_acts_for_nobody_until_a_person_says_so() {
-    require_root("to act as another host");
-    let sandbox = Sandbox::new();
-    sandbox.configure(&["data"], "last = 1");
-    write_file(&sandbox.source().join("here"), b"here");
-    write_file(&sandbox.path("other-source-data").join("there"), b"there");
+    let sandbox = two_hosts();
     let here = Tree::read(&sandbox.source());
     sandbox.backup();
     let newest = sandbox.backup();

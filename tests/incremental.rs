@@ -177,12 +177,7 @@ fn pins_in_a_damaged_state_are_kept_and_written_again() {
     for is_listed_first in [true, false] {
         let sandbox = Sandbox::new();
         sandbox.configure(&["data"], "last = 1");
-        let ids: Vec<String> = (0..4)
-            .map(|night| {
-                write_file(&sandbox.source().join("file"), format!("night {night}").as_bytes());
-                sandbox.backup()
-            })
-            .collect();
+        let ids = sandbox.nights(4);
         sandbox.belay(&["pin", &ids[0], "--reason", "first"]).ok();
         let before = sandbox.packs();
         sandbox.belay(&["pin", &ids[1], "--reason", "second"]).ok();

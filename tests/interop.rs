@@ -331,12 +331,7 @@ fn snapshots_of_restic_are_neither_forgotten_nor_hidden() {
 fn pins_that_restic_forgot_keep_prune_from_forgetting_until_they_are_written_again() {
     let sandbox = Sandbox::new();
     sandbox.configure(&["data"], "last = 1");
-    let ids: Vec<String> = (0..3)
-        .map(|night| {
-            write_file(&sandbox.source().join("file"), format!("night {night}").as_bytes());
-            sandbox.backup()
-        })
-        .collect();
+    let ids = sandbox.nights(3);
     sandbox.belay(&["pin", &ids[0], "--reason", "audit"]).ok();
     let listed = sandbox.restic(&["snapshots", "--tag", "belay-state", "--json"]).ok().json();
     for state in listed.as_array().unwrap() {

@@ -34,7 +34,7 @@ pub(super) fn random_job_id() -> Result<JobId, OpsError> {
     Ok(JobId(id))
 }
 
-/// Run `work` as a job. Its warnings make it end as warned; [`Job::warned`] tells.
+/// Run `work` as a job. Returns besides whether it warned of something.
 pub(super) fn run<T: JobResult>(
     state_dir: &Path,
     id: JobId,

@@ -125,12 +125,7 @@ impl<'a, E: Fn(&mut Vec<Pin>, SnapshotId)> Change<'a, E> {
         let mut wanted = current.clone();
         if let Some((number, pins)) = lost {
             current.number = number;
-            let own = &mut wanted.pins;
-            let is_new = |pin: &Pin| {
-                own.iter().all(|o| o.snapshot != pin.snapshot || o.reason != pin.reason)
-            };
-            let new: Vec<Pin> = pins.into_iter().filter(is_new).collect();
-            own.extend(new);
+            wanted.add(pins);
         }
         edit(&mut wanted.pins, snapshot);
         if wanted != current {

@@ -6,7 +6,7 @@ use super::session::Session;
 use super::{Context, OpsError, sync};
 use crate::catalog::{Catalog, JobKind, Outcome};
 use crate::config::{Config, Instance};
-use crate::model::id::{RepositoryId, SnapshotId};
+use crate::model::id::RepositoryId;
 use crate::policy::retention::{self, Candidate, Decision, Frozen, RunEnd, RunOutcome};
 use crate::repository::Repository;
 use crate::repository::lock::LockMode;
@@ -77,8 +77,7 @@ pub fn prune(
             );
         }
         if let Some(catalog) = &session.catalog {
-            let forgotten: Vec<SnapshotId> = shown.forget.clone();
-            catalog.forget_snapshots(RepositoryId(repository.id().0), &forgotten)?;
+            catalog.forget_snapshots(RepositoryId(repository.id().0), &shown.forget)?;
         }
         Ok(Pruned { dry_run, instances, plan: shown, outcome: Some(outcome) })
     })?;

@@ -45,7 +45,7 @@ pub(super) struct State {
 
 impl State {
     /// Add those that it does not have.
-    fn add(&mut self, pins: Vec<Pin>) {
+    pub(super) fn add(&mut self, pins: Vec<Pin>) {
         for pin in pins {
             let differs = |own: &Pin| own.snapshot != pin.snapshot || own.reason != pin.reason;
             if self.pins.iter().all(differs) {

@@ -161,6 +161,15 @@ impl Sandbox {
         Run::of(self.belay_with(&global, arguments))
     }
 
+    /// A backup of `data` for each night, of a file that is another each time; returns the snapshots, oldest first.
+    pub fn nights(&self, count: u32) -> Vec<String> {
+        let night = |number: u32| {
+            write_file(&self.source().join("file"), format!("night {number}").as_bytes());
+            self.backup()
+        };
+        (0..count).map(night).collect()
+    }
+
     /// Starts `belay --config … ARGUMENTS`.
     pub fn start(&self, arguments: &[&str]) -> Running {
         Running::start(self.belay_command(arguments))

@@ -31,6 +31,14 @@ fn pairs(files: &[(&str, &str)]) -> Vec<(String, String)> {
     files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
 }
 
+/// A plan for `target` whose new tree is complete.
+fn staged(target: &Path) -> SwapPlan {
+    let mut swap = plan(target, "j").unwrap();
+    tree(&swap.staged, &[("a", "new")]);
+    swap.staged_is_complete().unwrap();
+    swap
+}
+
 #[test]
 fn a_tree_takes_the_place_of_another_and_again_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
@@ -53,9 +61,7 @@ fn a_tree_takes_the_place_of_another_and_again_changes_nothing() {
 #[test]
 fn a_missing_target_is_made() {
     let directory = tempfile::tempdir().unwrap();
-    let mut swap = plan(&directory.path().join("t"), "j").unwrap();
-    tree(&swap.staged, &[("a", "new")]);
-    swap.staged_is_complete().unwrap();
+    let swap = staged(&directory.path().join("t"));
     swap.execute().unwrap();
     swap.execute().unwrap();
     assert_eq!(read(&directory.path().join("t")), pairs(&[("a", "new")]));
@@ -67,9 +73,7 @@ fn a_crash_between_exchange_and_setting_aside_is_finished() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("t");
     tree(&target, &[("a", "old")]);
-    let mut swap = plan(&target, "j").unwrap();
-    tree(&swap.staged, &[("a", "new")]);
-    swap.staged_is_complete().unwrap();
+    let swap = staged(&target);
     rustix::fs::renameat_with(CWD, &swap.staged, CWD, &target, RenameFlags::EXCHANGE).unwrap();
     swap.execute().unwrap();
     assert_eq!(read(&target), pairs(&[("a", "new")]));
@@ -95,9 +99,7 @@ fn a_rename_is_finished_after_a_stop_before_any_step() {
             if old {
                 tree(&target, &[("a", "old")]);
             }
-            let mut swap = plan(&target, "j").unwrap();
-            tree(&swap.staged, &[("a", "new")]);
-            swap.staged_is_complete().unwrap();
+            let swap = staged(&target);
             let stopped = swap.execute_with(can_exchange, &mut stop_before(stop));
             assert_eq!(stopped.is_err(), stop < steps, "{can_exchange} {old} {stop}");
             // As after a restart: from the journal.
@@ -135,9 +137,7 @@ fn what_is_not_finished_is_not_removed() {
 fn a_new_tree_that_went_missing_is_an_error_and_the_old_one_stays() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("t");
-    let mut swap = plan(&target, "j").unwrap();
-    tree(&swap.staged, &[("a", "new")]);
-    swap.staged_is_complete().unwrap();
+    let mut swap = staged(&target);
     fs::rename(&swap.staged, directory.path().join("elsewhere")).unwrap();
     assert!(swap.execute().is_err());
     // Another tree under the staged one's name is not taken for it.
@@ -151,9 +151,7 @@ fn a_new_tree_that_somebody_removed_is_not_taken_for_put_in_place() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("t");
     tree(&target, &[("a", "old")]);
-    let mut swap = plan(&target, "j").unwrap();
-    tree(&swap.staged, &[("a", "new")]);
-    swap.staged_is_complete().unwrap();
+    let swap = staged(&target);
     fs::rename(&swap.staged, directory.path().join("elsewhere")).unwrap();
     assert!(swap.execute().unwrap_err().to_string().contains("is gone"));
     assert_eq!(read(&target), pairs(&[("a", "old")]));
