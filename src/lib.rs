@@ -8,6 +8,7 @@
 //! | [`policy`] | retention: pure functions; `now` is an argument | model |
 //! | [`store`] | bytes under names: a local directory; a faulty one for tests | model |
 //! | [`config`] | the file, its validation, secrets | model, policy |
+//! | [`access`] | how commands run where an instance lives: here, by ssh, in containers | model |
 //! | [`repository`] | restic's format 2: format, locks, writer, reader, check, prune | model, store |
 //! | [`component`] | what an instance is made of: files | model |
 //! | [`catalog`] | the local SQLite database | model |
@@ -19,6 +20,7 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("Belay is for 64-bit Linux");
 
+pub mod access;
 pub mod catalog;
 pub mod cli;
 pub mod component;

@@ -10,3 +10,4 @@ pub mod node;
 pub mod pin;
 pub mod size;
 pub mod snapshot_record;
+pub mod via;
