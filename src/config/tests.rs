@@ -127,7 +127,7 @@ fn defaults_are_filled_in() {
     let uploads = config.instance("uploads").unwrap();
     assert_eq!(uploads.keep, Keep::default());
     assert_eq!(uploads.timezone_name(), "UTC");
-    assert_eq!(uploads.via, Via::Local);
+    assert_eq!(uploads.via, Via::local());
     assert_eq!(config.repository_of(uploads).unwrap(), repository);
 }
 
