@@ -10,7 +10,8 @@
 //! | [`config`] | the file, its validation, secrets | model, policy |
 //! | [`access`] | how commands run where an instance lives: here, by ssh, in containers | model |
 //! | [`repository`] | restic's format 2: format, locks, writer, reader, check, prune | model, store |
-//! | [`component`] | what an instance is made of: files | model |
+//! | [`component`] | what an instance is made of: files, PostgreSQL databases | model, access |
+//! | [`platform`] | what is known of each platform: recipes, and whether keys fit | model, config |
 //! | [`catalog`] | the local SQLite database | model |
 //! | [`ops`] | one file per operation, readable as a story | all above |
 //! | [`cli`] | the command line; the only layer that knows a terminal | all above |
@@ -28,6 +29,7 @@ pub mod config;
 pub mod host;
 pub mod model;
 pub mod ops;
+pub mod platform;
 pub mod policy;
 pub mod repository;
 pub mod store;

@@ -1,6 +1,7 @@
 //! Backup: lock, find out whose snapshots these are, read every component to its end, seal, write, record.
 
 mod before;
+mod platform;
 mod seal;
 
 use self::before::{Before, PreviousSnapshot};
@@ -209,11 +210,14 @@ impl Run<'_> {
             let component = self.read_component(root, &writer, &reader, &before)?;
             draft.add(component);
         }
+        let platform = self.read_platform(&writer, &mut draft)?;
         let expected: Vec<&str> =
-            self.instance.paths.iter().map(|root| root.name.as_str()).collect();
+            self.instance.paths.iter().map(|root| root.name.as_str()).chain(platform.parts).collect();
         writer.settle()?;
-        let sealed =
-            draft.seal(&expected, |components| self.manifest(started, components, &writer))?;
+        let sealed = draft.seal(&expected, |components| {
+            let manifest = self.manifest(started, components, &writer);
+            Manifest { key_fit: platform.key_fit, version: platform.version, ..manifest }
+        })?;
 
         let manifest = sealed.manifest.clone();
         let file = self.store(sealed, &writer, before.newest.as_ref())?;
@@ -296,6 +300,7 @@ impl Run<'_> {
             counts: counts_of(&report),
             files: Vec::new(),
             checksums: Some(sums_manifest),
+            details: serde_json::Value::Null,
         };
         let warnings = warnings_of(name, &report);
         for warning in &warnings {
@@ -306,7 +311,7 @@ impl Run<'_> {
                 "{name}: {path} vanished before it could be read, and is not in the snapshot."
             ));
         }
-        Ok(Component { tree, sums, manifest, warnings })
+        Ok(Component { tree, sums: Some(sums), manifest, warnings })
     }
 
     /// What the configuration leaves out, and what restores have put directly into the directory. Before a restore the
@@ -347,7 +352,6 @@ impl Run<'_> {
             started,
             finished: Timestamp::now(),
             sealed: true,
-            // Nothing is encrypted in plain files.
             key_fit: KeyFit::Unproven,
             components: components.iter().map(|component| component.manifest.clone()).collect(),
             size_bytes: components.iter().map(|component| component.manifest.size_bytes).sum(),
@@ -367,14 +371,25 @@ impl Run<'_> {
         let time = manifest.started;
         let json = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| crate::repository::RepositoryError::Internal(error.to_string()))?;
-        let (trees, sums) =
-            components.into_iter().map(|component| (component.tree, component.sums)).unzip();
         let mut root = vec![
             made_file(writer, "manifest.json", &json, time)?.0,
             made_file(writer, "belay.toml", self.config.source_text().as_bytes(), time)?.0,
-            made_directory(writer, "files", trees, time)?,
-            made_directory(writer, "checksums", sums, time)?,
         ];
+        let (mut trees, mut sums) = (Vec::new(), Vec::new());
+        for component in components {
+            match component.sums {
+                // A tree among others, and the list of its sums.
+                Some(list) => {
+                    trees.push(component.tree);
+                    sums.push(list);
+                }
+                None => root.push(component.tree),
+            }
+        }
+        if !trees.is_empty() {
+            root.push(made_directory(writer, "files", trees, time)?);
+            root.push(made_directory(writer, "checksums", sums, time)?);
+        }
         let tree = made_tree(writer, &mut root)?;
         let mut tags = vec![
             TAG.to_owned(),
@@ -436,7 +451,8 @@ impl Run<'_> {
 /// A component that was read to its end.
 pub(super) struct Component {
     tree: TreeNode,
-    sums: TreeNode,
+    /// The sums of a tree's files, which lie beside it; none where the manifest has them.
+    sums: Option<TreeNode>,
     manifest: ComponentManifest,
     warnings: Vec<String>,
 }

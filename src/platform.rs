@@ -1,0 +1,3 @@
+//! What is known of each platform: its recipe, and how its encryption keys are proved to fit.
+
+pub mod recipe;
