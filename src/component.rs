@@ -2,3 +2,4 @@
 //! bytes go is not its business.
 
 pub mod files;
+pub mod postgres;

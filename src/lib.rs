@@ -9,7 +9,7 @@
 //! | [`store`] | bytes under names: a local directory; a faulty one for tests | model |
 //! | [`config`] | the file, its validation, secrets | model, policy |
 //! | [`repository`] | restic's format 2: format, locks, writer, reader, check, prune | model, store |
-//! | [`component`] | what an instance is made of: files | model |
+//! | [`component`] | what an instance is made of: files, PostgreSQL | model |
 //! | [`catalog`] | the local SQLite database | model |
 //! | [`ops`] | one file per operation, readable as a story | all above |
 //! | [`cli`] | the command line; the only layer that knows a terminal | all above |
