@@ -10,8 +10,7 @@
 //! | [`config`] | the file, its validation, secrets | model, policy |
 //! | [`access`] | how commands run where an instance lives: here, by ssh, in containers | model |
 //! | [`repository`] | restic's format 2: format, locks, writer, reader, check, prune | model, store |
-//! | [`component`] | what an instance is made of: files, PostgreSQL databases | model, access |
-//! | [`platform`] | what is known of each platform: recipes, and whether keys fit | model, config |
+//! | [`component`] | what an instance is made of: files, PostgreSQL | model |
 //! | [`catalog`] | the local SQLite database | model |
 //! | [`ops`] | one file per operation, readable as a story | all above |
 //! | [`cli`] | the command line; the only layer that knows a terminal | all above |
