@@ -43,6 +43,11 @@ impl Access {
         &self.via
     }
 
+    /// The same for cleaning up, which a cancelled job does, too.
+    pub fn anew(&self) -> Self {
+        Self { cancel: Cancel::new(), ..self.clone() }
+    }
+
     /// The same, but to another place.
     pub fn to(&self, via: Via) -> Self {
         Self { via, ..self.clone() }

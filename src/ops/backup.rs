@@ -1,6 +1,7 @@
 //! Backup: lock, find out whose snapshots these are, read every component to its end, seal, write, record.
 
 mod before;
+mod keys;
 mod platform;
 mod seal;
 
@@ -69,6 +70,8 @@ pub struct BackupOutcome {
     pub instance: String,
     /// True: what is not sealed is an error and no outcome.
     pub sealed: bool,
+    /// Whether its keys decrypt what is encrypted in it. An unfit one does not count as good.
+    pub key_fit: KeyFit,
     /// Bytes of content.
     pub size_bytes: u64,
     /// Bytes that were new in the repository.
@@ -215,8 +218,10 @@ impl Run<'_> {
             self.instance.paths.iter().map(|root| root.name.as_str()).chain(platform.parts).collect();
         writer.settle()?;
         let sealed = draft.seal(&expected, |components| {
-            let manifest = self.manifest(started, components, &writer);
-            Manifest { key_fit: platform.key_fit, version: platform.version, ..manifest }
+            let mut manifest = self.manifest(started, components, &writer);
+            manifest.key_fit = platform.key_fit;
+            manifest.warnings.extend(platform.warnings);
+            manifest
         })?;
 
         let manifest = sealed.manifest.clone();
@@ -433,12 +438,14 @@ impl Run<'_> {
             size,
             added,
         });
+        let key_fit = manifest.key_fit;
         let duration_seconds = Timestamp::now().duration_since(manifest.started).as_secs_f64();
         let warnings = manifest.warnings;
         BackupOutcome {
             id,
             instance,
             sealed: true,
+            key_fit,
             size_bytes,
             added_bytes,
             counts,

@@ -1,11 +1,12 @@
 //! An instance of a platform as it is now: its environment in effect, and the ways to its parts.
 
+mod deployment;
+
 use super::session::Session;
 use super::{Context, OpsError};
 use crate::access::{Access, ContainerFacts};
 use crate::component::postgres::Target;
 use crate::config::{Config, Instance};
-use crate::model::via::Via;
 use crate::platform::recipe::Recipe;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -145,4 +146,14 @@ impl<'a> Living<'a> {
 /// Paths of the configuration are UTF-8, as the file is.
 fn text_of(path: &Path) -> Result<&str, OpsError> {
     path.to_str().ok_or_else(|| OpsError::usage(format!("{} is not UTF-8 text", path.display()), "name another path"))
+}
+
+mod environment {
+    use zeroize::Zeroizing;
+    pub(super) fn parse(text: &[u8]) -> Result<Vec<(String, Zeroizing<String>)>, super::OpsError> {
+        let text = String::from_utf8_lossy(text);
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let split = lines.filter_map(|line| line.split_once('='));
+        Ok(split.map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).collect())
+    }
 }
