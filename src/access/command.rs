@@ -128,8 +128,25 @@ fn into_container(container: &str, secrets: &[&str], inner: Vec<Vec<u8>>) -> Vec
         outer.extend(["-e", name].map(Into::into));
     }
     outer.push(container.into());
-    outer.extend(inner);
+    outer.extend(if inner.iter().all(|argument| std::str::from_utf8(argument).is_ok()) {
+        inner
+    } else {
+        spelled(&inner)
+    });
     outer
+}
+
+/// Becomes the command whose arguments it is given in octal digits. The `x` keeps line breaks at an argument's end.
+const SPELL: &str = r#"for a; do shift; v=$(printf "${a}x"); set -- "$@" "${v%x}"; done; exec "$@""#;
+
+/// The Docker engine takes arguments as JSON, and so as UTF-8: others are spelled out.
+fn spelled(arguments: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let octal = |argument: &Vec<u8>| -> Vec<u8> {
+        argument.iter().flat_map(|byte| format!("\\{byte:03o}").into_bytes()).collect()
+    };
+    let mut spelling: Vec<Vec<u8>> = ["sh", "-c", SPELL, "belay"].map(Into::into).to_vec();
+    spelling.extend(arguments.iter().map(octal));
+    spelling
 }
 
 /// Nothing is asked, a dead line is noticed within a minute and a half, and nothing but errors is said.

@@ -7,6 +7,7 @@
 
 mod random;
 mod run;
+pub mod servers;
 mod tree;
 mod trees;
 

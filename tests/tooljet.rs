@@ -1,0 +1,300 @@
+//! Backups of a ToolJet-shaped instance on a real PostgreSQL: what a snapshot holds, whether its keys fit, and each way in which
+//! reading a database can fail.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::servers::Postgres;
+use support::{Run, Sandbox, text, wait_until};
+
+/// The variables of the instance, as its file has them.
+fn environment(postgres: &Postgres) -> String {
+    let file = fs::read_to_string("tests/fixtures/tooljet/tooljet.env").unwrap();
+    let port = postgres.port;
+    let file = file.replace("localhost", "127.0.0.1").replace("PG_PORT=5432", &format!("PG_PORT={port}"));
+    format!("{file}TOOLJET_DB_PORT={port}\n")
+}
+
+/// The instance `tj` of a sandbox, and the server that it is on.
+struct Instance {
+    sandbox: Sandbox,
+    postgres: Postgres,
+}
+
+impl Instance {
+    fn new(scale: u32) -> Self {
+        let instance = Self { sandbox: Sandbox::new(), postgres: Postgres::start() };
+        let seed = Command::new("/usr/bin/python3")
+            .args(["tests/fixtures/tooljet/seed.py", &scale.to_string()])
+            .output()
+            .unwrap();
+        assert!(seed.status.success(), "{}", String::from_utf8_lossy(&seed.stderr));
+        let path = instance.sandbox.path("seed.sql");
+        fs::write(&path, seed.stdout).unwrap();
+        instance.postgres.script(&path);
+        instance.set_environment(&environment(&instance.postgres));
+        instance.configure("");
+        instance
+    }
+
+    fn environment_path(&self) -> PathBuf {
+        self.sandbox.path("tooljet.env")
+    }
+
+    fn set_environment(&self, content: &str) {
+        fs::write(self.environment_path(), content).unwrap();
+    }
+
+    /// `more` is added to the instance's table.
+    fn configure(&self, more: &str) {
+        self.sandbox.configure(&["data"], "last = 1000");
+        let mut config = fs::read_to_string(self.sandbox.config()).unwrap();
+        let path = self.environment_path();
+        config.push_str(&format!(
+            "\n[instance.tj]\nplatform = \"tooljet\"\nenvironment = \"{}\"\n{more}\n",
+            path.display()
+        ));
+        fs::write(self.sandbox.config(), config).unwrap();
+    }
+
+    /// With programs of PostgreSQL that a script stands in for: `script` is `pg_dump`, and `$REAL` the real one.
+    fn with_pg_dump(&self, script: &str) {
+        let directory = self.sandbox.path("tools");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        let real = Command::new("sh").args(["-c", "ls -d /usr/lib/postgresql/*/bin | tail -1"]).output().unwrap();
+        let real = String::from_utf8(real.stdout).unwrap().trim().to_owned();
+        for program in ["psql", "pg_dumpall", "pg_restore"] {
+            std::os::unix::fs::symlink(format!("{real}/{program}"), directory.join(program)).unwrap();
+        }
+        let path = directory.join("pg_dump");
+        let script = format!(
+            "#!/bin/sh\nREAL={real}/pg_dump\n[ \"$1\" = --version ] && exec $REAL --version\n{script}\n"
+        );
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        // An exact version is preferred, and the first of its kind wins.
+        self.configure(&format!("component.postgres.tools = \"{}\"", directory.display()));
+    }
+
+    fn backup(&self) -> Run {
+        self.sandbox.belay(&["backup", "tj", "--json"])
+    }
+
+    fn count(&self) -> usize {
+        self.sandbox.list().len()
+    }
+
+    /// The backup fails, says these words, and leaves no snapshot.
+    #[track_caller]
+    fn fails(&self, words: &[&str]) {
+        let before = self.count();
+        let run = self.backup().code(1).says(&["postgres"]).says(words);
+        assert_eq!(run.json()["snapshots"].as_array().unwrap().len(), 0);
+        assert_eq!(self.count(), before, "a failed run left a snapshot");
+    }
+}
+
+fn component<'a>(manifest: &'a Value, name: &str) -> &'a Value {
+    let all = manifest["components"].as_array().unwrap();
+    all.iter().find(|component| component["name"] == name).unwrap()
+}
+
+#[test]
+fn a_snapshot_holds_what_an_instance_needs() {
+    let instance = Instance::new(20);
+    let run = instance.backup().ok();
+    let taken = &run.json()["snapshots"][0];
+    assert_eq!(taken["key_fit"], "fit");
+    let id = taken["id"].as_str().unwrap().to_owned();
+    let shown = instance.sandbox.belay(&["show", &id, "--json"]).ok().json();
+    let postgres = component(&shown["manifest"], "postgres");
+    assert_eq!(postgres["counts"]["databases"], 2);
+    assert!(postgres["details"]["skew_ms"].as_f64().unwrap() < 1000.0);
+    let databases = postgres["details"]["databases"].as_array().unwrap();
+    let rows = instance.postgres.sql("tooljet_production", "SELECT count(*) FROM app_versions");
+    assert_eq!(databases[0]["rows"]["public"]["app_versions"].to_string(), rows.trim());
+    assert_eq!(databases[0]["name"], "tooljet_production");
+    assert_eq!(databases[1]["settings"].as_array().unwrap().len(), 2, "a search_path for each workspace's role");
+
+    let restored = instance.sandbox.path("restored");
+    let target = text(&restored);
+    instance.sandbox.restic(&["restore", &id, "--target", target]).ok();
+    assert_eq!(
+        fs::read(restored.join("environment/tooljet.env")).unwrap(),
+        fs::read(instance.environment_path()).unwrap()
+    );
+    for (database, count) in [("tooljet_production", 16), ("tooljet_db", 6)] {
+        let dump = restored.join(format!("postgres/{database}.dump"));
+        let list = instance.postgres.run("pg_restore", &["--list", text(&dump)]);
+        assert_eq!(list.lines().filter(|line| line.contains(" TABLE DATA ")).count(), count, "{list}");
+    }
+    let globals = fs::read_to_string(restored.join("postgres/globals.sql")).unwrap();
+    assert_eq!(globals.matches("CREATE ROLE user_").count() + globals.matches("CREATE ROLE \"user_").count(), 2);
+    let settings = fs::read_to_string(restored.join("postgres/tooljet_db.settings.sql")).unwrap();
+    assert_eq!(settings.matches("IN DATABASE \"tooljet_db\" SET \"search_path\" TO 'workspace_").count(), 2, "{settings}");
+
+    // A second night stores little: the dumps are not compressed.
+    let again = instance.backup().ok();
+    let added = again.json()["snapshots"][0]["added_bytes"].as_u64().unwrap();
+    assert!(added < taken["added_bytes"].as_u64().unwrap(), "{added}");
+}
+
+#[test]
+fn keys_that_do_not_fit_are_found_and_such_a_snapshot_is_not_good() {
+    let instance = Instance::new(1);
+    let good = environment(&instance.postgres);
+    let key = "LOCKBOX_MASTER_KEY=0101010101010101010101010101010101010101010101010101010101010101";
+    assert!(good.contains(key));
+    for (bad, word) in [
+        (key.replace("=01", "=02"), "cannot be decrypted"),
+        (String::new(), "is not set"),
+        ("LOCKBOX_MASTER_KEY=changeme".to_owned(), "placeholder"),
+    ] {
+        instance.set_environment(&good.replace(key, &bad));
+        let run = instance.backup().code(4).says(&[word]);
+        assert_eq!(run.json()["snapshots"][0]["key_fit"], "unfit");
+        assert!(!run.stderr().contains("0101010101"), "{}", run.stderr());
+    }
+    instance.set_environment(&good);
+    instance.backup().ok();
+    let list = instance.sandbox.belay(&["list"]).ok().stdout();
+    assert_eq!(list.matches("keys unfit").count(), 3, "{list}");
+    // The newest good one is kept, whatever the policy says; the unfit ones do not count.
+    instance.set_environment(&good.replace(key, ""));
+    instance.backup().code(4);
+    let plan = instance.sandbox.belay(&["prune", "--dry-run"]).ok().stdout();
+    assert!(plan.contains("last good"), "{plan}");
+}
+
+#[test]
+fn an_empty_database_is_a_good_snapshot() {
+    let instance = Instance::new(1);
+    instance.postgres.sql("postgres", "CREATE DATABASE empty");
+    instance.configure("component.postgres.databases = [\"empty\"]");
+    let run = instance.backup().ok();
+    assert_eq!(run.json()["snapshots"][0]["counts"]["rows"], 0);
+    assert_eq!(run.json()["snapshots"][0]["key_fit"], "unproven");
+}
+
+#[test]
+fn each_way_to_fail_is_a_failed_run() {
+    let instance = Instance::new(1);
+    let good = environment(&instance.postgres);
+    instance.set_environment(&good.replace("PG_PASS=fixture-pg-pw", "PG_PASS=wrong"));
+    instance.fails(&["password authentication failed", "hint:"]);
+    instance.set_environment(&good.replace(&instance.postgres.port.to_string(), "1"));
+    instance.fails(&["connection refused", "does the server run there"]);
+    instance.set_environment(&good);
+
+    instance.with_pg_dump("$REAL \"$@\"; echo 'pg_dump: error: something went wrong' >&2; exit 0");
+    instance.fails(&["ended without an error and said", "something went wrong"]);
+    instance.with_pg_dump("$REAL \"$@\"; echo 'the end came' >&2; exit 1");
+    instance.fails(&["exit status 1", "the end came"]);
+    instance.with_pg_dump("$REAL \"$@\" | head -c 20000; exit 0");
+    instance.fails(&["is not whole"]);
+    instance.with_pg_dump("$REAL \"$@\" | head -c -1; exit 0");
+    instance.fails(&["is not whole"]);
+    instance.with_pg_dump("exit 0");
+    instance.fails(&["is not whole", "empty"]);
+    instance.with_pg_dump("echo 'no space left on device'; exit 0");
+    instance.fails(&["is not whole", "no space left on device"]);
+    instance.with_pg_dump("$REAL \"$@\" --exclude-table=users; exit $?");
+    instance.fails(&["lacks 1 of its tables", "public.users"]);
+    instance.with_pg_dump("$REAL \"$@\" | head -c 20000; kill -9 $$");
+    instance.fails(&["signal 9"]);
+    // A backend that is ended from outside.
+    let psql = format!(
+        "PGPASSWORD='{}' PGUSER=postgres psql -X -qAt -c",
+        support::servers::POSTGRES_PASSWORD
+    );
+    instance.with_pg_dump(&format!(
+        "{psql} \"SELECT pg_sleep(0)\" postgres >/dev/null; mkfifo \"$0.$$\"; \
+         $REAL \"$@\" > \"$0.$$\" & {psql} \"DO 'BEGIN LOOP PERFORM pg_stat_clear_snapshot(); \
+         IF (SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE ''COPY%TO stdout%'' OR query LIKE ''LOCK TABLE%'') > 0 THEN EXIT; END IF; END LOOP; END'\" postgres & \
+         exec 3< \"$0.$$\"; wait $!; cat <&3; wait %1"
+    ));
+    instance.fails(&["terminat"]);
+    // And afterwards, all is as it was.
+    instance.configure("");
+    instance.backup().ok();
+}
+
+#[test]
+fn a_server_that_stops_in_the_middle_fails_the_run() {
+    let instance = Instance::new(1);
+    // The dump waits until the server is gone.
+    let mark = instance.sandbox.path("dumping");
+    instance.with_pg_dump(&format!(
+        "touch '{0}'; while [ -e '{0}' ]; do :; done; exec $REAL \"$@\"",
+        mark.display()
+    ));
+    let running = instance.sandbox.start(&["backup", "tj", "--json"]);
+    wait_until("the dump to begin", || mark.exists());
+    let Instance { sandbox, postgres } = instance;
+    drop(postgres);
+    fs::remove_file(&mark).unwrap();
+    running.wait().code(1).says(&["postgres"]);
+    assert_eq!(sandbox.list().len(), 0);
+}
+
+#[test]
+fn a_table_dropped_between_listing_and_dumping_is_told() {
+    let instance = Instance::new(1);
+    let psql = format!(
+        "PGPASSWORD='{}' PGUSER=postgres psql -X -q -c",
+        support::servers::POSTGRES_PASSWORD
+    );
+    instance.with_pg_dump(&format!(
+        "{psql} 'DROP TABLE files' tooljet_production; exec $REAL \"$@\""
+    ));
+    instance.fails(&["files"]);
+}
+
+#[test]
+fn secrets_show_nowhere() {
+    let instance = Instance::new(1);
+    let mark = instance.sandbox.path("dumping");
+    instance.with_pg_dump(&format!(
+        "touch '{0}'; while [ -e '{0}' ]; do :; done; exec $REAL \"$@\"",
+        mark.display()
+    ));
+    let running = instance.sandbox.start(&["backup", "tj", "--json"]);
+    let secrets = ["fixture-pg-pw", "0101010101010101", "0202020202020202"];
+    let shows = |text: &str| secrets.iter().any(|secret| text.contains(secret));
+    wait_until("the dump to begin", || mark.exists());
+    let mut seen = 0;
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        seen += usize::from(line.contains("psql"));
+        assert!(!shows(&line), "{line}");
+    }
+    assert!(seen > 0, "no psql was running");
+    fs::remove_file(&mark).unwrap();
+    let run = running.wait().ok();
+    assert!(!shows(&run.stderr()) && !shows(&run.stdout()));
+    instance.with_pg_dump("echo \"$PGPASSWORD\" >&2; exit 1");
+    let run = instance.backup().code(1);
+    assert!(!shows(&run.stderr()) && !shows(&run.stdout()), "{}", run.stderr());
+    for entry in walk(&instance.sandbox.state()) {
+        assert!(!shows(&String::from_utf8_lossy(&fs::read(&entry).unwrap())), "{}", entry.display());
+    }
+}
+
+fn walk(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        if entry.path().is_dir() {
+            files.extend(walk(&entry.path()));
+        } else {
+            files.push(entry.path());
+        }
+    }
+    files
+}
