@@ -10,6 +10,7 @@
 //! | [`config`] | the file, its validation, secrets | model, policy |
 //! | [`repository`] | restic's format 2: format, locks, writer, reader, check, prune | model, store |
 //! | [`component`] | what an instance is made of: files, PostgreSQL | model |
+//! | [`platform`] | what is particular to a platform: whether keys fit its ciphertext | model |
 //! | [`catalog`] | the local SQLite database | model |
 //! | [`ops`] | one file per operation, readable as a story | all above |
 //! | [`cli`] | the command line; the only layer that knows a terminal | all above |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod host;
 pub mod model;
 pub mod ops;
+pub mod platform;
 pub mod policy;
 pub mod repository;
 pub mod store;
