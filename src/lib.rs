@@ -9,7 +9,7 @@
 //! | [`store`] | bytes under names: a local directory; a faulty one for tests | model |
 //! | [`config`] | the file, its validation, secrets | model, policy |
 //! | [`repository`] | restic's format 2: format, locks, writer, reader, check, prune | model, store |
-//! | [`component`] | what an instance is made of: files, PostgreSQL | model |
+//! | [`component`] | what an instance is made of: files, PostgreSQL, the environment file | model |
 //! | [`platform`] | what is particular to a platform: whether keys fit its ciphertext | model |
 //! | [`catalog`] | the local SQLite database | model |
 //! | [`ops`] | one file per operation, readable as a story | all above |
