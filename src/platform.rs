@@ -1,4 +1,3 @@
-//! What is known of each platform: its recipe, and how its encryption keys are proved to fit.
+//! What is particular to a platform, such as the ciphers that it encrypts its users' secrets with.
 
 pub mod keyfit;
-pub mod recipe;

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::model::manifest::KeyFit;
-use aes_gcm::aead::Aead as _;
 
 /// Made with another implementation: see the note in the file.
 const VECTORS: &str = include_str!("../../../../tests/fixtures/keyfit.json");
@@ -190,7 +189,7 @@ fn no_more_ciphertext_waits_than_the_limit() {
 
 #[test]
 fn a_master_key_is_64_hex_digits_and_no_example() {
-    assert_eq!(master(&format!(" {}\n", MASTER)).bytes(), [1; 32]);
+    assert_eq!(master(&format!(" {MASTER}\n")).bytes(), [1; 32]);
     assert!(MasterKey::parse(&MASTER.replace('1', "F")).is_ok());
     let problem = |text: &str| MasterKey::parse(text).unwrap_err();
     assert_eq!(problem(" "), MasterKeyProblem::Empty);
