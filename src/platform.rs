@@ -1,3 +1,4 @@
-//! What is particular to a platform, such as the ciphers that it encrypts its users' secrets with.
+//! What is known of each platform: its recipe, and how its encryption keys are proved to fit.
 
 pub mod keyfit;
+pub mod recipe;

@@ -25,7 +25,17 @@ const LIMIT: u64 = 1 << 20;
 fn start() -> Servers {
     let docker = Docker::start();
     docker.image("busybox", &[]);
-    docker.run(&["run", "-d", "--name", CONTAINER, "-e", "GREETING=hello world", "busybox", "sleep", "100000"]);
+    docker.run(&[
+        "run",
+        "-d",
+        "--name",
+        CONTAINER,
+        "-e",
+        "GREETING=hello world",
+        "busybox",
+        "sleep",
+        "100000",
+    ]);
     let (name, value) = docker.variable();
     Servers { sshd: Sshd::start(&[(name, &value)]), docker }
 }
@@ -89,7 +99,8 @@ fn any_bytes_arrive_as_they_were(servers: &Servers) {
 fn command_lines() -> String {
     let mut all = String::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let is_process = entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
+        let is_process =
+            entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
         if is_process {
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             all.push_str(&String::from_utf8_lossy(&line).replace('\0', " "));
@@ -146,7 +157,9 @@ fn streams_and_status_come_back(servers: &Servers) {
 fn what_is_in_the_way_is_told(servers: &Servers) {
     let hint_of = |via: &str, program: &str| {
         let access = servers.access(via);
-        let error = access.run(&Command::new(program).silence(Duration::from_mins(1)), &[], LIMIT).unwrap_err();
+        let error = access
+            .run(&Command::new(program).silence(Duration::from_mins(1)), &[], LIMIT)
+            .unwrap_err();
         (error.to_string(), error.hint().unwrap_or_default())
     };
     let (error, hint) = hint_of("ssh:far/docker:nobody", "true");
@@ -156,7 +169,10 @@ fn what_is_in_the_way_is_told(servers: &Servers) {
     let (error, hint) = hint_of("ssh:far", "no-such-program");
     assert!(hint.contains("install no-such-program there"), "{error} {hint}");
     let (error, hint) = hint_of("ssh:127.0.0.1:1", "true");
-    assert!(error.contains("Connection refused") && hint.contains("is the host up"), "{error} {hint}");
+    assert!(
+        error.contains("Connection refused") && hint.contains("is the host up"),
+        "{error} {hint}"
+    );
     servers.docker.run(&["pause", CONTAINER]);
     let (error, hint) = hint_of("ssh:far/docker:box", "true");
     assert!(error.contains("paused") && hint.contains("unpause"), "{error} {hint}");
@@ -166,7 +182,8 @@ fn what_is_in_the_way_is_told(servers: &Servers) {
 fn a_cancelled_command_ends_on_the_far_side(servers: &Servers) {
     let cancel = Cancel::new();
     let access = servers.access_with("ssh:far", &cancel);
-    let mut running = access.start(&Command::shell("while echo tick-of-a-test; do :; done"), false).unwrap();
+    let mut running =
+        access.start(&Command::shell("while echo tick-of-a-test; do :; done"), false).unwrap();
     let mut stdout = running.stdout();
     stdout.read_exact(&mut [0; 5]).unwrap();
     cancel.cancel();
@@ -190,7 +207,8 @@ fn a_broken_line_is_a_failure(servers: Servers) {
     stdout.read_exact(&mut [0; 6]).unwrap();
     // Its connections are children of the server's process.
     let server = servers.sshd.id();
-    let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+    let children =
+        std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
     for child in children.split_whitespace() {
         let pid = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();

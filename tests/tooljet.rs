@@ -16,7 +16,8 @@ use support::{Run, Sandbox, text, wait_until};
 fn environment(postgres: &Postgres) -> String {
     let file = fs::read_to_string("tests/fixtures/tooljet/tooljet.env").unwrap();
     let port = postgres.port;
-    let file = file.replace("localhost", "127.0.0.1").replace("PG_PORT=5432", &format!("PG_PORT={port}"));
+    let file =
+        file.replace("localhost", "127.0.0.1").replace("PG_PORT=5432", &format!("PG_PORT={port}"));
     format!("{file}TOOLJET_DB_PORT={port}\n")
 }
 
@@ -67,10 +68,14 @@ impl Instance {
         let directory = self.sandbox.path("tools");
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        let real = Command::new("sh").args(["-c", "ls -d /usr/lib/postgresql/*/bin | tail -1"]).output().unwrap();
+        let real = Command::new("sh")
+            .args(["-c", "ls -d /usr/lib/postgresql/*/bin | tail -1"])
+            .output()
+            .unwrap();
         let real = String::from_utf8(real.stdout).unwrap().trim().to_owned();
         for program in ["psql", "pg_dumpall", "pg_restore"] {
-            std::os::unix::fs::symlink(format!("{real}/{program}"), directory.join(program)).unwrap();
+            std::os::unix::fs::symlink(format!("{real}/{program}"), directory.join(program))
+                .unwrap();
         }
         let path = directory.join("pg_dump");
         let script = format!(
@@ -100,6 +105,17 @@ impl Instance {
     }
 }
 
+/// Holds a table until somebody waits for it, and ends that one's connection.
+const LOCK_AND_TERMINATE: &str = r"BEGIN;
+LOCK TABLE app_versions IN ACCESS EXCLUSIVE MODE;
+\! touch 'MARK'
+DO $$ BEGIN LOOP
+  PERFORM pg_stat_clear_snapshot();
+  EXIT WHEN (SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock') > 0;
+END LOOP; END $$;
+COMMIT;
+";
+
 fn component<'a>(manifest: &'a Value, name: &str) -> &'a Value {
     let all = manifest["components"].as_array().unwrap();
     all.iter().find(|component| component["name"] == name).unwrap()
@@ -120,7 +136,11 @@ fn a_snapshot_holds_what_an_instance_needs() {
     let rows = instance.postgres.sql("tooljet_production", "SELECT count(*) FROM app_versions");
     assert_eq!(databases[0]["rows"]["public"]["app_versions"].to_string(), rows.trim());
     assert_eq!(databases[0]["name"], "tooljet_production");
-    assert_eq!(databases[1]["settings"].as_array().unwrap().len(), 2, "a search_path for each workspace's role");
+    assert_eq!(
+        databases[1]["settings"].as_array().unwrap().len(),
+        2,
+        "a search_path for each workspace's role"
+    );
 
     let restored = instance.sandbox.path("restored");
     let target = text(&restored);
@@ -132,12 +152,24 @@ fn a_snapshot_holds_what_an_instance_needs() {
     for (database, count) in [("tooljet_production", 16), ("tooljet_db", 6)] {
         let dump = restored.join(format!("postgres/{database}.dump"));
         let list = instance.postgres.run("pg_restore", &["--list", text(&dump)]);
-        assert_eq!(list.lines().filter(|line| line.contains(" TABLE DATA ")).count(), count, "{list}");
+        assert_eq!(
+            list.lines().filter(|line| line.contains(" TABLE DATA ")).count(),
+            count,
+            "{list}"
+        );
     }
     let globals = fs::read_to_string(restored.join("postgres/globals.sql")).unwrap();
-    assert_eq!(globals.matches("CREATE ROLE user_").count() + globals.matches("CREATE ROLE \"user_").count(), 2);
+    assert_eq!(
+        globals.matches("CREATE ROLE user_").count()
+            + globals.matches("CREATE ROLE \"user_").count(),
+        2
+    );
     let settings = fs::read_to_string(restored.join("postgres/tooljet_db.settings.sql")).unwrap();
-    assert_eq!(settings.matches("IN DATABASE \"tooljet_db\" SET \"search_path\" TO 'workspace_").count(), 2, "{settings}");
+    assert_eq!(
+        settings.matches("IN DATABASE \"tooljet_db\" SET \"search_path\" TO 'workspace_").count(),
+        2,
+        "{settings}"
+    );
 
     // A second night stores little: the dumps are not compressed.
     let again = instance.backup().ok();
@@ -208,18 +240,18 @@ fn each_way_to_fail_is_a_failed_run() {
     instance.fails(&["lacks 1 of its tables", "public.users"]);
     instance.with_pg_dump("$REAL \"$@\" | head -c 20000; kill -9 $$");
     instance.fails(&["signal 9"]);
-    // A backend that is ended from outside.
-    let psql = format!(
-        "PGPASSWORD='{}' PGUSER=postgres psql -X -qAt -c",
-        support::servers::POSTGRES_PASSWORD
-    );
-    instance.with_pg_dump(&format!(
-        "{psql} \"SELECT pg_sleep(0)\" postgres >/dev/null; mkfifo \"$0.$$\"; \
-         $REAL \"$@\" > \"$0.$$\" & {psql} \"DO 'BEGIN LOOP PERFORM pg_stat_clear_snapshot(); \
-         IF (SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE ''COPY%TO stdout%'' OR query LIKE ''LOCK TABLE%'') > 0 THEN EXIT; END IF; END LOOP; END'\" postgres & \
-         exec 3< \"$0.$$\"; wait $!; cat <&3; wait %1"
-    ));
-    instance.fails(&["terminat"]);
+    let lock = instance.sandbox.path("lock");
+    let script = instance.sandbox.path("lock.sql");
+    fs::write(&script, LOCK_AND_TERMINATE.replace("MARK", text(&lock))).unwrap();
+    instance.configure("");
+    std::thread::scope(|scope| {
+        let postgres = &instance.postgres;
+        scope.spawn(|| {
+            postgres.run("psql", &["-X", "-q", "-d", "tooljet_production", "-f", text(&script)])
+        });
+        wait_until("the table to be locked", || lock.exists());
+        instance.fails(&["terminating connection"]);
+    });
     // And afterwards, all is as it was.
     instance.configure("");
     instance.backup().ok();
@@ -251,7 +283,7 @@ fn a_table_dropped_between_listing_and_dumping_is_told() {
         support::servers::POSTGRES_PASSWORD
     );
     instance.with_pg_dump(&format!(
-        "{psql} 'DROP TABLE files' tooljet_production; exec $REAL \"$@\""
+        "{psql} 'DROP TABLE IF EXISTS files' tooljet_production; exec $REAL \"$@\""
     ));
     instance.fails(&["files"]);
 }
@@ -261,7 +293,7 @@ fn secrets_show_nowhere() {
     let instance = Instance::new(1);
     let mark = instance.sandbox.path("dumping");
     instance.with_pg_dump(&format!(
-        "touch '{0}'; while [ -e '{0}' ]; do :; done; exec $REAL \"$@\"",
+        "[ -e '{0}.seen' ] || {{ touch '{0}' '{0}.seen'; while [ -e '{0}' ]; do :; done; }}; exec $REAL \"$@\"",
         mark.display()
     ));
     let running = instance.sandbox.start(&["backup", "tj", "--json"]);
@@ -283,7 +315,11 @@ fn secrets_show_nowhere() {
     let run = instance.backup().code(1);
     assert!(!shows(&run.stderr()) && !shows(&run.stdout()), "{}", run.stderr());
     for entry in walk(&instance.sandbox.state()) {
-        assert!(!shows(&String::from_utf8_lossy(&fs::read(&entry).unwrap())), "{}", entry.display());
+        assert!(
+            !shows(&String::from_utf8_lossy(&fs::read(&entry).unwrap())),
+            "{}",
+            entry.display()
+        );
     }
 }
 

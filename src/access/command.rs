@@ -137,7 +137,8 @@ fn into_container(container: &str, secrets: &[&str], inner: Vec<Vec<u8>>) -> Vec
 }
 
 /// Becomes the command whose arguments it is given in octal digits. The `x` keeps line breaks at an argument's end.
-const SPELL: &str = r#"for a; do shift; v=$(printf "${a}x"); set -- "$@" "${v%x}"; done; exec "$@""#;
+const SPELL: &str =
+    r#"for a; do shift; v=$(printf "${a}x"); set -- "$@" "${v%x}"; done; exec "$@""#;
 
 /// The Docker engine takes arguments as JSON, and so as UTF-8: others are spelled out.
 fn spelled(arguments: &[Vec<u8>]) -> Vec<Vec<u8>> {
@@ -151,8 +152,21 @@ fn spelled(arguments: &[Vec<u8>]) -> Vec<Vec<u8>> {
 
 /// Nothing is asked, a dead line is noticed within a minute and a half, and nothing but errors is said.
 const SSH: [&str; 16] = [
-    "ssh", "-T", "-a", "-x", "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o",
-    "ServerAliveInterval=15", "-o", "ServerAliveCountMax=6", "-o", "ClearAllForwardings=yes", "-o",
+    "ssh",
+    "-T",
+    "-a",
+    "-x",
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "ConnectTimeout=20",
+    "-o",
+    "ServerAliveInterval=15",
+    "-o",
+    "ServerAliveCountMax=6",
+    "-o",
+    "ClearAllForwardings=yes",
+    "-o",
     "LogLevel=ERROR",
 ];
 

@@ -42,7 +42,8 @@ impl Access {
     /// What is known of the container that the last hop leads into; none where it leads into none.
     pub fn container_facts(&self) -> Result<Option<ContainerFacts>, AccessError> {
         let Some((engine, container)) = self.via.container() else { return Ok(None) };
-        let command = Command::new("docker").arguments(["inspect", "--type", "container", container]);
+        let command =
+            Command::new("docker").arguments(["inspect", "--type", "container", container]);
         let engine = self.to(engine);
         let document = engine.run(&command, &[], MOST_BYTES)?;
         let strange = |reason: String| AccessError::Strange {
@@ -58,7 +59,13 @@ impl Access {
             .map_err(|all| strange(format!("{} containers instead of one", all.len())))?;
         Ok(Some(ContainerFacts {
             document,
-            environment: one.config.env.unwrap_or_default().into_iter().map(Zeroizing::new).collect(),
+            environment: one
+                .config
+                .env
+                .unwrap_or_default()
+                .into_iter()
+                .map(Zeroizing::new)
+                .collect(),
             image: one.config.image,
             image_id: one.image,
             labels: one.config.labels.unwrap_or_default(),

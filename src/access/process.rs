@@ -12,9 +12,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -169,8 +169,7 @@ impl Said {
     }
 
     fn add(&mut self, bytes: &[u8]) {
-        let (first, rest) =
-            bytes.split_at(bytes.len().min(KEPT_FIRST_BYTES - self.first.len()));
+        let (first, rest) = bytes.split_at(bytes.len().min(KEPT_FIRST_BYTES - self.first.len()));
         self.first.extend(first);
         self.last.extend(rest);
         let over = self.last.len().saturating_sub(KEPT_LAST_BYTES);
@@ -310,8 +309,12 @@ impl Running {
             let after = watch.begun.elapsed();
             return Err(AccessError::Silent { program, via, after, said });
         }
-        let status = status
-            .map_err(|source| AccessError::Stream { action: "wait for", program, via, source })?;
+        let status = status.map_err(|source| AccessError::Stream {
+            action: "wait for",
+            program,
+            via,
+            source,
+        })?;
         if status.success() {
             return Ok(Finished { said });
         }

@@ -10,8 +10,7 @@ pub(super) fn join(arguments: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn quote(argument: &[u8]) -> Vec<u8> {
-    let is_plain =
-        |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(byte);
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./:=@%+,".contains(byte);
     if !argument.is_empty() && argument.iter().all(is_plain) {
         return argument.to_vec();
     }

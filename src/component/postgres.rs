@@ -103,7 +103,8 @@ impl Connection {
     pub fn end_own(&self) {
         // The run itself may have been cancelled.
         let access = self.access.anew();
-        let connection = Self { access, application: format!("{} ends", self.application), ..self.clone() };
+        let connection =
+            Self { access, application: format!("{} ends", self.application), ..self.clone() };
         let database = self.server.databases.first().map_or("postgres", String::as_str);
         let end = |mut session: Session| {
             session.execute(&format!(

@@ -138,7 +138,8 @@ fn ssh(target: &str) -> Option<Hop> {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port.parse().ok()?)),
         _ => (target, None),
     };
-    let (user, host) = host.rsplit_once('@').map_or((None, host), |(user, host)| (Some(user), host));
+    let (user, host) =
+        host.rsplit_once('@').map_or((None, host), |(user, host)| (Some(user), host));
     // ssh takes an address without the brackets.
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let is_address = bare.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
@@ -179,9 +180,23 @@ mod tests {
     #[test]
     fn what_could_be_an_option_or_a_second_command_is_refused() {
         for text in [
-            "", "locale", "docker:", "docker:-it", "docker:a b", "docker:a/", "ssh:", "ssh:-oProxyCommand=x",
-            "ssh:a@-b", "ssh:a b", "ssh:a;b", "ssh:host:99999", "ssh:a$(b)", "local/docker:a", "docker:a/local",
-            "kubectl:a/b/c", "ssh:a\n",
+            "",
+            "locale",
+            "docker:",
+            "docker:-it",
+            "docker:a b",
+            "docker:a/",
+            "ssh:",
+            "ssh:-oProxyCommand=x",
+            "ssh:a@-b",
+            "ssh:a b",
+            "ssh:a;b",
+            "ssh:host:99999",
+            "ssh:a$(b)",
+            "local/docker:a",
+            "docker:a/local",
+            "kubectl:a/b/c",
+            "ssh:a\n",
         ] {
             assert!(text.parse::<Via>().is_err(), "{text:?}");
         }

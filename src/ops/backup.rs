@@ -214,8 +214,13 @@ impl Run<'_> {
             draft.add(component);
         }
         let platform = self.read_platform(&writer, &mut draft)?;
-        let expected: Vec<&str> =
-            self.instance.paths.iter().map(|root| root.name.as_str()).chain(platform.parts).collect();
+        let expected: Vec<&str> = self
+            .instance
+            .paths
+            .iter()
+            .map(|root| root.name.as_str())
+            .chain(platform.parts)
+            .collect();
         writer.settle()?;
         let sealed = draft.seal(&expected, |components| {
             let mut manifest = self.manifest(started, components, &writer);

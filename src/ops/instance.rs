@@ -5,6 +5,7 @@ mod deployment;
 use super::session::Session;
 use super::{Context, OpsError};
 use crate::access::{Access, ContainerFacts};
+use crate::component::environment::EnvironmentFile;
 use crate::component::postgres::Target;
 use crate::config::{Config, Instance};
 use crate::platform::recipe::Recipe;
@@ -44,8 +45,7 @@ impl<'a> Living<'a> {
         instance: &'a Instance,
         context: &Context,
     ) -> Result<Self, OpsError> {
-        let access =
-            Access::new(instance.via.clone(), config.ssh_config.clone(), &context.cancel);
+        let access = Access::new(instance.via.clone(), config.ssh_config.clone(), &context.cancel);
         let recipe = Recipe::of(instance.platform);
         let file = match &instance.environment {
             Some(path) => Some(access.read_file(text_of(path)?, MOST_ENVIRONMENT_BYTES)?),
@@ -54,8 +54,15 @@ impl<'a> Living<'a> {
         let container = access.container_facts()?;
         let mut variables = BTreeMap::new();
         if let Some(file) = &file {
-            for (name, value) in environment::parse(file)? {
-                variables.insert(name, value);
+            let file = EnvironmentFile::parse(file).map_err(|error| {
+                OpsError::refused(
+                    format!("the environment file of {} cannot be read: {error}", instance.name),
+                    "is the path of `environment` right?",
+                )
+            })?;
+            for name in file.keys() {
+                let value = file.get(name).unwrap_or_default();
+                variables.insert(name.to_owned(), Zeroizing::new(value.to_owned()));
             }
         }
         for variable in container.iter().flat_map(|facts| &facts.environment) {
@@ -100,12 +107,14 @@ impl<'a> Living<'a> {
         let of = |variable: &String| self.variable(variable).map(ToOwned::to_owned);
         let [first, others @ ..] = self.recipe.databases.as_slice() else { return Ok(databases) };
         // In the server's own container its socket is surer than the name that others know it by.
-        let is_inside = self.instance.postgres.via.as_ref().is_some_and(|via| via.container().is_some());
+        let is_inside =
+            self.instance.postgres.via.as_ref().is_some_and(|via| via.container().is_some());
         if target.host.is_none() && !is_inside {
             let host = of(&first.host);
             for other in others {
                 let another = of(&other.host).is_some_and(|name| host.as_ref() != Some(&name));
-                let another_port = of(&other.port).is_some_and(|port| of(&first.port).unwrap_or("5432".into()) != port);
+                let another_port = of(&other.port)
+                    .is_some_and(|port| of(&first.port).unwrap_or("5432".into()) != port);
                 if another || another_port {
                     return Err(OpsError::usage(
                         format!(
@@ -145,15 +154,7 @@ impl<'a> Living<'a> {
 
 /// Paths of the configuration are UTF-8, as the file is.
 fn text_of(path: &Path) -> Result<&str, OpsError> {
-    path.to_str().ok_or_else(|| OpsError::usage(format!("{} is not UTF-8 text", path.display()), "name another path"))
-}
-
-mod environment {
-    use zeroize::Zeroizing;
-    pub(super) fn parse(text: &[u8]) -> Result<Vec<(String, Zeroizing<String>)>, super::OpsError> {
-        let text = String::from_utf8_lossy(text);
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let split = lines.filter_map(|line| line.split_once('='));
-        Ok(split.map(|(name, value)| (name.to_owned(), Zeroizing::new(value.to_owned()))).collect())
-    }
+    path.to_str().ok_or_else(|| {
+        OpsError::usage(format!("{} is not UTF-8 text", path.display()), "name another path")
+    })
 }

@@ -90,7 +90,8 @@ mod tests {
             let both = environment.keys.iter().find(|name| environment.connection.contains(name));
             assert_eq!(both, None, "{platform}: it comes back, and stays");
             for database in &recipe.databases {
-                for variable in [&database.name, &database.host, &database.user, &database.password] {
+                for variable in [&database.name, &database.host, &database.user, &database.password]
+                {
                     assert!(environment.connection.contains(variable), "{platform}: {variable}");
                 }
             }

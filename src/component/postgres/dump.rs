@@ -126,7 +126,8 @@ impl<'a> Begun<'a> {
         let warnings = warnings_of("pg_dump", database, &said)?;
         let dumped: HashSet<(&str, &str)> =
             summary.tables.iter().map(|data| (&*data.schema, &*data.table)).collect();
-        let is_missing = |table: &&TableName| !dumped.contains(&(table.schema.as_str(), table.name.as_str()));
+        let is_missing =
+            |table: &&TableName| !dumped.contains(&(table.schema.as_str(), table.name.as_str()));
         let missing: Vec<&TableName> = tables.iter().filter(is_missing).collect();
         if let Some(first) = missing.first() {
             return Err(PostgresError::TablesMissing {
@@ -142,10 +143,12 @@ impl<'a> Begun<'a> {
     pub fn globals(&self) -> Result<Vec<u8>, PostgresError> {
         let database = self.held.first().map_or("postgres", |held| held.facts.name.as_str());
         let program = self.connection.tools.path("pg_dumpall");
-        let mut command = self
-            .connection
-            .client(&program, database)
-            .arguments(["--globals-only", "-w", "-l", database]);
+        let mut command = self.connection.client(&program, database).arguments([
+            "--globals-only",
+            "-w",
+            "-l",
+            database,
+        ]);
         if !self.connection.server.reads_passwords {
             command = command.argument("--no-role-passwords");
         }
@@ -226,13 +229,24 @@ fn warnings_of(
     let own = format!("{program}: ");
     let is_harmless = |line: &str| {
         let line = line.strip_prefix(&own).unwrap_or(line);
-        ["warning:", "detail:", "hint:", "info:", "WARNING:", "NOTICE:", "DETAIL:", "HINT:", "last built-in OID"]
-            .iter()
-            .any(|word| line.trim_start().starts_with(word))
+        [
+            "warning:",
+            "detail:",
+            "hint:",
+            "info:",
+            "WARNING:",
+            "NOTICE:",
+            "DETAIL:",
+            "HINT:",
+            "last built-in OID",
+        ]
+        .iter()
+        .any(|word| line.trim_start().starts_with(word))
     };
     let lines = || said.lines().filter(|line| !line.trim().is_empty());
     // What a warning says may go on over lines that are set in.
-    let first_bad = lines().find(|line| !is_harmless(line) && !line.starts_with(char::is_whitespace));
+    let first_bad =
+        lines().find(|line| !is_harmless(line) && !line.starts_with(char::is_whitespace));
     if let Some(bad) = first_bad {
         let (database, said) = (database.to_owned(), bad.to_owned());
         return Err(PostgresError::Complained { program, database, said });

@@ -18,7 +18,9 @@ pub enum PostgresError {
         via: Via,
     },
     /// All of PostgreSQL's programs there are older than the server.
-    #[error("the PostgreSQL programs found via {via} are of version {tools}, and the server is {server}: an older pg_dump cannot read a newer server")]
+    #[error(
+        "the PostgreSQL programs found via {via} are of version {tools}, and the server is {server}: an older pg_dump cannot read a newer server"
+    )]
     OldTools {
         /// Where.
         via: Via,
@@ -130,7 +132,9 @@ impl PostgresError {
             Self::TablesMissing { .. } | Self::Complained { .. } => {
                 "run the backup again; if it stays, look at the server's own log"
             }
-            Self::Invalid { .. } => "see what pg_dump and the server's own log say, and run the backup again",
+            Self::Invalid { .. } => {
+                "see what pg_dump and the server's own log say, and run the backup again"
+            }
             _ => return None,
         };
         Some(hint.into())
@@ -145,8 +149,14 @@ fn is_of_psql(said: &str) -> bool {
 fn shortened(said: &str) -> String {
     let line = said.lines().find(|line| line.contains("ERROR:") || line.contains("FATAL:"));
     let line = line.or_else(|| said.lines().next()).unwrap_or_default();
-    let place = |line: &str| line.starts_with("psql:<stdin>:").then(|| line.splitn(4, ':').nth(3).map(|rest| rest.trim().to_owned())).flatten();
-    place(line).unwrap_or_else(|| line.trim_start_matches("psql: ").trim_start_matches("error: ").to_owned())
+    let place = |line: &str| {
+        line.starts_with("psql:<stdin>:")
+            .then(|| line.splitn(4, ':').nth(3).map(|rest| rest.trim().to_owned()))
+            .flatten()
+    };
+    place(line).unwrap_or_else(|| {
+        line.trim_start_matches("psql: ").trim_start_matches("error: ").to_owned()
+    })
 }
 
 fn hint_of_server(said: &str) -> Option<String> {

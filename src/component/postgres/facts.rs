@@ -1,7 +1,7 @@
 //! What a server and its databases are like, as the server's catalogs say.
 
-use super::session::{Session, identifier, literal};
 use super::PostgresError;
+use super::session::{Session, identifier, literal};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
@@ -192,7 +192,10 @@ mod tests {
 
     #[test]
     fn lists_of_the_catalog_are_written_as_literals() {
-        assert_eq!(list(r#"workspace_1, "$user", "a""b, c""#), r#"'workspace_1', '$user', 'a"b, c'"#);
+        assert_eq!(
+            list(r#"workspace_1, "$user", "a""b, c""#),
+            r#"'workspace_1', '$user', 'a"b, c'"#
+        );
         assert_eq!(list(r#""""#), "''");
         assert_eq!(list(""), "''");
     }

@@ -33,9 +33,15 @@ pub struct Session {
 impl Session {
     /// Connect to a database.
     pub fn open(connection: &Connection, database: &str) -> Result<Self, PostgresError> {
-        let command = connection
-            .client(&connection.tools.psql, database)
-            .arguments(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1"]);
+        let command = connection.client(&connection.tools.psql, database).arguments([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-w",
+            "-v",
+            "ON_ERROR_STOP=1",
+        ]);
         Self::start(connection, &command, database)
     }
 
@@ -78,9 +84,7 @@ impl Session {
 
     /// Ask without waiting for the answer, which [`Session::only_row`] brings.
     pub fn ask_for_rows(&mut self, query: &str) -> Result<(), PostgresError> {
-        self.ask(&format!(
-            "SELECT coalesce(json_agg(to_json(q)), '[]') FROM (\n{query}\n) q;"
-        ))
+        self.ask(&format!("SELECT coalesce(json_agg(to_json(q)), '[]') FROM (\n{query}\n) q;"))
     }
 
     /// The only row of what was asked for.

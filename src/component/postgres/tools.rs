@@ -3,8 +3,9 @@
 use super::PostgresError;
 use crate::access::{Access, Command};
 
-/// Tells each directory that has PostgreSQL's programs, with the version of each; the path's own first.
-const LIST: &str = r#"for d in "$(dirname -- "$(command -v pg_dump || echo /nowhere/x)")" "$1" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin /opt/bitnami/postgresql/bin; do
+/// Tells each directory that has PostgreSQL's programs, with the version of each; the configured one first, and then the path's
+/// own.
+const LIST: &str = r#"for d in "$1" "$(dirname -- "$(command -v pg_dump || echo /nowhere/x)")" /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin /opt/bitnami/postgresql/bin; do
   [ -x "$d/pg_dump" ] && [ -x "$d/psql" ] && v=$("$d/pg_dump" --version) && echo "$d $v"
 done; true"#;
 
@@ -40,7 +41,7 @@ impl Tools {
         format!("{}/{program}", self.directory)
     }
 
-    /// All that are there, those in the path first.
+    /// All that are there, the preferred directory first and then those in the path.
     pub fn list(access: &Access, preferred: Option<&str>) -> Result<Vec<Self>, PostgresError> {
         let script = Command::shell(LIST).argument(preferred.unwrap_or("/nowhere"));
         let output = access.run(&script, &[], 64 * 1024)?;
@@ -57,10 +58,7 @@ impl Tools {
     /// Those that fit a server: of its own major version, or else of the next later one. An older `pg_dump` would leave out
     /// what it does not know, and refuses by itself.
     pub fn choose(found: &[Self], server_major: u32) -> Option<&Self> {
-        found
-            .iter()
-            .filter(|tools| tools.major >= server_major)
-            .min_by_key(|tools| tools.major)
+        found.iter().filter(|tools| tools.major >= server_major).min_by_key(|tools| tools.major)
     }
 }
 
@@ -80,7 +78,10 @@ mod tests {
             tools("/opt/pg/18 pg_dump (PostgreSQL) 18beta1"),
         ];
         let chosen = |major| Tools::choose(&found, major).map(|tools| tools.major);
-        assert_eq!([chosen(13), chosen(15), chosen(16), chosen(18), chosen(19)], [Some(15), Some(15), Some(17), Some(18), None]);
+        assert_eq!(
+            [chosen(13), chosen(15), chosen(16), chosen(18), chosen(19)],
+            [Some(15), Some(15), Some(17), Some(18), None]
+        );
         assert_eq!(found[1].version, "15.18");
         assert_eq!(Tools::parse("sh: pg_dump: not found"), None);
     }

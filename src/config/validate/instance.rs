@@ -88,11 +88,19 @@ impl Checker<'_> {
             }
             let foreign = [
                 raw.environment.as_ref().map(Spanned::span).map(|span| (span, "environment")),
-                raw.component.postgres.as_ref().map(Spanned::span).map(|span| (span, "component.postgres")),
+                raw.component
+                    .postgres
+                    .as_ref()
+                    .map(Spanned::span)
+                    .map(|span| (span, "component.postgres")),
             ];
             for (span, key) in foreign.into_iter().flatten() {
                 let message = format!("{key} means nothing to the platform files");
-                self.refuse(&span, message, "leave it out, or name the platform that it belongs to");
+                self.refuse(
+                    &span,
+                    message,
+                    "leave it out, or name the platform that it belongs to",
+                );
             }
             return;
         }
@@ -108,7 +116,8 @@ impl Checker<'_> {
         }
         let is_in_container = via.is_some_and(|via| via.container().is_some());
         if platform == Platform::Tooljet && raw.environment.is_none() && !is_in_container {
-            let message = format!("the instance '{}' does not say where its environment is", name.get_ref());
+            let message =
+                format!("the instance '{}' does not say where its environment is", name.get_ref());
             let hint = "add environment = \"/srv/tooljet/.env\", or via = \"docker:CONTAINER\", whose environment counts";
             self.refuse(&name.span(), message, hint);
         }

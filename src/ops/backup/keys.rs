@@ -34,7 +34,12 @@ impl KeyProof {
         let (proof, problem) = match living.variable(key).map(MasterKey::parse) {
             Some(Ok(master)) => (Some(FitProof::new(master)), None),
             Some(Err(problem)) => (None, Some(format!("{key}: {problem}"))),
-            None => (None, Some(format!("{key} is not set: nothing that is encrypted could be read after a restore"))),
+            None => (
+                None,
+                Some(format!(
+                    "{key} is not set: nothing that is encrypted could be read after a restore"
+                )),
+            ),
         };
         let database = living.variable(&recipe.database).map(ToOwned::to_owned);
         Self { database, proof, problems: problem.into_iter().collect() }

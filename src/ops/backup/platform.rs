@@ -5,7 +5,9 @@ use super::keys::{KeyProof, Proven};
 use super::seal::Draft;
 use super::{Component, Run, progress_of};
 use crate::component::postgres::archive::TapRow;
-use crate::component::postgres::{Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError};
+use crate::component::postgres::{
+    Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError,
+};
 use crate::config::Platform;
 use crate::model::manifest::{ComponentManifest, FileManifest, KeyFit};
 use crate::model::node::NodeKind;
@@ -56,7 +58,13 @@ impl<'a> Part<'a> {
         Ok(())
     }
 
-    fn noted(&mut self, name: &str, size_bytes: u64, sha256: crate::model::id::Sha256, node: TreeNode) {
+    fn noted(
+        &mut self,
+        name: &str,
+        size_bytes: u64,
+        sha256: crate::model::id::Sha256,
+        node: TreeNode,
+    ) {
         let path = format!("/{}/{name}", self.name);
         self.files.push(FileManifest { path, size_bytes, sha256 });
         self.nodes.push(node);
@@ -95,7 +103,11 @@ impl Run<'_> {
     ) -> Result<PlatformRead, OpsError> {
         if self.instance.platform == Platform::Files {
             // Nothing is encrypted in plain files.
-            return Ok(PlatformRead { parts: Vec::new(), key_fit: KeyFit::Unproven, warnings: Vec::new() });
+            return Ok(PlatformRead {
+                parts: Vec::new(),
+                key_fit: KeyFit::Unproven,
+                warnings: Vec::new(),
+            });
         }
         self.context.events.phase("looking at", self.instance.name.to_string());
         let living = Living::look(self.config, self.instance, self.context)?;
@@ -191,8 +203,7 @@ impl Run<'_> {
             let mut told = |bytes| progress(before + bytes, position as u64);
             let wanted = keys.wanted(name);
             let mut seen = |row: &TapRow<'_>| keys.row(row);
-            let dumped =
-                begun.dump(position, &mut stream, (&wanted, &mut seen), &mut told)?;
+            let dumped = begun.dump(position, &mut stream, (&wanted, &mut seen), &mut told)?;
             before += dumped.summary.size_bytes;
             let file = file_name(name);
             part.add_stream(&format!("{file}.dump"), stream).map_err(stored)?;
@@ -248,7 +259,8 @@ impl Run<'_> {
             part.add(&name, &content)?;
         }
         let source = format!("{} ({})", living.access.via(), container.image);
-        let details = serde_json::json!({ "image": container.image, "image_id": container.image_id });
+        let details =
+            serde_json::json!({ "image": container.image, "image_id": container.image_id });
         Ok(Some(part.finish(source, BTreeMap::new(), details)?))
     }
 }

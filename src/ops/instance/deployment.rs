@@ -45,7 +45,8 @@ impl Living<'_> {
                 Ok(content) => files.push((free_name(&files, &path), content)),
                 Err(error @ AccessError::Cancelled(_)) => return Err(error.into()),
                 Err(error) if is_expected => {
-                    events.warn(format!("The compose file {path} is not in the snapshot: {error}."));
+                    events
+                        .warn(format!("The compose file {path} is not in the snapshot: {error}."));
                 }
                 Err(_) => {}
             }
@@ -59,7 +60,8 @@ fn free_name(files: &[DeploymentFile], path: &str) -> String {
     let base = path.rsplit('/').next().unwrap_or(path);
     // What the snapshot has of the container itself has these names.
     let taken = |name: &str| {
-        ["container.json", "environment"].contains(&name) || files.iter().any(|(other, _)| other == name)
+        ["container.json", "environment"].contains(&name)
+            || files.iter().any(|(other, _)| other == name)
     };
     let numbered = (2_u32..).map(|number| format!("{number}-{base}"));
     std::iter::once(base.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// The superuser's password.
-pub const PASSWORD: &str = "a superuser's password";
+pub const PASSWORD: &str = "superuser-password-of-tests";
 
 pub struct Postgres {
     directory: TempDir,
@@ -67,7 +67,14 @@ impl Postgres {
         let log = fs::File::create(directory.path().join("log")).unwrap();
         let mut command = as_postgres(&programs().join("postgres"));
         command.arg("-D").arg(&data).arg("-k").arg(directory.path());
-        command.args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+        command.args([
+            "-p",
+            &port.to_string(),
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "fsync=off",
+        ]);
         for setting in settings {
             command.args(["-c", setting]);
         }
@@ -76,7 +83,13 @@ impl Postgres {
         wait_until("PostgreSQL to take connections", || {
             let log = fs::read_to_string(postgres.directory.path().join("log")).unwrap_or_default();
             postgres.server.assert_runs(&log);
-            postgres.psql_command("postgres").args(["-c", "SELECT 1"]).output().unwrap().status.success()
+            postgres
+                .psql_command("postgres")
+                .args(["-c", "SELECT 1"])
+                .output()
+                .unwrap()
+                .status
+                .success()
         });
         postgres
     }

@@ -26,7 +26,8 @@ impl Sshd {
         fs::copy(path("user.pub"), path("authorized")).unwrap();
         fs::create_dir_all("/run/sshd").unwrap();
         let port = free_port();
-        let set = variables.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>();
+        let set =
+            variables.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>();
         let set = if set.is_empty() { set } else { format!("SetEnv{set}\n") };
         let shown = |name: &str| path(name).display().to_string();
         fs::write(
