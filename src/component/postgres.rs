@@ -7,6 +7,7 @@ pub mod archive;
 mod dump;
 mod error;
 mod facts;
+pub mod restore;
 mod session;
 mod tools;
 
