@@ -23,7 +23,8 @@ const ODD: &str = "Odd \"name\" = 'x' \\ y;host=nowhere ☂";
 
 fn tooljet() -> PostgresServer {
     let server = PostgresServer::start();
-    server.run_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tooljet/seed-1.sql"));
+    server
+        .run_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tooljet/seed-1.sql"));
     server
 }
 
@@ -40,7 +41,9 @@ fn assert_workspaces_work(server: &PostgresServer) {
     for workspace in WORKSPACES {
         let (role, password) = (role(workspace), password(workspace));
         let ask = |statements: &str| server.run_as(&role, &password, "tooljet_db", statements);
-        let tables = ask("SELECT relname FROM pg_class WHERE relkind = 'r' AND pg_table_is_visible(oid) AND relnamespace::regnamespace::text ~ 'workspace' ORDER BY 1");
+        let tables = ask(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND pg_table_is_visible(oid) AND relnamespace::regnamespace::text ~ 'workspace' ORDER BY 1",
+        );
         assert_eq!(tables.lines().count(), 3, "{tables}");
         for table in tables.lines() {
             assert_eq!(ask(&format!("SELECT count(*) FROM \"{table}\"")), "100");
@@ -62,18 +65,25 @@ fn databases(server: &PostgresServer) -> String {
 }
 
 fn in_the_way(plan: &RestorePlan) -> String {
-    plan.obstacles.iter().map(|obstacle| format!("{} | {}\n", obstacle.what, obstacle.hint)).collect()
+    plan.obstacles
+        .iter()
+        .map(|obstacle| format!("{} | {}\n", obstacle.what, obstacle.hint))
+        .collect()
 }
 
 /// Pids of the client programs that a connection of this name started.
 fn processes(application: &str, program: &str) -> Vec<i32> {
     let wanted = format!("PGAPPNAME={application}");
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let pids = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     pids.filter(|pid| {
-        let is_it = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == program);
-        is_it && fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
-            environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
-        })
+        let is_it = fs::read_to_string(format!("/proc/{pid}/comm"))
+            .is_ok_and(|name| name.trim_end() == program);
+        is_it
+            && fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| {
+                environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+            })
     })
     .collect()
 }
@@ -106,10 +116,19 @@ fn what_was_dropped_comes_back_whole() {
     server.run("postgres", &format!("CREATE DATABASE \"{odd}\" OWNER tooljet TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-DE' CONNECTION LIMIT 7"));
     for statements in [
         format!("COMMENT ON DATABASE \"{odd}\" IS 'it''s \\ odd'"),
-        format!("REVOKE ALL ON DATABASE \"{odd}\" FROM PUBLIC; GRANT CONNECT ON DATABASE \"{odd}\" TO \"Reader = 'x'\" WITH GRANT OPTION"),
-        format!("SET ROLE \"Reader = 'x'\"; GRANT CONNECT ON DATABASE \"{odd}\" TO \"{}\"", role(WORKSPACES[0])),
-        format!("ALTER DATABASE \"{odd}\" SET my.text TO 'a ''b'' \\ c'; ALTER DATABASE \"{odd}\" SET work_mem TO '9MB'"),
-        format!("ALTER ROLE \"Reader = 'x'\" IN DATABASE \"{odd}\" SET search_path TO \"A b\", public"),
+        format!(
+            "REVOKE ALL ON DATABASE \"{odd}\" FROM PUBLIC; GRANT CONNECT ON DATABASE \"{odd}\" TO \"Reader = 'x'\" WITH GRANT OPTION"
+        ),
+        format!(
+            "SET ROLE \"Reader = 'x'\"; GRANT CONNECT ON DATABASE \"{odd}\" TO \"{}\"",
+            role(WORKSPACES[0])
+        ),
+        format!(
+            "ALTER DATABASE \"{odd}\" SET my.text TO 'a ''b'' \\ c'; ALTER DATABASE \"{odd}\" SET work_mem TO '9MB'"
+        ),
+        format!(
+            "ALTER ROLE \"Reader = 'x'\" IN DATABASE \"{odd}\" SET search_path TO \"A b\", public"
+        ),
     ] {
         server.run("postgres", &statements);
     }
@@ -129,9 +148,15 @@ fn what_was_dropped_comes_back_whole() {
     assert_eq!(databases(&server), format!("{ODD} postgres tooljet_db tooljet_production"));
     let again = Taken::from(&server, &all);
     for (before, after) in taken.databases.iter().zip(&again.databases) {
-        assert_eq!((&before.settings, &before.roles, &before.locale), (&after.settings, &after.roles, &after.locale));
+        assert_eq!(
+            (&before.settings, &before.roles, &before.locale),
+            (&after.settings, &after.roles, &after.locale)
+        );
     }
-    let analyzed = server.run("tooljet_production", "SELECT bool_and(last_analyze IS NOT NULL) FROM pg_stat_user_tables");
+    let analyzed = server.run(
+        "tooljet_production",
+        "SELECT bool_and(last_analyze IS NOT NULL) FROM pg_stat_user_tables",
+    );
     assert_eq!(analyzed, "t");
 }
 
@@ -143,7 +168,8 @@ fn drop_workspaces_and(server: &PostgresServer, odd: &str) {
 
 /// Changes nearly everything, as a failed upgrade or a wrong restore might.
 fn wreck(server: &PostgresServer) {
-    server.run("tooljet_production", "DROP TABLE credentials CASCADE; UPDATE apps SET name = 'lost'");
+    server
+        .run("tooljet_production", "DROP TABLE credentials CASCADE; UPDATE apps SET name = 'lost'");
     for workspace in WORKSPACES {
         let role = role(workspace);
         server.run("tooljet_db", &format!("DROP SCHEMA \"workspace_{workspace}\" CASCADE; ALTER ROLE \"{role}\" INHERIT NOLOGIN CONNECTION LIMIT 3 PASSWORD 'other'; ALTER ROLE \"{role}\" IN DATABASE tooljet_db RESET ALL; ALTER ROLE \"{role}\" SET work_mem TO '5MB'"));
@@ -175,14 +201,18 @@ fn what_is_there_is_swapped_out_with_its_connections_and_may_be_swapped_in_again
     restore.keep_out().unwrap();
     assert_eq!(restore.state().unwrap(), State::Old { fresh: 2, kept_out: true });
     let refused = server.psql("tooljet_db").args(["-c", "SELECT 1"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("not currently accepting connections"));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("not currently accepting connections")
+    );
     restore.swap(&work).unwrap();
     assert_eq!(restore.state().unwrap(), State::New { aside: 2 });
     end(idle);
     end(other);
 
     // The role that only the wrecked state had is not ours to drop.
-    let restored = |text: &str| text.replace("CREATE ROLE stranger;\n", "").replace("ALTER ROLE stranger WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION NOBYPASSRLS;\n", "");
+    let restored = |text: &str| {
+        text.replace("CREATE ROLE stranger;\n", "").replace("ALTER ROLE stranger WITH NOSUPERUSER INHERIT NOCREATEROLE NOCREATEDB NOLOGIN NOREPLICATION NOBYPASSRLS;\n", "")
+    };
     assert_same_picture(&before, &restored(&picture(&server, &TOOLJET)));
     assert_workspaces_work(&server);
     assert!(matches!(restore.create(&work), Err(PostgresError::Unclear { .. })));
@@ -208,7 +238,18 @@ fn what_is_there_is_swapped_out_with_its_connections_and_may_be_swapped_in_again
 fn an_empty_server_gets_the_roles_without_superuser_and_no_password_in_its_log() {
     let mut taken = Taken::from(&tooljet(), &TOOLJET);
     // As of a server whose passwords may not be read.
-    taken.globals = taken.globals.lines().map(|line| line.split(" PASSWORD ").next().unwrap()).map(|line| if line.starts_with("ALTER ROLE") { format!("{};\n", line.trim_end_matches(';')) } else { format!("{line}\n") }).collect();
+    taken.globals = taken
+        .globals
+        .lines()
+        .map(|line| line.split(" PASSWORD ").next().unwrap())
+        .map(|line| {
+            if line.starts_with("ALTER ROLE") {
+                format!("{};\n", line.trim_end_matches(';'))
+            } else {
+                format!("{line}\n")
+            }
+        })
+        .collect();
     taken.passwords =
         WORKSPACES.map(|workspace| (role(workspace), Zeroizing::new(password(workspace)))).to_vec();
     let server = PostgresServer::start();
@@ -221,7 +262,10 @@ fn an_empty_server_gets_the_roles_without_superuser_and_no_password_in_its_log()
     let notes = plan.notes.join("\n");
     assert!(notes.contains("tooljet is made without SUPERUSER"), "{notes}");
     assert!(notes.contains("tooljet is made without a password"), "{notes}");
-    assert_eq!(server.run("postgres", "SELECT rolsuper FROM pg_roles WHERE rolname = 'tooljet'"), "f");
+    assert_eq!(
+        server.run("postgres", "SELECT rolsuper FROM pg_roles WHERE rolname = 'tooljet'"),
+        "f"
+    );
     assert_workspaces_work(&server);
     let log = server.log();
     assert!(log.contains("CREATE ROLE") && log.contains("SCRAM-SHA-256"), "statements are logged");
@@ -236,7 +280,8 @@ fn an_empty_server_gets_the_roles_without_superuser_and_no_password_in_its_log()
 fn all_that_is_in_the_way_is_told_together_and_nothing_is_done() {
     let server = tooljet();
     let mut taken = Taken::from(&server, &TOOLJET);
-    let prepared = hold(&server, "tooljet_db", "BEGIN; CREATE TABLE p (); PREPARE TRANSACTION 'gid-1';");
+    let prepared =
+        hold(&server, "tooljet_db", "BEGIN; CREATE TABLE p (); PREPARE TRANSACTION 'gid-1';");
     let before = picture(&server, &TOOLJET);
     taken.databases[0].roles.push("nobody-made".into());
     taken.databases[0].collate = "xx_XX.utf8".into();
@@ -300,13 +345,17 @@ fn a_connection_that_does_not_end_is_named_and_the_old_state_serves() {
     let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
     taken.prepare(&restore, &plan, &work).unwrap();
     let holder = hold(&server, "tooljet_db", "SET application_name = 'holds on';");
-    let pid = server.run("postgres", "SELECT pid FROM pg_stat_activity WHERE application_name = 'holds on'");
+    let pid = server
+        .run("postgres", "SELECT pid FROM pg_stat_activity WHERE application_name = 'holds on'");
     signal(pid.parse().unwrap(), rustix::process::Signal::STOP);
     restore.keep_out().unwrap();
     let error = restore.swap(&work).unwrap_err();
     signal(pid.parse().unwrap(), rustix::process::Signal::CONT);
     assert!(matches!(&error, PostgresError::HeldOn { .. }), "{error}");
-    assert!(error.to_string().contains(&format!("process {pid} of postgres (holds on) in tooljet_db")), "{error}");
+    assert!(
+        error.to_string().contains(&format!("process {pid} of postgres (holds on) in tooljet_db")),
+        "{error}"
+    );
     restore.undo_keep_out().unwrap();
     assert_workspaces_work(&server);
     assert_eq!(restore.clear_new().unwrap(), [""; 0]);
@@ -381,7 +430,10 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
     });
     end(holder);
     wait_until("its transaction ended", || {
-        server.run("postgres", "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'killed'") == "0"
+        server.run(
+            "postgres",
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'killed'",
+        ) == "0"
     });
     assert_eq!(restore.state().unwrap(), State::Old { fresh: 2, kept_out: true });
     restore.undo_keep_out().unwrap();
@@ -410,7 +462,10 @@ fn a_bad_archive_and_what_did_not_come_back_are_told() {
         restore.fill(planned, archive, &mut |_| {})
     };
     let error = fill(&mut &dump[..dump.len() / 2]).unwrap_err();
-    assert!(error.to_string().starts_with("could not put back the database tooljet_db: "), "{error}");
+    assert!(
+        error.to_string().starts_with("could not put back the database tooljet_db: "),
+        "{error}"
+    );
     let error = fill(&mut io::empty()).unwrap_err();
     assert!(error.to_string().contains("too short"), "{error}");
 
@@ -428,10 +483,19 @@ fn a_bad_archive_and_what_did_not_come_back_are_told() {
     assert_eq!(error.to_string(), "could not read the dump of database tooljet_db: it is damaged");
 
     // A role that somebody dropped in between.
-    let dumped = String::from_utf8_lossy(dump).replace(&role(WORKSPACES[0]), &role(WORKSPACES[0]).replace("user_4", "gone_4"));
-    assert_eq!(dumped.len(), dump.len());
-    let error = fill(&mut dumped.as_bytes()).unwrap_err();
-    assert!(error.to_string().contains("role \"gone_47eaa099-2cb6-416d-86dc-283cf0480ff9\" does not exist"), "{error}");
+    let mut dumped = dump.to_vec();
+    for at in 0..dump.len() {
+        if dump[at..].starts_with(b"user_47eaa099") {
+            dumped[at..at + 4].copy_from_slice(b"gone");
+        }
+    }
+    let error = fill(&mut dumped.as_slice()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("role \"gone_47eaa099-2cb6-416d-86dc-283cf0480ff9\" does not exist"),
+        "{error}"
+    );
     assert!(!error.to_string().contains("Command"), "{error}");
 
     fill(&mut &dump[..]).unwrap();
@@ -441,10 +505,179 @@ fn a_bad_archive_and_what_did_not_come_back_are_told() {
     let mut expected = taken.rows[1].clone();
     expected.entry("gone".into()).or_default().insert("t".into(), 1);
     let plpgsql = ["plpgsql".to_owned()].into();
-    let expected = belay::component::postgres::restore::Expected { rows: &expected, large_objects: 0, extensions: &plpgsql };
+    let expected = belay::component::postgres::restore::Expected {
+        rows: &expected,
+        large_objects: 0,
+        extensions: &plpgsql,
+    };
     let differences = restore.verify(planned, &expected).unwrap().join("; ");
-    for part in ["gone.t is missing", "has 97 rows and had 100", "public.more was not there before", "it has 1 large objects and had 0", "the extension plpgsql is missing"] {
+    for part in [
+        "gone.t is missing",
+        "has 97 rows and had 100",
+        "public.more was not there before",
+        "it has 1 large objects and had 0",
+        "the extension plpgsql is missing",
+    ] {
         assert!(differences.contains(part), "{part}: {differences}");
     }
     assert_workspaces_work(&server);
+}
+
+#[test]
+fn one_who_is_no_superuser_restores_what_it_may_and_is_told_the_rest() {
+    let server = PostgresServer::start();
+    server.run("postgres", "CREATE ROLE manager LOGIN CREATEDB CREATEROLE PASSWORD 'm'; CREATE ROLE app LOGIN PASSWORD 'a'; CREATE ROLE sees");
+    server.run("postgres", "CREATE DATABASE d OWNER app");
+    server.run_as("app", "a", "d", "CREATE SCHEMA s; CREATE TABLE s.t (a int); INSERT INTO s.t SELECT generate_series(1, 9); GRANT USAGE ON SCHEMA s TO sees");
+    let mut taken = Taken::from(&server, &["d"]);
+    taken.passwords = vec![("app".into(), Zeroizing::new("a".into()))];
+    let before = picture(&server, &["d"]);
+    let connect = |role: &str, password: &str| {
+        let mut target = server.target();
+        target.host = Some("127.0.0.1".into());
+        target.user = Some(role.into());
+        target.password = Some(Zeroizing::new(password.into()));
+        let access = belay::access::Access::new(
+            belay::model::via::Via::local(),
+            None,
+            &belay::model::event::Cancel::new(),
+        );
+        belay::component::postgres::Connection::open(access, target, MAINTENANCE, "manager")
+            .unwrap()
+    };
+
+    let (plan, _) = taken.plan(&connect("app", "a"));
+    let told = in_the_way(&plan);
+    assert!(told.contains("may not create databases | "), "{told}");
+    let (plan, _) = taken.plan(&connect("manager", "m"));
+    let told = in_the_way(&plan);
+    assert!(
+        told.contains("the database d belongs to app, and the user that connects is not a member"),
+        "{told}"
+    );
+
+    server.run("postgres", "DROP DATABASE d");
+    server.run("postgres", "DROP ROLE app; DROP ROLE sees; ALTER ROLE manager CONNECTION LIMIT 1");
+    let connection = connect("manager", "m");
+    let (plan, _) = taken.plan(&connection);
+    assert!(in_the_way(&plan).contains("the role manager may have 1 connections"), "{plan:?}");
+    server.run("postgres", "ALTER ROLE manager CONNECTION LIMIT -1 NOCREATEROLE");
+    let (plan, _) = taken.plan(&connection);
+    assert!(in_the_way(&plan).contains("may not create or change roles | "), "{plan:?}");
+    server.run("postgres", "ALTER ROLE manager CREATEROLE");
+    let plan = taken.put_back(&connection);
+    assert_eq!(plan.creates_roles, ["app", "sees"]);
+    assert!(
+        plan.notes.iter().any(|note| note.contains("manager becomes a member of app")),
+        "{plan:?}"
+    );
+    assert_eq!(server.run_as("app", "a", "d", "SELECT count(*) FROM s.t"), "9");
+
+    // Over what is there, with another password and another place in the groups.
+    server.run_as("app", "a", "d", "DROP TABLE s.t");
+    server.run("postgres", "ALTER ROLE app PASSWORD 'changed'");
+    let (plan, work) = taken.plan(&connection);
+    assert_eq!(plan.changes_roles.len(), 1, "{plan:?}");
+    let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
+    taken.prepare(&restore, &plan, &work).unwrap();
+    restore.keep_out().unwrap();
+    restore.swap(&work).unwrap();
+    restore.clear_old().unwrap();
+    assert_eq!(server.run_as("app", "a", "d", "SELECT count(*) FROM s.t"), "9");
+    server.run("postgres", "REVOKE app FROM manager");
+    let is_of_password = |line: &&str| !line.contains("SCRAM");
+    let left: Vec<&str> = before.lines().filter(is_of_password).collect();
+    let after = picture(&server, &["d"]);
+    let right: Vec<&str> = after.lines().filter(is_of_password).collect();
+    assert_same_picture(&left.join("\n"), &right.join("\n"));
+}
+
+#[test]
+fn followers_and_members_of_other_groups_are_seen() {
+    let server = PostgresServer::start();
+    server.run("postgres", "CREATE DATABASE d");
+    server.run("postgres", "CREATE ROLE team; CREATE ROLE boss SUPERUSER; CREATE ROLE one IN ROLE team, boss; COMMENT ON ROLE one IS 'first'");
+    server.run("postgres", "CREATE ROLE \"two 2\" ROLE one CREATEDB VALID UNTIL '2031-02-03' CONNECTION LIMIT 5; ALTER ROLE \"two 2\" SET search_path TO 'a b', c; ALTER ROLE \"two 2\" SET my.x TO 'it''s \\ x'");
+    server.run(
+        "d",
+        "GRANT CREATE ON SCHEMA public TO one; CREATE PUBLICATION all_of_it FOR ALL TABLES",
+    );
+    let taken = Taken::from(&server, &["d"]);
+    let before = picture(&server, &["d"]);
+    let connection = server.connect("groups");
+
+    server.run("d", "SELECT pg_create_logical_replication_slot('idle_one', 'pgoutput')");
+    let (plan, _) = taken.plan(&connection);
+    assert!(
+        plan.obstacles.is_empty() && plan.notes.iter().any(|note| note.contains("'idle_one'")),
+        "{plan:?}"
+    );
+    let mut reader = server.program("pg_recvlogical");
+    reader.env("PGDATABASE", "d").args([
+        "-d",
+        "d",
+        "--slot=idle_one",
+        "--start",
+        "-f",
+        "/dev/null",
+        "-o",
+        "proto_version=1",
+        "-o",
+        "publication_names=all_of_it",
+    ]);
+    let mut reader = reader.spawn().unwrap();
+    wait_until("the slot is read", || {
+        server.run("d", "SELECT active FROM pg_replication_slots") == "t"
+    });
+    server.run(
+        "d",
+        "CREATE SUBSCRIPTION sub CONNECTION 'dbname=nowhere' PUBLICATION p WITH (connect = false)",
+    );
+    let (plan, _) = taken.plan(&connection);
+    let told = in_the_way(&plan);
+    assert!(told.contains("through the replication slots 'idle_one'"), "{told}");
+    assert!(told.contains("subscribes to others: 'sub'"), "{told}");
+    reader.kill().unwrap();
+    reader.wait().unwrap();
+    wait_until("the slot is free", || {
+        server.run("d", "SELECT active FROM pg_replication_slots") == "f"
+    });
+    server.run("d", "ALTER SUBSCRIPTION sub SET (slot_name = NONE)");
+    server.run("d", "DROP SUBSCRIPTION sub");
+
+    // Changed in their groups: what comes back is what was, but for the membership that would make a superuser.
+    server.run("postgres", "REVOKE team FROM one; REVOKE \"two 2\" FROM one; GRANT \"two 2\" TO one WITH ADMIN OPTION; ALTER ROLE \"two 2\" RESET ALL");
+    server.run("postgres", "COMMENT ON ROLE one IS NULL; ALTER ROLE \"two 2\" NOCREATEDB VALID UNTIL 'infinity' CONNECTION LIMIT -1");
+    let changed = picture(&server, &["d"]);
+    let (plan, work) = taken.plan(&connection);
+    assert!(
+        plan.notes
+            .iter()
+            .any(|note| note == "the role one is not put into boss, which is a superuser here"),
+        "{plan:?}"
+    );
+    assert_eq!(
+        plan.changes_roles.iter().map(|role| role.name.as_str()).collect::<Vec<_>>(),
+        ["one", "two 2"]
+    );
+    let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
+    taken.prepare(&restore, &plan, &work).unwrap();
+    restore.keep_out().unwrap();
+    restore.swap(&work).unwrap();
+    let after = picture(&server, &["d"])
+        .replace("GRANT \"two 2\" TO one WITH ADMIN OPTION", "GRANT \"two 2\" TO one");
+    assert_same_picture(&before, &after);
+    restore.swap_back(&work.before).unwrap();
+    assert_same_picture(&changed, &picture(&server, &["d"]));
+
+    // Made anew, with its groups.
+    restore.clear_new().unwrap();
+    server.run("postgres", "DROP DATABASE d");
+    server.run("postgres", "DROP ROLE one; DROP ROLE \"two 2\"; DROP ROLE team");
+    let plan = taken.put_back(&connection);
+    assert_eq!(plan.creates_roles, ["one", "team", "two 2"]);
+    assert_same_picture(
+        &before.replace("GRANT boss TO one GRANTED BY postgres;\n", ""),
+        &picture(&server, &["d"]),
+    );
 }

@@ -41,8 +41,7 @@ impl Taken {
         };
         for position in 0..begun.len() {
             let mut dump = Vec::new();
-            let dumped =
-                begun.dump(position, &mut dump, (&[], &mut |_| {}), &mut |_| {}).unwrap();
+            let dumped = begun.dump(position, &mut dump, (&[], &mut |_| {}), &mut |_| {}).unwrap();
             let mut rows: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
             for table in &dumped.summary.tables {
                 rows.entry(table.schema.to_string())
@@ -119,8 +118,16 @@ pub fn picture(server: &PostgresServer, databases: &[&str]) -> String {
         text.push_str(&PostgresServer::output(&mut dumping));
     }
     // They carry a random key.
-    let is_same = |line: &&str| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict");
-    text.lines().filter(is_same).map(|line| format!("{line}\n")).collect()
+    let is_same =
+        |line: &&str| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict");
+    // Their order is that of a catalog's rows.
+    let has_order =
+        |line: &&str| !(line.starts_with("ALTER ROLE") && line.contains(" IN DATABASE "));
+    let (mut lines, mut others): (Vec<_>, Vec<_>) =
+        text.lines().filter(is_same).partition(has_order);
+    others.sort_unstable();
+    lines.extend(others);
+    lines.join("\n")
 }
 
 /// Panics with the first lines that differ, and not with all of both.

@@ -47,12 +47,20 @@ impl PostgresServer {
         let owned = Command::new("chown").arg("postgres:").arg(&data).status().unwrap();
         assert!(owned.success(), "there is no user postgres: apt-get install postgresql");
         let made = as_postgres("initdb")
-            .args(["--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
+            .args([
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data)
             .output()
             .expect("initdb is there: apt-get install postgresql");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut settings = fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
+        let mut settings =
+            fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
         settings.write_all(SETTINGS.as_bytes()).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let log = fs::File::create(directory.path().join("log")).unwrap();

@@ -172,12 +172,11 @@ impl PostgresError {
             Self::OldTools { needed, .. } => {
                 return Some(format!("install postgresql-client-{needed} or later there"));
             }
-            Self::Server { said, .. } => return hint_of_server(said),
+            Self::Server { said, .. } | Self::Refused { said, .. } => return hint_of_server(said),
             Self::NoDatabase { .. } => "is the name right, and is it the right server?",
             Self::TablesMissing { .. } | Self::Complained { .. } => {
                 "run the backup again; if it stays, look at the server's own log"
             }
-            Self::Refused { said, .. } => return hint_of_server(said),
             Self::HeldOn { .. } => "stop what makes these connections, or end their processes on the server, and run this again",
             Self::Unclear { .. } => "see which databases there are (psql -l), and bring back the names by hand: nothing was dropped",
             Self::Invalid { .. } => "see what pg_dump and the server's own log say, and run the backup again",

@@ -25,7 +25,8 @@ impl Item {
         let letters: Vec<char> = self.letters.chars().collect();
         let has_option = |at: usize| letters.get(at + 1) == Some(&'*');
         let known = [('C', "CREATE"), ('T', "TEMPORARY"), ('c', "CONNECT")];
-        let privileges = letters.iter().enumerate().filter(|(at, _)| has_option(*at) == with_option);
+        let privileges =
+            letters.iter().enumerate().filter(|(at, _)| has_option(*at) == with_option);
         privileges
             .filter_map(|(_, letter)| known.iter().find(|(known, _)| known == letter))
             .map(|(_, privilege)| *privilege)
@@ -105,7 +106,12 @@ mod tests {
 
     #[test]
     fn items_become_grants_by_those_who_granted() {
-        let acl = ["b=c/\"a=/x\"", "\"a=/x\"=Cc*/\"own\"\"er\"", "=T/\"own\"\"er\"", "\"own\"\"er\"=CTc/\"own\"\"er\""];
+        let acl = [
+            "b=c/\"a=/x\"",
+            "\"a=/x\"=Cc*/\"own\"\"er\"",
+            "=T/\"own\"\"er\"",
+            "\"own\"\"er\"=CTc/\"own\"\"er\"",
+        ];
         insta::assert_snapshot!(statements("d", &facts(Some(&acl))), @r#"
         REVOKE ALL ON DATABASE "d" FROM PUBLIC, "own""er";
         GRANT CREATE ON DATABASE "d" TO "a=/x";

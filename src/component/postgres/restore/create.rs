@@ -22,7 +22,7 @@ impl Restore<'_> {
             session.execute(&format!("BEGIN;\n{}COMMIT;", work.create.as_str()))?;
         }
         for planned in &self.plan.databases {
-            self.drop_fresh(&mut session, planned)?;
+            drop_fresh(&mut session, planned)?;
             let fresh = identifier(&planned.fresh);
             session.execute(&format!(
                 "{};\nREVOKE CONNECT, TEMPORARY ON DATABASE {fresh} FROM PUBLIC;",
@@ -30,16 +30,6 @@ impl Restore<'_> {
             ))?;
         }
         session.close()
-    }
-
-    /// Drop one that was made for this restore. Its name is the job's own, so it is no other's.
-    pub(super) fn drop_fresh(
-        &self,
-        session: &mut Session,
-        planned: &PlannedDatabase,
-    ) -> Result<(), PostgresError> {
-        let fresh = identifier(&planned.fresh);
-        session.execute(&format!("DROP DATABASE IF EXISTS {fresh} WITH (FORCE);"))
     }
 
     /// Drop the roles that this restore made, and name those that cannot be dropped because something refers to them.
@@ -51,11 +41,21 @@ impl Restore<'_> {
                 "SELECT set_config('belay.statement', {statement}, false) \\g /dev/null
                 DO $do$ BEGIN EXECUTE current_setting('belay.statement'); EXCEPTION WHEN OTHERS THEN NULL; END $do$;"
             ))?;
-            let query = format!("SELECT rolname AS name FROM pg_roles WHERE rolname = {}", literal(role));
+            let query =
+                format!("SELECT rolname AS name FROM pg_roles WHERE rolname = {}", literal(role));
             left.extend(session.query::<Named>(&query)?.into_iter().map(|role| role.name));
         }
         Ok(left)
     }
+}
+
+/// Drop one that was made for this restore. Its name is the job's own, so it is no other's.
+pub(super) fn drop_fresh(
+    session: &mut Session,
+    planned: &PlannedDatabase,
+) -> Result<(), PostgresError> {
+    let fresh = identifier(&planned.fresh);
+    session.execute(&format!("DROP DATABASE IF EXISTS {fresh} WITH (FORCE);"))
 }
 
 /// The statement that makes a database like the recorded one, in the dialect of the server.

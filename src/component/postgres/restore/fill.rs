@@ -43,7 +43,9 @@ impl Restore<'_> {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(PostgresError::Source { database: name.clone(), source }),
+                Err(source) => {
+                    return Err(PostgresError::Source { database: name.clone(), source });
+                }
             };
             if input.write_all(&buffer[..count]).is_err() {
                 // Its end tells why it takes no more.
@@ -127,6 +129,9 @@ mod tests {
     fn neither_statements_nor_rows_are_told() {
         let said = "pg_restore: while PROCESSING TOC:\npg_restore: from TOC entry 215; 1259 16388 TABLE public t owner\npg_restore: error: could not execute query: ERROR:  role \"x\" does not exist\nCommand was: CREATE USER MAPPING … OPTIONS (password 'secret');\nDETAIL:  Key (email)=(a@b)\n";
         let told = told(said);
-        assert_eq!(told, "TABLE public t owner: could not execute query: ERROR:  role \"x\" does not exist");
+        assert_eq!(
+            told,
+            "TABLE public t owner: could not execute query: ERROR:  role \"x\" does not exist"
+        );
     }
 }

@@ -213,9 +213,8 @@ fn quoted_length(text: &str, has_escapes: bool) -> usize {
     let bytes = text.as_bytes();
     let mut at = 1;
     while at < bytes.len() {
-        if has_escapes && bytes[at] == b'\\' {
-            at += 2;
-        } else if bytes[at] == bytes[0] && bytes.get(at + 1) == Some(&bytes[0]) {
+        let is_doubled = bytes[at] == bytes[0] && bytes.get(at + 1) == Some(&bytes[0]);
+        if is_doubled || (has_escapes && bytes[at] == b'\\') {
             at += 2;
         } else if bytes[at] == bytes[0] {
             return at + 1;
@@ -223,6 +222,7 @@ fn quoted_length(text: &str, has_escapes: bool) -> usize {
             at += 1;
         }
     }
+    // It is not closed, or ends with a backslash.
     bytes.len()
 }
 

@@ -2,14 +2,17 @@
 
 use super::plan::Obstacle;
 use super::{ArchiveFacts, Wanted};
+use crate::access::Command;
 use crate::component::postgres::session::{Session, identifier, literal};
 use crate::component::postgres::{Connection, DatabaseFacts, PostgresError};
-use crate::access::Command;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
 /// Connections that a restore needs at one time.
 const NEEDED_CONNECTIONS: i64 = 2;
+
+/// The limit of a database that was dropped halfway.
+const INVALID: i64 = -2;
 
 /// What was found.
 #[derive(Deserialize)]
@@ -43,7 +46,7 @@ pub(super) struct FoundDatabase {
     owner: String,
     is_ours: bool,
     is_template: bool,
-    is_invalid: bool,
+    connection_limit: i64,
     prepared: Vec<String>,
     /// Logical replication slots that somebody reads from.
     active_slots: Vec<String>,
@@ -59,7 +62,7 @@ const LOOK: &str = "SELECT
         'is_managed', pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION'))) FROM pg_roles r) AS roles,
     (SELECT json_agg(json_build_object('name', d.datname, 'oid', d.oid::int8, 'owner', pg_get_userbyid(d.datdba),
         'allows_connections', d.datallowconn, 'tablespace', t.spcname, 'is_ours', pg_has_role(d.datdba, 'MEMBER'),
-        'is_template', d.datistemplate, 'is_invalid', d.datconnlimit = -2,
+        'is_template', d.datistemplate, 'connection_limit', d.datconnlimit,
         'prepared', ARRAY(SELECT p.gid FROM pg_prepared_xacts p WHERE p.database = d.datname),
         'active_slots', ARRAY(SELECT s.slot_name FROM pg_replication_slots s WHERE s.database = d.datname AND s.active),
         'idle_slots', ARRAY(SELECT s.slot_name FROM pg_replication_slots s WHERE s.database = d.datname AND NOT s.active),
@@ -97,7 +100,8 @@ impl Found {
 
     /// Of the owners, those that one who is no superuser has to become a member of.
     pub(super) fn to_be_joined(&self, owners: &BTreeSet<String>, new: &[String]) -> Vec<String> {
-        let is_strange = |name: &&String| self.role(name).map_or(new.contains(name), |role| !role.is_ours);
+        let is_strange =
+            |name: &&String| self.role(name).map_or(new.contains(name), |role| !role.is_ours);
         owners.iter().filter(is_strange).cloned().collect()
     }
 
@@ -124,14 +128,18 @@ impl Found {
         }
         // Until 15, CREATEROLE was enough for all roles but superusers.
         let may_manage = |name: &str| {
-            self.role(name).is_none_or(|role| role.is_managed || (major < 16 && self.may_create_roles))
+            self.role(name)
+                .is_none_or(|role| role.is_managed || (major < 16 && self.may_create_roles))
         };
         let others = joins.iter().map(String::as_str).chain(changes.iter().copied());
         let closed: BTreeSet<&str> = others.filter(|name| !may_manage(name)).collect();
         for role in closed {
             found.push(obstacle(
                 format!("the user that connects has no say over the role {role}"),
-                format!("as an administrator of the server: GRANT {} TO … WITH ADMIN OPTION", identifier(role)),
+                format!(
+                    "as an administrator of the server: GRANT {} TO … WITH ADMIN OPTION",
+                    identifier(role)
+                ),
             ));
         }
         found
@@ -155,8 +163,14 @@ impl Found {
         let is_limited = !server.is_superuser && self.connection_limit >= 0;
         if is_limited && self.connection_limit - self.connections < NEEDED_CONNECTIONS {
             found.push(obstacle(
-                format!("the role {} may have {} connections, and has {} others", server.user, self.connection_limit, self.connections),
-                format!("ALTER ROLE {} CONNECTION LIMIT -1, or end some of them", identifier(&server.user)),
+                format!(
+                    "the role {} may have {} connections, and has {} others",
+                    server.user, self.connection_limit, self.connections
+                ),
+                format!(
+                    "ALTER ROLE {} CONNECTION LIMIT -1, or end some of them",
+                    identifier(&server.user)
+                ),
             ));
         }
         for archive in wanted.archives {
@@ -190,10 +204,17 @@ impl Found {
         let mut notes = Vec::new();
         for old in wanted.databases.iter().filter_map(|facts| self.database(&facts.name)) {
             if old.sessions > 0 {
-                notes.push(format!("{} connections to the database {} will be closed", old.sessions, old.name));
+                notes.push(format!(
+                    "{} connections to the database {} will be closed",
+                    old.sessions, old.name
+                ));
             }
             if !old.idle_slots.is_empty() {
-                notes.push(format!("the replication slots {} belong to the old database {}, and go with it", quoted(&old.idle_slots), old.name));
+                notes.push(format!(
+                    "the replication slots {} belong to the old database {}, and go with it",
+                    quoted(&old.idle_slots),
+                    old.name
+                ));
             }
         }
         let extensions = wanted.archives.iter().flat_map(|archive| &archive.extensions);
@@ -219,13 +240,19 @@ impl FoundDatabase {
         }
         if !self.active_slots.is_empty() {
             found.push(obstacle(
-                format!("changes of the database {name} are followed through the replication slots {}", quoted(&self.active_slots)),
+                format!(
+                    "changes of the database {name} are followed through the replication slots {}",
+                    quoted(&self.active_slots)
+                ),
                 "stop what reads from them, and drop them: pg_drop_replication_slot",
             ));
         }
         if !self.subscriptions.is_empty() {
             found.push(obstacle(
-                format!("the database {name} subscribes to others: {}", quoted(&self.subscriptions)),
+                format!(
+                    "the database {name} subscribes to others: {}",
+                    quoted(&self.subscriptions)
+                ),
                 "drop the subscriptions in it; they come back with the restored one, disabled",
             ));
         }
@@ -235,7 +262,7 @@ impl FoundDatabase {
                 format!("ALTER DATABASE {} IS_TEMPLATE false", identifier(name)),
             ));
         }
-        if self.is_invalid {
+        if self.connection_limit == INVALID {
             found.push(obstacle(
                 format!("the database {name} is what a DROP DATABASE that broke off has left"),
                 format!("DROP DATABASE {}", identifier(name)),
@@ -267,14 +294,20 @@ fn of_versions(archive: &ArchiveFacts, connection: &Connection) -> Vec<Obstacle>
     let mut found = Vec::new();
     if major > server.major() {
         found.push(obstacle(
-            format!("the snapshot is of PostgreSQL {}, and the server is the older {}", archive.server_version, server.version),
+            format!(
+                "the snapshot is of PostgreSQL {}, and the server is the older {}",
+                archive.server_version, server.version
+            ),
             format!("restore into a server of version {major} or later"),
         ));
     }
     if archive.archive_version > newest_archive(tools.major) {
         let needed = if archive.archive_version.1 > 15 { 17 } else { 16 };
         found.push(obstacle(
-            format!("pg_restore {} does not read what pg_dump {} wrote", tools.version, archive.pg_dump_version),
+            format!(
+                "pg_restore {} does not read what pg_dump {} wrote",
+                tools.version, archive.pg_dump_version
+            ),
             format!("install postgresql-client-{needed} or later there"),
         ));
     }
@@ -284,7 +317,9 @@ fn of_versions(archive: &ArchiveFacts, connection: &Connection) -> Vec<Obstacle>
 pub(super) fn of_roles(unknown: &[String]) -> Vec<Obstacle> {
     let what = |role: &String| {
         obstacle(
-            format!("the databases refer to the role {role}, which neither the snapshot nor the server has"),
+            format!(
+                "the databases refer to the role {role}, which neither the snapshot nor the server has"
+            ),
             format!("make it first: CREATE ROLE {}", identifier(role)),
         )
     };
@@ -306,7 +341,11 @@ pub(super) fn of_locales(
     for facts in databases {
         let DatabaseFacts { collate, ctype, provider, locale, .. } = facts;
         let locale = literal(locale.as_deref().unwrap_or_default());
-        let mut probes = vec![format!("provider = libc, lc_collate = {}, lc_ctype = {}", literal(collate), literal(ctype))];
+        let mut probes = vec![format!(
+            "provider = libc, lc_collate = {}, lc_ctype = {}",
+            literal(collate),
+            literal(ctype)
+        )];
         match provider.as_str() {
             "i" => probes.push(format!("provider = icu, locale = {locale}")),
             "b" => probes.push(format!("provider = builtin, locale = {locale}")),
@@ -362,7 +401,11 @@ pub(super) fn of_room(
     };
     let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
     Ok(Some(obstacle(
-        format!("the databases take {} MiB beside the present ones, and {directory} has {} MiB left", mib(needed), mib(free)),
+        format!(
+            "the databases take {} MiB beside the present ones, and {directory} has {} MiB left",
+            mib(needed),
+            mib(free)
+        ),
         "make room there",
     )))
 }

@@ -9,6 +9,7 @@ use crate::component::postgres::session::{Session, identifier};
 use crate::component::postgres::{Connection, DatabaseFacts, PostgresError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
 /// Names of databases have at most 63 bytes; the rest is ours.
@@ -100,8 +101,12 @@ pub fn look(
         for role in &joins {
             let options = if server.major() >= 16 { " WITH INHERIT TRUE, SET TRUE" } else { "" };
             let (group, member) = (identifier(role), identifier(&server.user));
-            create.push_str(&format!("GRANT {group} TO {member}{options};\n"));
-            notes.push(format!("{} becomes a member of {role}, to make what that role owns", server.user));
+            // Writing to a string does not fail.
+            let _ = writeln!(create, "GRANT {group} TO {member}{options};");
+            notes.push(format!(
+                "{} becomes a member of {role}, to make what that role owns",
+                server.user
+            ));
         }
         let makes_roles = !decision.create.is_empty();
         let changed: Vec<&str> = decision.change.iter().map(|role| role.name.as_str()).collect();

@@ -83,7 +83,9 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         match (wanted.roles.get(name), current.roles.get(name)) {
             (_, Some(now)) => {
                 if situation.stays(name, now) {
-                    decision.notes.push(format!("the role {name} stays as it is on this server, its password too"));
+                    decision.notes.push(format!(
+                        "the role {name} stays as it is on this server, its password too"
+                    ));
                 } else {
                     decision.change_role(situation, name, now);
                     changing.insert(name.as_str());
@@ -104,7 +106,8 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
         let is_known = |name: &String| existing.contains(name) || new.contains(name);
         if current.roles.get(&membership.group).is_some_and(|group| group.has("SUPERUSER")) {
             let Membership { group, member, .. } = membership;
-            let note = format!("the role {member} is not put into {group}, which is a superuser here");
+            let note =
+                format!("the role {member} is not put into {group}, which is a superuser here");
             decision.notes.push(note);
         } else if !is_known(&membership.group) || !is_known(&membership.member) {
             decision.notes.push(format!(
@@ -157,11 +160,12 @@ impl Situation<'_> {
         let Membership { group, member, options, grantor } = membership;
         let mut sql = format!("GRANT {} TO {}", identifier(group), identifier(member));
         if !options.is_empty() {
-            sql += &format!(" WITH {options}");
+            // Writing to a string does not fail.
+            let _ = write!(sql, " WITH {options}");
         }
         // Only a superuser may grant in the name of another.
         if let Some(grantor) = grantor.as_ref().filter(|name| self.is_superuser && is_known(name)) {
-            sql += &format!(" GRANTED BY {}", identifier(grantor));
+            let _ = write!(sql, " GRANTED BY {}", identifier(grantor));
         }
         sql + ";\n"
     }
@@ -173,15 +177,21 @@ impl Decision {
         let lost: Vec<&str> = recorded.attributes.difference(&target.attributes).copied().collect();
         if !lost.is_empty() {
             let lost = lost.join(" and ");
-            let note = format!("the role {name} is made without {lost}: if it is to have that, ALTER ROLE {} {lost} by hand", identifier(name));
+            let note = format!(
+                "the role {name} is made without {lost}: if it is to have that, ALTER ROLE {} {lost} by hand",
+                identifier(name)
+            );
             self.notes.push(note);
         }
         if target.has("LOGIN") && target.password.is_none() {
-            self.notes.push(format!("the role {name} is made without a password: the snapshot has none for it"));
+            self.notes.push(format!(
+                "the role {name} is made without a password: the snapshot has none for it"
+            ));
         }
         let plain = Role { attributes: BTreeSet::from(["INHERIT"]), ..Role::default() };
         let (sql, _) = difference(name, &plain, &target, false);
-        self.create_sql.push_str(&format!("CREATE ROLE {};\n", identifier(name)));
+        // Writing to a string does not fail.
+        let _ = writeln!(self.create_sql, "CREATE ROLE {};", identifier(name));
         self.create_sql.push_str(&sql);
         self.create.push(name.to_owned());
     }
@@ -202,7 +212,11 @@ impl Decision {
     fn change_membership(&mut self, situation: &Situation<'_>, wanted: &Membership) {
         let Membership { group, member, options, .. } = wanted;
         let current = || {
-            situation.current.memberships.iter().filter(|m| m.group == *group && m.member == *member)
+            situation
+                .current
+                .memberships
+                .iter()
+                .filter(|m| m.group == *group && m.member == *member)
         };
         let is_so = |now: &Membership| options.is_empty() || now.options == *options;
         if current().any(is_so) {

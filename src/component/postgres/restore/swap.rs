@@ -1,9 +1,10 @@
 //! The swap: everybody out, the names exchanged in one transaction, and back again where that is wanted.
 
+use super::create::drop_fresh;
 use super::roles::{RoleWork, RolesBefore};
 use super::{PlannedDatabase, Restore, acl};
-use crate::component::postgres::session::{Session, identifier, literal};
 use crate::component::postgres::PostgresError;
+use crate::component::postgres::session::{Session, identifier, literal};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -67,7 +68,8 @@ impl Restore<'_> {
             let old = planned.old.iter().map(|_| planned.facts.name.as_str());
             for name in old.chain([planned.fresh.as_str()]) {
                 // Writing to a string does not fail.
-                let _ = writeln!(sql, "ALTER DATABASE {} ALLOW_CONNECTIONS false;", identifier(name));
+                let _ =
+                    writeln!(sql, "ALTER DATABASE {} ALLOW_CONNECTIONS false;", identifier(name));
             }
         }
         session.execute(&format!("BEGIN;\n{sql}COMMIT;"))?;
@@ -164,7 +166,7 @@ impl Restore<'_> {
         let mut session = self.server()?;
         self.expect_old(&mut session)?;
         for planned in &self.plan.databases {
-            self.drop_fresh(&mut session, planned)?;
+            drop_fresh(&mut session, planned)?;
         }
         let left = self.drop_roles(&mut session)?;
         session.close()?;
@@ -202,7 +204,9 @@ impl Restore<'_> {
                 None => Some(named.is_some()),
             };
             match is_new {
-                None => return Err(unclear(planned, "is not there, and was when the restore began")),
+                None => {
+                    return Err(unclear(planned, "is not there, and was when the restore began"));
+                }
                 Some(true) if made.is_some() => {
                     return Err(unclear(planned, "is another one than when the restore began"));
                 }
@@ -211,18 +215,19 @@ impl Restore<'_> {
         }
         match (sides.contains(&true), sides.contains(&false)) {
             (true, false) => Ok(State::New { aside }),
-            (true, true) => {
-                Err(PostgresError::Unclear { reason: "some databases are old, and some are new".into() })
-            }
+            (true, true) => Err(PostgresError::Unclear {
+                reason: "some databases are old, and some are new".into(),
+            }),
             _ => Ok(State::Old { fresh, kept_out }),
         }
     }
 
     /// Tell all that are connected to the databases to end, until none is left.
     fn end_connections(&self, session: &mut Session) -> Result<(), PostgresError> {
-        let names = self.plan.databases.iter().flat_map(|planned| {
-            [planned.facts.name.as_str(), planned.fresh.as_str()].map(literal)
-        });
+        let names =
+            self.plan.databases.iter().flat_map(|planned| {
+                [planned.facts.name.as_str(), planned.fresh.as_str()].map(literal)
+            });
         // The server itself ends its own workers for a renaming, and nobody else may.
         let holders = format!(
             "SELECT pid, datname AS database, usename AS role, application_name AS application, pg_terminate_backend(pid) AS told
@@ -239,7 +244,10 @@ impl Restore<'_> {
             if begun.elapsed() > LONGEST_ENDING {
                 let told = |holder: &Holder| {
                     let role = holder.role.as_deref().unwrap_or("the server");
-                    format!("process {} of {role} ({}) in {}", holder.pid, holder.application, holder.database)
+                    format!(
+                        "process {} of {role} ({}) in {}",
+                        holder.pid, holder.application, holder.database
+                    )
                 };
                 return Err(PostgresError::HeldOn { sessions: left.iter().map(told).collect() });
             }

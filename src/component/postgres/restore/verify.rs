@@ -1,9 +1,9 @@
 //! Whether all came back, and the last things that make a database whole.
 
 use super::{PlannedDatabase, Restore};
+use crate::component::postgres::PostgresError;
 use crate::component::postgres::facts::{TABLES, TableName};
 use crate::component::postgres::session::{Session, identifier, literal};
-use crate::component::postgres::PostgresError;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,17 +99,23 @@ fn differences(
         for (name, rows) in tables {
             match found.remove(&(schema.clone(), name.clone())) {
                 Some(there) if there == *rows => {}
-                Some(there) => differences.push(format!("{schema}.{name} has {there} rows and had {rows}")),
+                Some(there) => {
+                    differences.push(format!("{schema}.{name} has {there} rows and had {rows}"));
+                }
                 None => differences.push(format!("{schema}.{name} is missing")),
             }
         }
     }
-    differences.extend(found.keys().map(|(schema, name)| format!("{schema}.{name} was not there before")));
+    differences
+        .extend(found.keys().map(|(schema, name)| format!("{schema}.{name} was not there before")));
     let others: Others = session.row(
         "SELECT (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects, ARRAY(SELECT extname FROM pg_extension) AS extensions",
     )?;
     if others.large_objects != expected.large_objects {
-        differences.push(format!("it has {} large objects and had {}", others.large_objects, expected.large_objects));
+        differences.push(format!(
+            "it has {} large objects and had {}",
+            others.large_objects, expected.large_objects
+        ));
     }
     let missing = expected.extensions.difference(&others.extensions);
     differences.extend(missing.map(|name| format!("the extension {name} is missing")));
