@@ -32,8 +32,8 @@ pub(super) struct Role {
     pub(super) password: Option<Zeroizing<String>>,
     /// A literal.
     pub(super) comment: Option<String>,
-    /// Values by name, each as in `SET name TO value`.
-    pub(super) settings: BTreeMap<String, String>,
+    /// Each as `name TO value`, in their order.
+    pub(super) settings: Vec<String>,
 }
 
 /// That a role is a member of another.
@@ -73,8 +73,7 @@ impl Globals {
             if is(3, "WITH") {
                 role.take_options(statement);
             } else if is(3, "SET") && is(5, "TO") {
-                let setting = statement.tokens[4].text.to_owned();
-                role.settings.insert(setting, statement.rest(6));
+                role.settings.push(statement.rest(4));
             }
         }
     }
@@ -260,9 +259,7 @@ GRANT CREATE ON TABLESPACE fast TO PUBLIC;
         assert_eq!(odd.comment.as_deref(), Some("'it''s; one'"));
         let group = &globals.roles["g"];
         assert!(group.has("SUPERUSER") && group.has("INHERIT"));
-        let settings: Vec<_> =
-            group.settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        assert_eq!(settings, [r#""my.setting"='x'"#, r"search_path='a', E'b\'; c'"]);
+        assert_eq!(group.settings, [r"search_path TO 'a', E'b\'; c'", r#""my.setting" TO 'x'"#]);
         assert_eq!(globals.tablespaces, BTreeSet::from(["fast".to_owned()]));
         let [first, second] = &globals.memberships[..] else { panic!("two memberships") };
         assert_eq!(first.options, "ADMIN OPTION, INHERIT TRUE");

@@ -4,7 +4,7 @@ use super::plan::Obstacle;
 use super::{ArchiveFacts, Wanted};
 use crate::access::Command;
 use crate::component::postgres::session::{Session, identifier, literal};
-use crate::component::postgres::{Connection, DatabaseFacts, PostgresError};
+use crate::component::postgres::{Connection, DatabaseFacts, PostgresError, ServerFacts};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -90,6 +90,22 @@ impl Found {
         session.row(LOOK)
     }
 
+    /// Whether there is room for our own connections, without which nothing more can be asked.
+    pub(super) fn check_connections(&self, server: &ServerFacts) -> Result<(), PostgresError> {
+        // A superuser's limit is not enforced.
+        let is_limited = !server.is_superuser && self.connection_limit >= 0;
+        if !is_limited || self.connection_limit - self.connections >= NEEDED_CONNECTIONS {
+            return Ok(());
+        }
+        let ServerFacts { user, .. } = server;
+        let (limit, others) = (self.connection_limit, self.connections);
+        let obstacle = obstacle(
+            format!("the role {user} may have {limit} connections, and has {others} others"),
+            format!("ALTER ROLE {} CONNECTION LIMIT -1, or end some of them", identifier(user)),
+        );
+        Err(PostgresError::InTheWay { obstacles: vec![obstacle] })
+    }
+
     pub(super) fn database(&self, name: &str) -> Option<&FoundDatabase> {
         self.databases.iter().find(|database| database.name == name)
     }
@@ -157,20 +173,6 @@ impl Found {
             found.push(obstacle(
                 "the server only follows another one".into(),
                 "restore into the primary server",
-            ));
-        }
-        // A superuser's is not enforced.
-        let is_limited = !server.is_superuser && self.connection_limit >= 0;
-        if is_limited && self.connection_limit - self.connections < NEEDED_CONNECTIONS {
-            found.push(obstacle(
-                format!(
-                    "the role {} may have {} connections, and has {} others",
-                    server.user, self.connection_limit, self.connections
-                ),
-                format!(
-                    "ALTER ROLE {} CONNECTION LIMIT -1, or end some of them",
-                    identifier(&server.user)
-                ),
             ));
         }
         for archive in wanted.archives {

@@ -76,6 +76,7 @@ pub fn look(
 ) -> Result<(RestorePlan, RoleWork), PostgresError> {
     let mut session = Session::open(connection, maintenance)?;
     let found = Found::read(&mut session)?;
+    found.check_connections(&connection.server)?;
     let current = globals_of(connection, maintenance)?;
     let current = Zeroizing::new(String::from_utf8_lossy(&current).into_owned());
     let (snapshots, current) = (Globals::parse(wanted.globals), Globals::parse(&current));

@@ -281,14 +281,10 @@ fn difference(
     }
     if from.settings != to.settings {
         what.push("settings");
-        let gone = from.settings.keys().filter(|setting| !to.settings.contains_key(*setting));
-        for setting in gone {
-            let _ = writeln!(sql, "ALTER ROLE {role} RESET {setting};");
-        }
-        for (setting, value) in &to.settings {
-            if from.settings.get(setting) != Some(value) {
-                let _ = writeln!(sql, "ALTER ROLE {role} SET {setting} TO {value};");
-            }
+        // They have an order, which is that of their setting.
+        let _ = writeln!(sql, "ALTER ROLE {role} RESET ALL;");
+        for setting in &to.settings {
+            let _ = writeln!(sql, "ALTER ROLE {role} SET {setting};");
         }
     }
     if from.comment != to.comment {
