@@ -8,6 +8,7 @@ mod details;
 mod dump;
 mod error;
 mod facts;
+pub mod restore;
 mod session;
 mod tools;
 

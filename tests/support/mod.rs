@@ -5,12 +5,14 @@
 #![allow(dead_code, unused_imports)] // Each test program uses a part.
 #![allow(clippy::unwrap_used)]
 
+mod postgres;
 mod random;
 mod run;
 pub mod servers;
 mod tree;
 mod trees;
 
+pub use postgres::{PROGRAMS, PostgresServer};
 pub use random::Random;
 pub use run::{Run, Running, wait_until};
 pub use tree::{Tree, assert_same};

@@ -176,6 +176,33 @@ impl<'a> Begun<'a> {
     }
 }
 
+/// What is common to all databases of a server, as `pg_dumpall` writes it.
+pub(super) fn globals_of(
+    connection: &Connection,
+    database: &str,
+) -> Result<Vec<u8>, PostgresError> {
+    let program = connection.tools.path("pg_dumpall");
+    let mut command = connection
+        .client(&program, database)
+        .arguments(["--globals-only", "-w", "-l", database]);
+    if !connection.server.reads_passwords {
+        command = command.argument("--no-role-passwords");
+    }
+    let mut running = connection.access.start(&command, false)?;
+    let mut globals = Vec::new();
+    let read = running.stdout().take(MOST_GLOBALS_BYTES).read_to_end(&mut globals);
+    let finished = running.finish()?;
+    let invalid = |reason: &str| PostgresError::Invalid {
+        database: "globals".into(),
+        reason: reason.to_owned(),
+        said: None,
+    };
+    read.map_err(|error| invalid(&error.to_string()))?;
+    warnings_of("pg_dumpall", "globals", &finished.said)?;
+    let is_whole = String::from_utf8_lossy(&globals).lines().any(|line| line == END_OF_GLOBALS);
+    if is_whole { Ok(globals) } else { Err(invalid("its last line is missing")) }
+}
+
 /// Both the program's end and what it gave have to be right; the program knows better why they are not.
 fn judge(
     running: Running,
@@ -221,7 +248,7 @@ impl<R: Read> Read for Tee<'_, R> {
 }
 
 /// What may stand on the standard error of a program that ended well. Anything else is a failure that it kept quiet.
-fn warnings_of(
+pub(super) fn warnings_of(
     program: &'static str,
     database: &str,
     said: &str,

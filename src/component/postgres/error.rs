@@ -1,5 +1,6 @@
 //! What can go wrong with a PostgreSQL server, with what to do about it.
 
+use super::restore::Obstacle;
 use crate::access::AccessError;
 use crate::model::event::Cancelled;
 use crate::model::via::Via;
@@ -93,9 +94,55 @@ pub enum PostgresError {
         /// Why.
         source: io::Error,
     },
+    /// A restore cannot begin.
+    #[error("{} in the way of the restore: {}", counted(obstacles), listed(obstacles))]
+    InTheWay {
+        /// All of it.
+        obstacles: Vec<Obstacle>,
+    },
+    /// `pg_restore` failed.
+    #[error("could not put back the database {database}: {said}")]
+    Refused {
+        /// Which database, by the name that it will have.
+        database: String,
+        /// What `pg_restore` said.
+        said: String,
+    },
+    /// A dump could not be read.
+    #[error("could not read the dump of database {database}: {source}")]
+    Source {
+        /// Which database.
+        database: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Connections did not end.
+    #[error("connections to the databases did not end: {}", sessions.join("; "))]
+    HeldOn {
+        /// Who they are.
+        sessions: Vec<String>,
+    },
+    /// The server is not as a restore left it.
+    #[error("the databases are not as the restore left them: {reason}")]
+    Unclear {
+        /// In what.
+        reason: String,
+    },
     /// The job was asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
+}
+
+fn counted(obstacles: &[Obstacle]) -> String {
+    match obstacles.len() {
+        1 => "one thing is".into(),
+        count => format!("{count} things are"),
+    }
+}
+
+fn listed(obstacles: &[Obstacle]) -> String {
+    let told = obstacles.iter().map(|obstacle| format!("{} ({})", obstacle.what, obstacle.hint));
+    told.collect::<Vec<_>>().join("; ")
 }
 
 impl PostgresError {
@@ -127,7 +174,7 @@ impl PostgresError {
             Self::OldTools { needed, .. } => {
                 return Some(format!("install postgresql-client-{needed} or later there"));
             }
-            Self::Server { said, .. } => return hint_of_server(said),
+            Self::Server { said, .. } | Self::Refused { said, .. } => return hint_of_server(said),
             Self::NoDatabase { .. } => "is the name right, and is it the right server?",
             Self::TablesMissing { .. } | Self::Complained { .. } => {
                 "run the backup again; if it stays, look at the server's own log"

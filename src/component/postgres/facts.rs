@@ -47,7 +47,7 @@ impl ServerFacts {
 }
 
 /// A database, as far as its dump does not say: what it is made with, and what is set on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseFacts {
     /// Its name.
     pub name: String,
@@ -73,6 +73,8 @@ pub struct DatabaseFacts {
     pub acl: Option<Vec<String>>,
     /// What is set on it, and on roles in it.
     pub settings: Vec<Setting>,
+    /// The roles that own something in it, or that a privilege or a policy in it names; but never the server's first superuser.
+    pub roles: Vec<String>,
     /// Its size on the server's disk, in bytes.
     pub size_bytes: u64,
 }
@@ -103,6 +105,9 @@ impl DatabaseFacts {
                 d.datconnlimit AS connection_limit,
                 shobj_description(d.oid, 'pg_database') AS comment, d.datacl::text[] AS acl,
                 pg_database_size(d.oid) AS size_bytes,
+                ARRAY(SELECT DISTINCT r.rolname::text FROM pg_shdepend p JOIN pg_roles r ON r.oid = p.refobjid
+                    WHERE p.refclassid = 'pg_authid'::regclass
+                        AND (p.dbid = d.oid OR p.classid = 'pg_database'::regclass AND p.objid = d.oid) ORDER BY 1) AS roles,
                 (SELECT coalesce(json_agg(json_build_object('role', r.rolname, 'values', s.setconfig) ORDER BY r.rolname NULLS FIRST), '[]')
                     FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole
                     WHERE s.setdatabase = d.oid AND (s.setrole = 0 OR r.oid IS NOT NULL)) AS settings
