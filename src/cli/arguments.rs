@@ -180,8 +180,13 @@ pub(super) struct SnapshotArguments {
     pub(super) snapshot: SnapshotRef,
 }
 
+/// What `--json` does with paths.
+const EXACT_PATHS: &str = "With --json a path is its exact text. One that is not UTF-8 is escaped, and comes a second time \
+as base64 of its bytes: path_base64 beside path, target_base64 beside target.";
+
 /// `ls`.
 #[derive(Debug, Args)]
+#[command(after_help = EXACT_PATHS)]
 pub(super) struct LsArguments {
     /// An id, the beginning of one, or latest:NAME
     #[arg(value_parser = snapshot_ref)]
@@ -193,6 +198,7 @@ pub(super) struct LsArguments {
 
 /// `diff`.
 #[derive(Debug, Args)]
+#[command(after_help = EXACT_PATHS)]
 pub(super) struct DiffArguments {
     /// The earlier snapshot: an id, the beginning of one, or latest:NAME
     #[arg(value_parser = snapshot_ref)]

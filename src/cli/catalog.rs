@@ -34,7 +34,7 @@ fn text(rebuilt: &Rebuilt) -> String {
         counted(rebuilt.jobs as u64, "job", "jobs")
     );
     match &rebuilt.kept {
-        Some(kept) => format!("{text}\nThe old one is kept as {}.", kept.display()),
+        Some(kept) => format!("{text}\nThe old one is kept as {kept}."),
         None => text,
     }
 }

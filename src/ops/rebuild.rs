@@ -5,6 +5,7 @@ use super::{Context, OpsError, sync};
 use crate::catalog::{self, Catalog};
 use crate::config::{Config, Location, SecretSources};
 use crate::host;
+use crate::model::exact_path::ExactPath;
 use crate::model::id::{InstanceId, RepositoryId};
 use crate::model::name::Name;
 use crate::repository::Repository;
@@ -12,15 +13,16 @@ use crate::repository::keys::RECOVERY_LABEL;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What was made again.
 #[derive(Debug, Serialize)]
 pub struct Rebuilt {
-    /// Where the old catalog was put; none where there was none.
-    pub kept: Option<PathBuf>,
+    /// `kept`: where the old catalog was put; none where there was none.
+    #[serde(flatten)]
+    pub kept: Option<ExactPath>,
     /// Snapshots that the catalog knows now.
     pub snapshots: usize,
     /// Pins that it knows now.
@@ -87,7 +89,7 @@ fn rebuild_from(
 ) -> Result<Rebuilt, OpsError> {
     let recreated = Catalog::recreate(state_dir, Timestamp::now())?;
     let mut rebuilt = Rebuilt {
-        kept: recreated.kept,
+        kept: recreated.kept.map(|kept| ExactPath::new("kept", kept)),
         snapshots: 0,
         pins: 0,
         jobs: recreated.jobs,
