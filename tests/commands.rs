@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use support::{PASSWORD, Run, Sandbox, Tree, assert_same, text, wait_until, write_file};
 
@@ -122,6 +123,32 @@ fn a_catalog_that_cannot_be_used_keeps_nobody_from_restoring() {
     let status = sandbox.belay(&["status"]).code(3).stdout();
     assert!(status.contains("has never opened it"), "{status}");
     sandbox.backup();
+}
+
+#[test]
+fn a_bare_rebuild_replaces_no_catalog_that_knows_more() {
+    let (sandbox, data, _) = with_two_repositories();
+    let (main, password) = (sandbox.repository(), sandbox.password_file());
+    let bare = |state: &Path| {
+        let state = ["catalog", "rebuild", "--json", "--state-dir", text(state)];
+        sandbox.belay_bare(&main, &password, &state)
+    };
+    let before = fs::read(sandbox.state().join("catalog.sqlite")).unwrap();
+    let refused = bare(&sandbox.state()).code(1);
+    refused.says(&["other repositories", text(&sandbox.path("other")), "--state-dir DIR"]);
+    assert_eq!(fs::read(sandbox.state().join("catalog.sqlite")).unwrap(), before);
+    let elsewhere = sandbox.path("elsewhere");
+    for _ in 0..2 {
+        let rebuilt = bare(&elsewhere).ok().json();
+        assert_eq!(rebuilt["catalog"], text(&elsewhere.join("catalog.sqlite")), "{rebuilt:#}");
+        assert_eq!(rebuilt["snapshots"], 1, "{rebuilt:#}");
+    }
+    // With the configuration it is made from both.
+    let told = sandbox.belay(&["catalog", "rebuild"]).ok().stdout();
+    let catalog = sandbox.state().join("catalog.sqlite");
+    assert!(told.contains(&format!("The catalog {} was made", catalog.display())), "{told}");
+    assert!(told.contains("2 snapshots"), "{told}");
+    assert!(sandbox.belay(&["list"]).ok().stdout().contains(&data[..8]));
 }
 
 #[test]

@@ -359,7 +359,7 @@ pub(super) struct CatalogArguments {
 pub(super) enum CatalogCommand {
     /// Make the catalog again from the repository; the old one is kept beside it
     Rebuild {
-        /// Where the catalog is, when --repository stands in for a configuration
+        /// Where the catalog is, when --repository stands in for a configuration; one that knows other repositories is not replaced
         #[arg(long, value_name = "DIR", default_value = "/var/lib/belay/state", value_hint = ValueHint::DirPath)]
         state_dir: PathBuf,
     },
