@@ -66,6 +66,14 @@ fn a_repository_that_is_away_hides_nothing_of_the_others() {
     let (sandbox, data, _) = with_two_repositories();
     fs::rename(sandbox.path("other"), sandbox.path("away")).unwrap();
     let run = sandbox.belay(&["list"]).code(3).says(&["other", "there is no repository"]);
+    assert!(
+        run.stdout()
+            .lines()
+            .any(|line| line.starts_with(&format!("{}  data      main", &data[..8]))),
+        "{run}"
+    );
+    let list = sandbox.belay(&["list", "--json"]).code(3).json();
+    assert_eq!(list[0]["repository"], "main", "{list:#}");
     assert!(run.stdout().contains(&data[..8]), "{run}");
     let status = sandbox.belay(&["status", "--json"]).code(3).json();
     let web = status["instances"].as_array().unwrap().iter().find(|one| one["name"] == "web");

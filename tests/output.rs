@@ -68,6 +68,22 @@ fn programs_get_exact_paths() {
 }
 
 #[test]
+fn a_list_that_no_terminal_shows_is_whole() {
+    let sandbox = Sandbox::new();
+    sandbox.backup();
+    let reason = "a reason that is longer than what any terminal of eighty columns can show in its last column";
+    sandbox.belay(&["pin", "latest:data", "--reason", reason]).ok();
+    let list = sandbox.belay(&["list"]).ok().stdout();
+    assert!(
+        list.contains(reason) && list.contains("PLATFORM") && list.lines().count() == 2,
+        "{list}"
+    );
+    assert!(!list.contains("REPOSITORY"), "{list}");
+    sandbox.belay(&["check", "--read-data", "1/3"]).ok();
+    sandbox.belay(&["check", "--read-data"]).ok();
+}
+
+#[test]
 fn a_restore_into_a_directory_that_is_no_text_is_told() {
     let (sandbox, ..) = with_odd_names();
     for (name, base64) in [(&b"plain"[..], false), (b"to-\xff", true)] {

@@ -253,7 +253,7 @@ pub(super) struct RestoreArguments {
 #[derive(Debug, Args)]
 pub(super) struct CheckArguments {
     /// Read every byte, or the nth of t slices (1/7 on Monday, 2/7 on Tuesday, …)
-    #[arg(long, value_name = "n/t", num_args = 0..=1, require_equals = true, default_missing_value = "1/1")]
+    #[arg(long, value_name = "n/t", num_args = 0..=1, default_missing_value = "1/1")]
     pub(super) read_data: Option<Slice>,
 }
 
