@@ -3,11 +3,12 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use support::{Run, Sandbox, text, write_file};
+use support::{Run, Sandbox, text, wait_until, write_file};
 
 /// Names, each with what `path` and `path_base64` say of `/files/source-data/NAME`.
 const ODD: [(&[u8], &str, Option<&str>); 5] = [
@@ -81,6 +82,29 @@ fn a_list_that_no_terminal_shows_is_whole() {
     assert!(!list.contains("REPOSITORY"), "{list}");
     sandbox.belay(&["check", "--read-data", "1/3"]).ok();
     sandbox.belay(&["check", "--read-data"]).ok();
+}
+
+#[test]
+fn an_interrupted_backup_of_several_tells_what_it_sealed_in_one_document() {
+    let sandbox = Sandbox::new();
+    sandbox.configure(&["data", "web", "zoo"], "last = 10");
+    write_file(&sandbox.source_of("data").join("a"), b"content");
+    // Long enough to be interrupted, and without blocks on the disk.
+    let large = fs::File::create(sandbox.source_of("web").join("large")).unwrap();
+    large.set_len(16 << 30).unwrap();
+    let running = sandbox.start(&["backup", "data", "web", "zoo", "--json"]);
+    wait_until("the second instance", || running.stderr_so_far().contains("of web"));
+    running.signal(Signal::INT);
+    let run = running.wait().code(130).says(&["belay: web: interrupted"]);
+    assert_eq!(run.stdout().lines().count(), 1, "{run}");
+    let document = run.json();
+    let [sealed] = &document["snapshots"].as_array().unwrap()[..] else { panic!("{document:#}") };
+    assert_eq!((&sealed["instance"], &sealed["sealed"]), (&"data".into(), &true.into()), "{run}");
+    let [failed] = &document["failures"].as_array().unwrap()[..] else { panic!("{document:#}") };
+    assert_eq!((&failed["instance"], &failed["exit_code"]), (&"web".into(), &130.into()), "{run}");
+    let listed: Vec<String> = sandbox.list().into_iter().map(|snapshot| snapshot.id).collect();
+    assert_eq!(listed, [sealed["id"].as_str().unwrap()], "{run}");
+    assert!(sandbox.files("locks").is_empty(), "a lock is left");
 }
 
 #[test]
