@@ -77,7 +77,7 @@ pub(super) enum Command {
     Adopt(AdoptArguments),
     /// Add, list, remove and try the passwords of the repository
     Key(KeyArguments),
-    /// The local catalog
+    /// Make the local catalog again
     Catalog(CatalogArguments),
     /// Check, show and recover the configuration
     Config(ConfigArguments),
@@ -192,7 +192,7 @@ pub(super) struct LsArguments {
     #[arg(value_parser = snapshot_ref)]
     pub(super) snapshot: SnapshotRef,
     /// Only this path of the snapshot and what is below it, as `ls` shows it
-    #[arg(default_value = "")]
+    #[arg(default_value = "", hide_default_value = true)]
     pub(super) path: OsString,
 }
 
@@ -282,7 +282,7 @@ pub(super) struct PinArguments {
     #[arg(value_parser = snapshot_ref)]
     pub(super) snapshot: SnapshotRef,
     /// Why it is kept
-    #[arg(long, value_name = "TEXT", default_value = "pinned by hand")]
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
     pub(super) reason: String,
 }
 
@@ -339,7 +339,7 @@ pub(super) enum KeyCommand {
         /// The beginning of its key's id
         id: String,
     },
-    /// Try a password; a recovery key that works is noted as proven
+    /// Try a password; a recovery key that works, in any case and with or without its dashes, is noted as proven
     Test {
         /// A file with the password; asked for on the terminal otherwise
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -8,6 +8,7 @@ use crate::model::manifest::KeyFit;
 use crate::model::size::Bytes;
 use crate::ops::session::Session;
 use crate::ops::sync::{ListedSnapshot, list};
+use crate::ops::what_to_do;
 
 pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
     let (snapshots, is_all) = if environment.global.repository.is_some() {
@@ -56,7 +57,7 @@ fn all(environment: &Environment) -> Result<(Vec<ListedSnapshot>, bool), Failure
     let is_all = failed.is_empty();
     let first = first.then(|| failed.remove(0).1);
     for (name, Failure { message, hint, .. }) in failed {
-        let hint = hint.map(|hint| format!(" What to do: {hint}.")).unwrap_or_default();
+        let hint = what_to_do(hint.as_deref());
         context.events.warn(format!("Repository {name} cannot be listed: {message}.{hint}"));
     }
     if let Some(failure) = first {

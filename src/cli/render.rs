@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Columns of a table are so far apart.
 const GAP: usize = 2;
 /// The last column of a table is not cut to less.
-const LEAST_LAST: usize = 12;
+const LEAST_LAST: usize = 28;
 
 /// How often a line tells progress where there is no terminal.
 const PLAIN_PROGRESS: Duration = Duration::from_secs(30);
@@ -256,8 +256,13 @@ mod tests {
 
     #[test]
     fn a_table_fits_the_terminal_and_is_whole_where_there_is_none() {
-        let row =
-            ["0011aabb", "uploads", "files", "2026-11-21 02:30:00", "pinned: before the move"];
+        let row = [
+            "0011aabb",
+            "uploads",
+            "files",
+            "2026-11-21 02:30:00",
+            "pinned: before we move the server",
+        ];
         let of = |width| {
             let rows = vec![row.map(str::to_owned).to_vec()];
             let header = ["ID", "INSTANCE", "PLATFORM", "TIME", "STATE"];
@@ -275,9 +280,12 @@ mod tests {
         assert_eq!(of(None), row);
         assert_eq!(of(Some(200)), row);
         let [id, instance, platform, time, _] = row;
-        assert_eq!(of(Some(65)), [id, instance, platform, time, "pinned: befor\u{2026}"]);
-        assert_eq!(of(Some(60)), [id, instance, time, "pinned: before the\u{2026}"]);
-        assert_eq!(of(Some(45)), [id, instance, "pinned: before the move"]);
-        assert_eq!(of(Some(10)), [id, instance, "pinned: bef\u{2026}"]);
+        assert_eq!(
+            of(Some(79)),
+            [id, instance, platform, time, "pinned: before we move the \u{2026}"]
+        );
+        assert_eq!(of(Some(78)), [id, instance, time, "pinned: before we move the server"]);
+        assert_eq!(of(Some(60)), [id, instance, "pinned: before we move the server"]);
+        assert_eq!(of(Some(10)), [id, instance, "pinned: before we move the \u{2026}"]);
     }
 }

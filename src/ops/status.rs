@@ -1,7 +1,7 @@
 //! Status: each instance's last good snapshot, and what is wrong, without changing anything.
 
 use super::session::Session;
-use super::{Context, OpsError, job, prune, restore, select, sync};
+use super::{Context, OpsError, job, prune, restore, select, sync, what_to_do};
 use crate::catalog::{Catalog, JobFailure, LastCheck, Outcome};
 use crate::config::{Config, Instance, SecretSources};
 use crate::model::id::{InstanceId, RepositoryId, SnapshotId};
@@ -110,8 +110,7 @@ pub fn status(
 }
 
 fn problem(error: &OpsError) -> String {
-    let hint = error.hint().map(|hint| format!(" What to do: {hint}.")).unwrap_or_default();
-    format!("{}.{hint}", error.told())
+    format!("{}.{}", error.told(), what_to_do(error.hint().as_deref()))
 }
 
 /// What the repository and the catalog know of the instances.
@@ -123,7 +122,6 @@ fn look_at(
     let view = sync::view_anyway(&mut session, context)?;
     let mut status = Status { instances: Vec::new(), problems: Vec::new() };
     if let Some(catalog) = &session.catalog {
-        status.problems.extend(recovery_key_problem(catalog, &session)?);
         status.problems.extend(check_problem(catalog, &session)?);
     }
     for instance in instances {
@@ -132,9 +130,8 @@ fn look_at(
             status.problems.push(format!("{} has no good snapshot.", instance.name));
         }
         if let Some(failure) = &instance.last_failure {
-            let hint = failure.hint.as_ref().map(|hint| format!(" What to do: {hint}."));
-            let (name, told) = (&instance.name, failure.told());
-            status.problems.push(format!("{name}: {told}.{}", hint.unwrap_or_default()));
+            let (name, hint) = (&instance.name, what_to_do(failure.hint.as_deref()));
+            status.problems.push(format!("{name}: {}.{hint}", failure.told()));
         }
         if instance.frozen {
             status.problems.push(format!(
@@ -143,6 +140,10 @@ fn look_at(
             ));
         }
         status.instances.push(instance);
+    }
+    // Last: what failed is more urgent.
+    if let Some(catalog) = &session.catalog {
+        status.problems.extend(recovery_key_problem(catalog, &session)?);
     }
     Ok(status)
 }
