@@ -61,8 +61,8 @@ fn into_directory(
             local_time(plan.time)
         );
         match done {
-            None => format!("{what} would be restored into {}.", plan.target.display()),
-            Some(_) => format!("{what} are in {}.", plan.target.display()),
+            None => format!("{what} would be restored into {}.", plan.target),
+            Some(_) => format!("{what} are in {}.", plan.target),
         }
     })
 }
@@ -127,7 +127,7 @@ fn plan_text(plan: &IntoPlan) -> String {
     )];
     for replaced in &plan.replaced {
         let verb = if replaced.exists { "replaces" } else { "makes" };
-        lines.push(format!("  {} {verb} {}", replaced.from, replaced.target.display()));
+        lines.push(format!("  {} {verb} {}", replaced.from, replaced.target));
     }
     lines.push(match plan.present_state {
         PresentState::Nothing => "Nothing is there now that could be lost.".into(),
@@ -139,7 +139,8 @@ fn plan_text(plan: &IntoPlan) -> String {
 
 fn done_text(restored: &RestoredInto) -> String {
     let plan = &restored.plan;
-    let replaced: Vec<&str> = plan.replaced.iter().map(|replaced| replaced.from.as_str()).collect();
+    let replaced: Vec<String> =
+        plan.replaced.iter().map(|replaced| replaced.from.to_string()).collect();
     let subject = match replaced.as_slice() {
         _ if plan.is_whole => format!("{} is as it was", plan.instance),
         [one] => format!("Of {}, {one} is as it was", plan.instance),
@@ -165,8 +166,7 @@ fn done_text(restored: &RestoredInto) -> String {
     }
     for aside in &restored.aside {
         lines.push(format!(
-            "The state before is set aside in {}; remove it when you no longer need it.",
-            aside.display()
+            "The state before is set aside in {aside}; remove it when you no longer need it."
         ));
     }
     lines.join("\n")
@@ -176,14 +176,15 @@ fn done_text(restored: &RestoredInto) -> String {
 mod tests {
     use super::*;
     use crate::component::files::swap::SwapMethod;
+    use crate::model::exact_path::ExactPath;
     use crate::model::id::SnapshotId;
     use crate::ops::restore::into::Replaced;
     use jiff::Timestamp;
 
     fn text_of(is_whole: bool, from: &[&str]) -> String {
         let replaced = from.iter().map(|from| Replaced {
-            from: (*from).to_owned(),
-            target: "/srv/up".into(),
+            from: ExactPath::new("from", from),
+            target: ExactPath::new("target", "/srv/up"),
             exists: true,
             method: SwapMethod::Rename,
         });

@@ -24,6 +24,7 @@ use super::show::read_manifest;
 use super::{Context, OpsError};
 use crate::component::files::create::TreeCreator;
 use crate::config::Config;
+use crate::model::exact_path::ExactPath;
 use crate::model::id::SnapshotId;
 use crate::model::manifest::Manifest;
 use crate::model::size::Bytes;
@@ -32,7 +33,7 @@ use crate::repository::lock::Lock;
 use crate::repository::reader::Reader;
 use jiff::Timestamp;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What of a snapshot is restored: the paths, which lie in the components where there are any; the components where there
 /// are no paths; everything where both are empty.
@@ -51,8 +52,9 @@ pub struct ToDirPlan {
     pub snapshot: SnapshotId,
     /// When it was taken.
     pub time: Timestamp,
-    /// Where to.
-    pub target: PathBuf,
+    /// `target`: where to.
+    #[serde(flatten)]
+    pub target: ExactPath,
     /// Files.
     pub files: u64,
     /// Their bytes.
@@ -129,7 +131,7 @@ pub fn to_dir(
     let plan = ToDirPlan {
         snapshot: source.snapshot.id,
         time: source.snapshot.file.time,
-        target: target.to_owned(),
+        target: ExactPath::new("target", target),
         files: size.files,
         bytes: size.bytes,
     };

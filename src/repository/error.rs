@@ -56,6 +56,8 @@ pub enum RepositoryError {
         tried: usize,
         /// Key files that are damaged, said in words; empty when there are none.
         damaged: String,
+        /// Whether it has the shape of a recovery key.
+        is_recovery_key: bool,
     },
     /// Somebody else holds a lock that excludes ours.
     #[error("the repository {location} is locked {holder}")]
@@ -149,6 +151,9 @@ impl RepositoryError {
             Self::Exists { .. } => Some("use it as it is, or choose another place for a new one"),
             Self::KeysWithoutConfig { .. } => Some(
                 "choose an empty place for a new repository, or bring `config` back from a copy",
+            ),
+            Self::WrongPassword { is_recovery_key: true, .. } => Some(
+                "it has the shape of a recovery key: compare it with the paper letter by letter, or is it another repository's, or one that was removed?",
             ),
             Self::WrongPassword { .. } => Some(
                 "check the password, or use another one of the repository: the recovery key opens it, too",

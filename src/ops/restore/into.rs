@@ -13,6 +13,7 @@ use crate::catalog::JobKind;
 use crate::component::files::create::TreeCreator;
 use crate::component::files::swap::{SwapMethod, Watch};
 use crate::config::{Config, Instance};
+use crate::model::exact_path::ExactPath;
 use crate::model::id::{JobId, SnapshotId};
 use crate::ops::job::{self, JobResult, JobSubject};
 use crate::ops::select::{self, SnapshotRef};
@@ -22,7 +23,7 @@ use crate::repository::format::tree::TreeNode;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a restore in place is asked for.
 #[derive(Clone, Debug, Default)]
@@ -65,10 +66,12 @@ pub struct IntoPlan {
 /// A path that is replaced.
 #[derive(Debug, Serialize)]
 pub struct Replaced {
-    /// Its place in the snapshot.
-    pub from: String,
-    /// Its place on this machine.
-    pub target: PathBuf,
+    /// `from`: its place in the snapshot.
+    #[serde(flatten)]
+    pub from: ExactPath,
+    /// `target`: its place on this machine.
+    #[serde(flatten)]
+    pub target: ExactPath,
     /// Whether something is there now.
     pub exists: bool,
     /// By one rename, or entry by entry.
@@ -97,7 +100,7 @@ pub struct RestoredInto {
     /// The snapshot of the state before; none where there was none, or none could be taken.
     pub before: Option<SnapshotId>,
     /// Where the state before was set aside, where it is in no snapshot, or not all of it.
-    pub aside: Vec<PathBuf>,
+    pub aside: Vec<ExactPath>,
     /// The time between the restored snapshot and now, in seconds: what changed in it is not in the restored state.
     pub loss_window_seconds: i64,
 }
@@ -170,7 +173,9 @@ pub fn prepare<'a>(
         instance: instance.name.to_string(),
         as_clone,
         is_whole: instance.paths.iter().all(|root| {
-            items.iter().any(|item| item.from.trim_matches('/') == format!("files/{}", root.name))
+            items.iter().any(|item| {
+                item.from.to_string().trim_matches('/') == format!("files/{}", root.name)
+            })
         }),
         files: size.files,
         bytes: size.bytes,
@@ -220,7 +225,7 @@ impl Item {
         let Self { from, swap, exists, .. } = self;
         Replaced {
             from: from.clone(),
-            target: swap.target.clone(),
+            target: ExactPath::new("target", &swap.target),
             exists: *exists,
             method: swap.method,
         }
@@ -326,7 +331,7 @@ impl Prepared<'_> {
         saved: &Saved,
         watches: &[Watch],
         context: &Context,
-    ) -> Result<Vec<PathBuf>, OpsError> {
+    ) -> Result<Vec<ExactPath>, OpsError> {
         let mut reasons = Vec::new();
         for (item, watch) in self.items.iter_mut().zip(watches) {
             let may_remove = may_remove_aside(item, saved, watch);
@@ -344,7 +349,7 @@ impl Prepared<'_> {
                     kept.display()
                 ));
             }
-            aside.push(kept);
+            aside.push(ExactPath::new("path", kept));
         }
         Ok(aside)
     }

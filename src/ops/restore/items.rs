@@ -7,6 +7,7 @@ use super::{Source, Wanted};
 use crate::component::files::create::TreeCreator;
 use crate::component::files::swap::{self, SwapMethod, SwapPlan};
 use crate::config::{Config, FilesRoot, Instance};
+use crate::model::exact_path::ExactPath;
 use crate::model::id::JobId;
 use crate::model::manifest::Manifest;
 use crate::model::node::{Node, display_path};
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Item {
     pub(super) node: TreeNode,
     /// Its place in the snapshot.
-    pub(super) from: String,
+    pub(super) from: ExactPath,
     pub(super) swap: SwapPlan,
     /// Something is there now.
     pub(super) exists: bool,
@@ -145,15 +146,15 @@ fn find_one(
     tag: &str,
 ) -> Result<Item, OpsError> {
     let parts = path_components(path);
-    let path = display_path(path);
+    let shown = display_path(path);
     let [b"files", name, rest @ ..] = parts.as_slice() else {
         return Err(OpsError::usage(
-            format!("'{path}' does not belong to a component of the instance"),
+            format!("'{shown}' does not belong to a component of the instance"),
             "restore it into a directory with --to-dir",
         ));
     };
     let root = find_root(instance, name)?;
-    let mut nodes = find_nodes(source, &parts)?.ok_or_else(|| not_there(&path))?;
+    let mut nodes = find_nodes(source, &parts)?.ok_or_else(|| not_there(&shown))?;
     let target =
         rest.iter().fold(root.path.clone(), |path, part| path.join(OsStr::from_bytes(part)));
     if !rest.is_empty() {
@@ -163,7 +164,7 @@ fn find_one(
     let exists = swap.target.symlink_metadata().is_ok();
     let Some(node) = nodes.pop() else {
         return Err(OpsError::usage(
-            format!("'{path}' is not in the snapshot"),
+            format!("'{shown}' is not in the snapshot"),
             "name a component",
         ));
     };
@@ -177,7 +178,8 @@ fn find_one(
     });
     let way = way.collect();
     let place = place_of(&swap.target);
-    Ok(Item { node, from: path, swap, exists, removes_aside: false, place, way })
+    let from = ExactPath::of_bytes("from", path);
+    Ok(Item { node, from, swap, exists, removes_aside: false, place, way })
 }
 
 fn not_there(path: &str) -> OpsError {
