@@ -4,12 +4,13 @@
 //! Usually both are exchanged in one step. Where the target cannot be renamed, because it is a mount point or its parent
 //! is read-only, its entries are moved one by one.
 
+mod discard;
 mod entries;
 mod mounts;
 pub(super) mod remove;
 mod watch;
 
-pub use self::watch::{Watch, size_on_disk};
+pub use self::watch::{SizeOnDisk, Watch, size_on_disk};
 
 use self::mounts::{is_mount_point, mounted_below};
 use rustix::fs::{Access, AtFlags, CWD, RenameFlags};

@@ -11,13 +11,24 @@ use std::path::Path;
 
 /// A restore whose process ends when the phase begins.
 fn crash_at(bench: &Bench, session: &Session, phase: &'static str) {
-    let context = bench.context_with(move |now| assert!(now != phase, "crashed on command"));
-    let options = IntoOptions::default();
-    let restore = || bench.restore(session, &options, &context).map(drop);
-    assert!(catch_unwind(AssertUnwindSafe(restore)).is_err(), "{phase}");
+    crash_when(bench, session, &IntoOptions::default(), move |now| now == phase);
+    assert_eq!(bench.journals().len(), 1, "{phase}");
+}
+
+/// A restore whose process ends at the phase that is chosen.
+pub(super) fn crash_when(
+    bench: &Bench,
+    session: &Session,
+    options: &IntoOptions,
+    is_chosen: impl Fn(&str) -> bool + Send + Sync + 'static,
+) {
+    let context = bench.context_with(move |now| assert!(!is_chosen(now), "crashed on command"));
+    let restore = || bench.restore(session, options, &context).map(drop);
+    assert!(catch_unwind(AssertUnwindSafe(restore)).is_err());
     bench.warnings();
-    let [journal] = &bench.journals()[..] else { panic!("{phase}: {:?}", bench.journals()) };
-    edit(journal, |json| json["boot_id"] = "an earlier one".into());
+    for journal in bench.journals() {
+        edit(&journal, |json| json["boot_id"] = "an earlier one".into());
+    }
 }
 
 fn edit(journal: &Path, change: impl FnOnce(&mut serde_json::Value)) {
