@@ -27,6 +27,7 @@ impl SwapPlan {
     pub fn put_back(&self) -> Result<(), SwapError> {
         let Self { target, aside, .. } = self;
         if self.method == SwapMethod::Rename {
+            self.ensure_same_parent()?;
             if exists(aside)? {
                 rename_new(aside, target).map_err(failed("move back", target))?;
             }
@@ -51,6 +52,7 @@ impl SwapPlan {
             self.ensure_mounted()?;
             return self.remove_work();
         }
+        self.ensure_same_parent()?;
         for path in [&self.staged, &self.aside] {
             remove::remove(path).map_err(failed("remove", path))?;
         }

@@ -171,10 +171,11 @@ fn entries_swap(target: &Path, new: &[(&str, &str)]) -> SwapPlan {
 }
 
 fn entries_swap_named(target: &Path, tag: &str, new: &[(&str, &str)]) -> SwapPlan {
-    let (method, is_mount, staged_inode) = (SwapMethod::Entries, false, None);
+    let (method, is_mount) = (SwapMethod::Entries, false);
+    let (parent_inode, staged_inode) = (None, None);
     let (staged, aside) = names_for(target, method, tag).unwrap();
     let target = target.to_owned();
-    let swap = SwapPlan { target, staged, aside, method, is_mount, staged_inode };
+    let swap = SwapPlan { target, staged, aside, method, is_mount, parent_inode, staged_inode };
     swap.prepare().unwrap();
     tree(&swap.staged, new);
     swap
@@ -365,6 +366,24 @@ fn deep_and_closed_trees_are_removed() {
 }
 
 #[test]
+fn where_a_tree_was_begun_is_told_from_a_place_that_is_not_mounted() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = Mounted::at(&disk);
+    tree(&disk.join("t"), &[("a", "old")]);
+    let swap = plan(&disk.join("t"), "j").unwrap();
+    tree(&swap.staged, &[("a", "half")]);
+    drop(mounted);
+    for result in [swap.abandon(), swap.put_back(), swap.discard()] {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("is its file system mounted?"), "{error}");
+    }
+    fs::remove_dir(&disk).unwrap();
+    assert!(swap.abandon().is_err());
+}
+
+#[test]
 fn what_is_taken_away_comes_back_or_is_deleted_and_again_changes_nothing() {
     for entries in [false, true] {
         let directory = tempfile::tempdir().unwrap();
@@ -373,7 +392,15 @@ fn what_is_taken_away_comes_back_or_is_deleted_and_again_changes_nothing() {
             let method = if entries { SwapMethod::Entries } else { SwapMethod::Rename };
             let (staged, aside) = names_for(&target, method, tag).unwrap();
             let target = target.clone();
-            SwapPlan { target, staged, aside, method, is_mount: false, staged_inode: None }
+            SwapPlan {
+                target,
+                staged,
+                aside,
+                method,
+                is_mount: false,
+                parent_inode: None,
+                staged_inode: None,
+            }
         };
         tree(&target, &[("a", "old"), ("b", "old")]);
         let swap = make("1");

@@ -122,6 +122,35 @@ fn a_journal_that_cannot_be_finished_stops_its_own_instance_only() {
 }
 
 #[test]
+fn a_journal_is_kept_until_what_the_restore_has_made_can_be_looked_for() {
+    let bench = Bench::new();
+    let session = bench.session();
+    let (_, present) = bench.backed_up_and_changed(&session);
+    crash_at(&bench, &session, "reading");
+    let (away, there) = (bench.root.with_extension("away"), bench.root.clone());
+    // As if the disk of the instance were not mounted, and the state's were.
+    fs::rename(&there, &away).unwrap();
+    for name in ["one", "two"] {
+        fs::create_dir_all(there.join(name)).unwrap();
+    }
+    for name in ["state", "repository"] {
+        fs::rename(away.join(name), there.join(name)).unwrap();
+    }
+    let error = bench.try_backup(&session, "data").unwrap_err();
+    assert!(error.to_string().contains("is its file system mounted?"), "{error}");
+    assert_eq!(bench.journals().len(), 1);
+    for name in ["state", "repository"] {
+        fs::rename(there.join(name), away.join(name)).unwrap();
+    }
+    fs::remove_dir_all(&there).unwrap();
+    fs::rename(&away, &there).unwrap();
+    assert!(!bench.leftovers().is_empty());
+    bench.backup(&session);
+    assert_eq!(bench.instance_tree(), present);
+    assert!(bench.leftovers().is_empty() && bench.journals().is_empty());
+}
+
+#[test]
 fn a_file_that_is_no_journal_is_told_and_stops_nothing() {
     let bench = Bench::new();
     let session = bench.session();
