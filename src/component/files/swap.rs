@@ -369,7 +369,7 @@ impl SwapPlan {
             }
             (None, Some(_)) => {
                 step(staged)?;
-                rename_new(staged, target).map_err(failed("put in place", staged))?;
+                rename_new(staged, target).map_err(failed("put in place", target))?;
                 return sync(self.staging_parent());
             }
             (Some(_), Some(_)) => {
@@ -384,7 +384,7 @@ impl SwapPlan {
                     Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                         rename_new(target, aside).map_err(failed("set aside", target))?;
                         step(staged)?;
-                        rename_new(staged, target).map_err(failed("put in place", staged))?;
+                        rename_new(staged, target).map_err(failed("put in place", target))?;
                         return sync(self.staging_parent());
                     }
                     other => other.map_err(failed("exchange", target))?,
@@ -394,7 +394,7 @@ impl SwapPlan {
         }
         // The old tree has the staged one's name now.
         step(staged)?;
-        rename_new(staged, aside).map_err(failed("set aside", staged))?;
+        rename_new(staged, aside).map_err(failed("set aside", target))?;
         sync(self.staging_parent())
     }
 }

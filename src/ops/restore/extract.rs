@@ -289,7 +289,7 @@ fn walk(
                         }
                     }
                 }
-                begin_file(shared, creator, &node, &path, pieces)?;
+                begin_file(shared, creator, &node, pieces)?;
             }
             _ if part == Part::Whole => {
                 creator.leaf(&node.node)?;
@@ -305,7 +305,6 @@ fn begin_file(
     shared: &Shared<'_>,
     creator: &mut TreeCreator,
     node: &TreeNode,
-    path: &[u8],
     pieces: &SyncSender<Piece>,
 ) -> Result<(), OpsError> {
     let mut offset = 0_u64;
@@ -317,7 +316,9 @@ fn begin_file(
         offset = offset
             .saturating_add(shared.reader.locate(BlobKind::Data, *id)?.blob.plaintext_length());
     }
-    let path = display_path(path);
+    let path = creator.shown(&node.node.name);
+    // Its place in the snapshot, where it is not one on this machine.
+    let path = if path.starts_with('/') { path } else { format!("/{path}") };
     ensure_length(&node.node, offset, || path.clone())?;
     let created = creator.create_file(&node.node)?;
     let pieces_left = AtomicU64::new(offsets.len() as u64);

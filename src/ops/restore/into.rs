@@ -415,7 +415,7 @@ impl Prepared<'_> {
             let everything = Selection::everything();
             let reader = &self.source.reader;
             ensure_room(&parent, item.size.bytes)?;
-            let creator = TreeCreator::open(&parent)?;
+            let creator = TreeCreator::open(&parent)?.for_final_path(&item.swap.target);
             let done =
                 extract::extract(reader, roots, &everything, creator, self.plan.bytes, context)?;
             item.swap.staged_is_complete()?;

@@ -94,10 +94,10 @@ impl SwapPlan {
             before_move().map_err(failed("move", &from))?;
             match rename_new(&from, &to) {
                 Err(Errno::EXIST) => self.set_aside(name, before_move)?,
-                other => return other.map_err(failed("put in place", &from)),
+                other => return other.map_err(failed("put in place", &to)),
             }
         }
-        Err(failed("put in place", &from)(Errno::EXIST))
+        Err(failed("put in place", &to)(Errno::EXIST))
     }
 }
 

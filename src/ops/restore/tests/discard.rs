@@ -306,3 +306,25 @@ fn what_a_link_led_to_comes_back_after_it_was_given_up() {
     assert_eq!(fs::read(bench.path("real/large")).unwrap(), noise(1, LARGE));
     assert!(bench.path("one").is_symlink() && bench.journals().is_empty());
 }
+
+#[test]
+fn what_only_seemed_to_fit_fails_with_the_path_that_it_was_for_and_is_deleted_first_when_told_to() {
+    let full = Full::new(Small::ButRepository);
+    let (bench, session) = (&full.bench, full.session());
+    fs::remove_file(bench.path("one/large")).unwrap();
+    // Of a byte each, which take a block.
+    for number in 0..300 {
+        fs::write(bench.path(&format!("two/{number}")), "x").unwrap();
+    }
+    bench.backup(&session);
+    let free = usize::try_from(free_bytes(&bench.root).unwrap()).unwrap();
+    fs::write(full.filler.with_extension("2"), vec![0; free - MIB / 2]).unwrap();
+    let present = bench.present();
+    let error = bench.restore(&session, &IntoOptions::default(), &bench.context()).unwrap_err();
+    let place = bench.path("two").display().to_string();
+    assert!(error.to_string().contains(&place), "{error}");
+    assert!(!error.to_string().contains(".belay-"), "{error}");
+    assert_eq!((bench.present(), bench.left().len()), (present.clone(), 0));
+    let restored = bench.restore(&session, &discarding(), &bench.context()).unwrap();
+    assert_eq!((bench.present(), restored.given_up.len()), (present, 1));
+}
