@@ -241,7 +241,8 @@ pub(super) struct RestoreArguments {
     /// The name of the instance that is overwritten by another's snapshot
     #[arg(long, value_name = "NAME", requires = "as_clone")]
     pub(super) confirm: Option<String>,
-    /// Take no snapshot of the present state, which there is no room for; it is only set aside
+    /// The present state may be lost where there is no room to keep it: without room for a snapshot it is only set aside, and
+    /// without room for the new state beside it, it is deleted first
     #[arg(long, requires_all = ["into", "reason"])]
     pub(super) discard_current: bool,
     /// Why the present state may be lost

@@ -4,18 +4,20 @@
 //! the old state is in a snapshot, or set aside under a name that is told. See [`into`].
 
 mod extract;
+mod interrupted;
 pub mod into;
 mod items;
 mod journal;
 mod places;
 mod present;
+mod room;
 mod selection;
 #[cfg(test)]
 mod tests;
 
 pub use extract::Extracted;
-pub(super) use journal::finish_interrupted;
-pub use journal::interrupted;
+pub(super) use interrupted::finish_interrupted;
+pub use interrupted::interrupted;
 
 use self::selection::Selection;
 use super::select::SnapshotRef;

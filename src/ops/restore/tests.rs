@@ -1,6 +1,7 @@
 //! Restores of real trees: what they put where, what they refuse, and what becomes of the state before.
 
 mod bench;
+mod discard;
 mod faults;
 mod interrupted;
 mod losses;
