@@ -22,7 +22,7 @@ mod values;
 pub use error::{CatalogError, SqliteReason};
 pub use files::give_to_owner_of;
 pub use instances::Instance;
-pub use jobs::{Job, JobKind, JobStart, Outcome, Process, Run, StoredEvent};
+pub use jobs::{Job, JobFailure, JobKind, JobStart, Outcome, Process, Run, StoredEvent};
 pub use recreate::Recreated;
 pub use repositories::{LastCheck, Repository};
 

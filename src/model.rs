@@ -3,6 +3,7 @@
 //! No I/O happens here and nothing is decided here; every other layer may use these types.
 
 pub mod event;
+pub mod exact_path;
 pub mod id;
 pub mod manifest;
 pub mod name;

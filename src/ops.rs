@@ -27,7 +27,7 @@ pub mod status;
 pub mod sync;
 mod tree;
 
-pub use error::OpsError;
+pub use error::{OpsError, what_to_do};
 pub use select::SnapshotRef;
 
 use crate::model::event::{Cancel, Events};

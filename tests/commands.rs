@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use support::{PASSWORD, Run, Sandbox, Tree, assert_same, text, wait_until, write_file};
 
@@ -65,6 +66,14 @@ fn a_repository_that_is_away_hides_nothing_of_the_others() {
     let (sandbox, data, _) = with_two_repositories();
     fs::rename(sandbox.path("other"), sandbox.path("away")).unwrap();
     let run = sandbox.belay(&["list"]).code(3).says(&["other", "there is no repository"]);
+    assert!(
+        run.stdout()
+            .lines()
+            .any(|line| line.starts_with(&format!("{}  data      main", &data[..8]))),
+        "{run}"
+    );
+    let list = sandbox.belay(&["list", "--json"]).code(3).json();
+    assert_eq!(list[0]["repository"], "main", "{list:#}");
     assert!(run.stdout().contains(&data[..8]), "{run}");
     let status = sandbox.belay(&["status", "--json"]).code(3).json();
     let web = status["instances"].as_array().unwrap().iter().find(|one| one["name"] == "web");
@@ -120,8 +129,34 @@ fn a_catalog_that_cannot_be_used_keeps_nobody_from_restoring() {
     sandbox.belay(&["catalog", "rebuild"]).code_in(&[0, 3]);
     // The recovery key is known by its label; that it works is not.
     let status = sandbox.belay(&["status"]).code(3).stdout();
-    assert!(status.contains("has never opened it"), "{status}");
+    assert!(status.contains("has a recovery key"), "{status}");
     sandbox.backup();
+}
+
+#[test]
+fn a_bare_rebuild_replaces_no_catalog_that_knows_more() {
+    let (sandbox, data, _) = with_two_repositories();
+    let (main, password) = (sandbox.repository(), sandbox.password_file());
+    let bare = |state: &Path| {
+        let state = ["catalog", "rebuild", "--json", "--state-dir", text(state)];
+        sandbox.belay_bare(&main, &password, &state)
+    };
+    let before = fs::read(sandbox.state().join("catalog.sqlite")).unwrap();
+    let refused = bare(&sandbox.state()).code(1);
+    refused.says(&["other repositories", text(&sandbox.path("other")), "--state-dir DIR"]);
+    assert_eq!(fs::read(sandbox.state().join("catalog.sqlite")).unwrap(), before);
+    let elsewhere = sandbox.path("elsewhere");
+    for _ in 0..2 {
+        let rebuilt = bare(&elsewhere).ok().json();
+        assert_eq!(rebuilt["catalog"], text(&elsewhere.join("catalog.sqlite")), "{rebuilt:#}");
+        assert_eq!(rebuilt["snapshots"], 1, "{rebuilt:#}");
+    }
+    // With the configuration it is made from both.
+    let told = sandbox.belay(&["catalog", "rebuild"]).ok().stdout();
+    let catalog = sandbox.state().join("catalog.sqlite");
+    assert!(told.contains(&format!("The catalog {} was made", catalog.display())), "{told}");
+    assert!(told.contains("2 snapshots"), "{told}");
+    assert!(sandbox.belay(&["list"]).ok().stdout().contains(&data[..8]));
 }
 
 #[test]
@@ -300,12 +335,72 @@ fn a_backup_whose_repository_is_away_is_a_failed_run_and_freezes_forgetting() {
     let status = sandbox.belay(&["status", "--json"]).code_in(&[0, 3]).json();
     assert_eq!(status["instances"][0]["last_run"], "failed", "{status:#}");
     assert_eq!(status["instances"][0]["frozen"], true, "{status:#}");
+    let failure = &status["instances"][0]["last_failure"];
+    assert!(failure["error"].as_str().unwrap().contains("no repository"), "{failure:#}");
     sandbox.belay(&["prune"]).ok();
     assert_eq!(sandbox.list().len(), 2, "forgotten after a failure");
     sandbox.backup();
     let pruned = sandbox.belay(&["prune"]).ok().stdout();
     assert!(!pruned.contains("1 snapshot were") && !pruned.contains("1 pack were"), "{pruned}");
     assert_eq!(sandbox.list().len(), 1);
+}
+
+#[test]
+fn why_the_last_run_failed_is_told_until_one_succeeds() {
+    let sandbox = Sandbox::new();
+    write_file(&sandbox.source().join("a"), b"content");
+    sandbox.backup();
+    let source = sandbox.source();
+    fs::rename(&source, sandbox.path("away")).unwrap();
+    sandbox.belay(&["backup", "data"]).code(1);
+    let status = sandbox.belay(&["status", "--json"]).code(3).json();
+    let failure = &status["instances"][0]["last_failure"];
+    assert_eq!(failure["stage"], "reading source-data of data", "{failure:#}");
+    assert!(failure["error"].as_str().unwrap().contains("source-data"), "{failure:#}");
+    let at = failure["at"].as_str().unwrap()[..16].replace('T', " ");
+    let told = format!(
+        "the backup at {at} UTC failed while reading source-data of data: component source-data of data"
+    );
+    let shown = sandbox.belay(&["status"]).code(3).stdout();
+    let line = shown.lines().find(|line| line.starts_with("! data: ")).unwrap();
+    assert!(line.contains(&told) && line.contains(" What to do: "), "{shown}");
+    let doctor = sandbox.belay(&["doctor"]).code(1).stdout();
+    assert!(doctor.contains(&format!("warn  instance data: {told}")), "{doctor}");
+    fs::rename(sandbox.path("away"), &source).unwrap();
+    sandbox.backup();
+    let status = sandbox.belay(&["status", "--json"]).code(3).json();
+    assert!(status["instances"][0]["last_failure"].is_null(), "{status:#}");
+    assert!(!sandbox.belay(&["doctor"]).code(3).stdout().contains("failed"));
+}
+
+#[test]
+fn a_recovery_key_is_taken_as_it_is_typed_wherever_a_password_is() {
+    let sandbox = Sandbox::new();
+    sandbox.backup();
+    // As after the loss of the state directory: only the key's label tells that there is one.
+    fs::remove_dir_all(sandbox.state()).unwrap();
+    let status = sandbox.belay(&["status"]).code(3).stdout();
+    assert!(status.contains("has a recovery key, which this host has never seen"), "{status}");
+    assert!(status.contains("belay key test") && !status.contains("key add"), "{status}");
+
+    let typed = sandbox.recovery_key.to_lowercase().replace('-', " ");
+    let file = sandbox.path("typed");
+    support::write_secret(&file, &format!("  {typed} \n"));
+    let test = ["key", "test", "--new-password-file", text(&file)];
+    assert!(sandbox.belay(&test).ok().stdout().contains("is proven now"));
+    assert!(!sandbox.belay(&["status"]).code_in(&[0, 3]).stdout().contains("recovery key"));
+    sandbox.belay_bare(&sandbox.repository(), &file, &["list"]).ok();
+    let typed = [("password to try: ", &*format!("{typed}\n"))];
+    let shown = on_a_terminal(&sandbox, "key test", &typed);
+    assert!(shown.contains("exit=0"), "{shown}");
+    let of_another = "0".repeat(32);
+    support::write_secret(&file, &of_another);
+    let wrong =
+        sandbox.belay(&test).code(12).says(&["opens none of the 2 keys", "letter by letter"]);
+    assert!(!wrong.stderr().contains(&of_another), "{wrong}");
+    // As the password of the configuration.
+    support::write_secret(&sandbox.password_file(), &sandbox.recovery_key.to_lowercase());
+    sandbox.belay(&["list"]).ok();
 }
 
 #[test]

@@ -362,6 +362,9 @@ fn a_state_directory_that_was_copied_to_another_host_acts_for_nobody_until_a_per
 
     let refused = ["belay adopt data --id", "belay adopt data --new"];
     on_another_host(&sandbox, &["backup", "data"]).code(1).says(&refused);
+    let status = on_another_host(&sandbox, &["status", "--json"]).code_in(&[0, 1, 3]).json();
+    let last_run = status["instances"][0]["last_run"].as_str().unwrap().to_owned();
+    assert_eq!(last_run, "failed", "a backup that was refused is a failed run: {status}");
     on_another_host(&sandbox, &["pin", &newest, "--reason", "mine"]).code(1).says(&refused);
     on_another_host(&sandbox, &["unpin", &newest]).code(1).says(&refused);
     on_another_host(&sandbox, &["restore", "latest:data", "--into", "data", "--yes"])

@@ -220,3 +220,56 @@ fn a_restore_into_an_instance_without_room_leaves_it_as_it_was() {
     sandbox.belay(&["restore", &snapshot, "--into", "data", "--yes"]).ok();
     support::assert_same(&taken, &Tree::read(&source), "after a restore with room");
 }
+
+#[test]
+fn without_room_for_both_the_old_state_is_deleted_first_where_somebody_says_so() {
+    let sandbox = Sandbox::without_repository();
+    let disk = SmallDisk::mount(&sandbox.path("disk"), 40);
+    let source = sandbox.path("disk/uploads");
+    let (repository, password_file) = (sandbox.repository(), sandbox.password_file());
+    let state = sandbox.state();
+    let config =
+        support::config(&repository, &password_file, &state, "last = 5", &["data"], |_| {
+            source.clone()
+        });
+    fs::write(sandbox.config(), config).unwrap();
+    sandbox.belay(&["init"]).ok();
+    make_tree(&source, 93, 24);
+    let snapshot = sandbox.backup();
+    let taken = Tree::read(&source);
+    change_tree(&source, 94);
+    let current = Tree::read(&source);
+    let restore = ["restore", &snapshot, "--into", "data"];
+    for way in ["--dry-run", "--yes"] {
+        sandbox
+            .belay(&[&restore[..], &[way]].concat())
+            .code(1)
+            .says(&["beside what is there now", "--discard-current --reason text"]);
+    }
+    support::assert_same(&current, &Tree::read(&source), "after a refusal");
+
+    let discard = ["--discard-current", "--reason", "a bad upgrade"];
+    let restore = [&restore[..], &discard].concat();
+    let plan = sandbox.belay(&[&restore[..], &["--dry-run"]].concat()).ok();
+    let text = plan.stdout();
+    assert!(text.contains("which is DELETED first"), "{plan}");
+    assert!(text.contains("before the new one is made"), "{plan}");
+    support::assert_same(&current, &Tree::read(&source), "after a dry run");
+
+    // Killed once the old state is gone; where that was too late, the second one has the same to do.
+    let restore = [&restore[..], &["--yes"]].concat();
+    let mut running = sandbox.start(&restore);
+    support::wait_until("the old state is gone", || !source.exists() || running.has_ended());
+    running.kill();
+    sandbox.belay(&["status"]).code_in(&[0, 3]);
+    let run = sandbox.belay(&restore).code(3).says(&["a bad upgrade"]);
+    assert!(
+        run.stdout().contains("Loss window: ") && run.stdout().contains("a bad upgrade"),
+        "{run}"
+    );
+    support::assert_same(&taken, &Tree::read(&source), "after the same restore again");
+    assert_eq!(fs::read_dir(sandbox.path("disk")).unwrap().count(), 1, "{run}");
+    assert!(support::files_in(&state.join("restores")).is_empty());
+    sandbox.belay(&["backup", "data"]).ok();
+    drop(disk);
+}

@@ -44,6 +44,8 @@ pub(super) const TABLES_1: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+pub(super) const TABLES_2: &str = "ALTER TABLE jobs ADD COLUMN hint TEXT";
+
 /// How many jobs of each kind an instance keeps in the history, however old they are.
 const KEPT_OF_A_KIND: u32 = 10;
 
@@ -148,11 +150,20 @@ pub struct Job {
     /// The snapshot that it made or restored.
     pub snapshot: Option<SnapshotId>,
     /// Why it failed.
-    pub error: Option<String>,
+    pub failure: Option<JobFailure>,
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFailure {
+    /// The error with its reasons.
+    pub error: String,
+    /// What to do about it.
+    pub hint: Option<String>,
 }
 
 /// How one backup of an instance ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Its job.
     pub job: JobId,
@@ -162,6 +173,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// The snapshot that it sealed.
     pub snapshot: Option<SnapshotId>,
+    /// Why it failed.
+    pub failure: Option<JobFailure>,
 }
 
 /// An event as it was kept.
@@ -193,8 +206,13 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Job> {
         finished_at: maybe_parsed(row, "finished_at")?,
         outcome: from_word(row, "outcome")?,
         snapshot: maybe_parsed(row, "snapshot_id")?,
-        error: row.get("error")?,
+        failure: failure(row)?,
     })
+}
+
+fn failure(row: &Row<'_>) -> rusqlite::Result<Option<JobFailure>> {
+    let hint = row.get("hint")?;
+    Ok(row.get::<_, Option<String>>("error")?.map(|error| JobFailure { error, hint }))
 }
 
 pub(super) fn insert(transaction: &Transaction<'_>, job: &Job) -> rusqlite::Result<()> {
@@ -202,8 +220,8 @@ pub(super) fn insert(transaction: &Transaction<'_>, job: &Job) -> rusqlite::Resu
     transaction
         .prepare_cached(
             "INSERT INTO jobs (job_id, kind, instance_id, instance_name, repository, started_at, finished_at,
-                               outcome, snapshot_id, error, pid, boot_id, process_start)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                               outcome, snapshot_id, error, hint, pid, boot_id, process_start)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             start.id.to_string(),
@@ -215,7 +233,8 @@ pub(super) fn insert(transaction: &Transaction<'_>, job: &Job) -> rusqlite::Resu
             maybe_time(job.finished_at),
             word(&job.outcome)?,
             maybe_text(job.snapshot),
-            job.error,
+            job.failure.as_ref().map(|failure| failure.error.as_str()),
+            job.failure.as_ref().and_then(|failure| failure.hint.as_deref()),
             start.process.pid,
             start.process.boot_id,
             integer(start.process.start),
@@ -255,7 +274,7 @@ impl Catalog {
             finished_at: None,
             outcome: Outcome::Running,
             snapshot: None,
-            error: None,
+            failure: None,
         };
         self.write("record the begin of a job", |transaction| insert(transaction, &job))
     }
@@ -268,12 +287,12 @@ impl Catalog {
         at: Timestamp,
         outcome: Outcome,
         snapshot: Option<SnapshotId>,
-        error: Option<&str>,
+        failure: Option<&JobFailure>,
     ) -> Result<(), CatalogError> {
         let changed = self.write("record the end of a job", |transaction| {
             transaction
                 .prepare_cached(
-                    "UPDATE jobs SET finished_at = ?2, outcome = ?3, snapshot_id = ?4, error = ?5
+                    "UPDATE jobs SET finished_at = ?2, outcome = ?3, snapshot_id = ?4, error = ?5, hint = ?6
                      WHERE job_id = ?1 AND outcome IN ('running', 'interrupted')",
                 )?
                 .execute(params![
@@ -281,7 +300,8 @@ impl Catalog {
                     time(at),
                     word(&outcome)?,
                     maybe_text(snapshot),
-                    error
+                    failure.map(|failure| failure.error.as_str()),
+                    failure.and_then(|failure| failure.hint.as_deref())
                 ])
         })?;
         self.must_exist(changed, "running job", &id)
@@ -309,7 +329,7 @@ impl Catalog {
         self.read("list the runs of an instance", |transaction| {
             rows(
                 transaction,
-                "SELECT job_id, coalesce(finished_at, started_at) AS time, outcome, snapshot_id FROM jobs
+                "SELECT job_id, coalesce(finished_at, started_at) AS time, outcome, snapshot_id, error, hint FROM jobs
                  WHERE instance_id = ?1 AND kind = 'backup' AND outcome <> 'running'
                  ORDER BY sequence DESC LIMIT ?2",
                 params![instance.to_string(), limit],
@@ -319,6 +339,7 @@ impl Catalog {
                         time: parsed(row, "time")?,
                         outcome: from_word(row, "outcome")?,
                         snapshot: maybe_parsed(row, "snapshot_id")?,
+                        failure: failure(row)?,
                     })
                 },
             )
@@ -359,6 +380,14 @@ impl Catalog {
                 .execute(params![job.to_string(), time(at), json(event)?])
         })?;
         self.must_exist(changed, "job", &job)
+    }
+
+    /// The part of its work that a job began last, and what that was about.
+    pub fn last_phase(&self, job: JobId) -> Result<Option<(String, String)>, CatalogError> {
+        let text = |event: &Value, member| Some(event.get(member)?.as_str()?.to_owned());
+        let events = self.events(job)?.into_iter().rev().map(|stored| stored.event);
+        let mut phases = events.filter(|event| event["event"] == "phase");
+        Ok(phases.find_map(|event| Some((text(&event, "phase")?, text(&event, "subject")?))))
     }
 
     /// The events of a job, in the order in which they happened.

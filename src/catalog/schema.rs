@@ -12,13 +12,16 @@ use std::time::Duration;
 pub(super) const APPLICATION_ID: i64 = 0x426c_6179;
 
 /// What each version adds to the one before, beginning with an empty file.
-pub(super) const MIGRATIONS: &[&[&str]] = &[&[
-    repositories::TABLES_1,
-    instances::TABLES_1,
-    snapshots::TABLES_1,
-    pins::TABLES_1,
-    jobs::TABLES_1,
-]];
+pub(super) const MIGRATIONS: &[&[&str]] = &[
+    &[
+        repositories::TABLES_1,
+        instances::TABLES_1,
+        snapshots::TABLES_1,
+        pins::TABLES_1,
+        jobs::TABLES_1,
+    ],
+    &[jobs::TABLES_2],
+];
 
 /// How long a writer waits for another.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -77,7 +77,7 @@ pub(super) enum Command {
     Adopt(AdoptArguments),
     /// Add, list, remove and try the passwords of the repository
     Key(KeyArguments),
-    /// The local catalog
+    /// Make the local catalog again
     Catalog(CatalogArguments),
     /// Check, show and recover the configuration
     Config(ConfigArguments),
@@ -180,19 +180,25 @@ pub(super) struct SnapshotArguments {
     pub(super) snapshot: SnapshotRef,
 }
 
+/// What `--json` does with paths.
+const EXACT_PATHS: &str = "With --json a path is its exact text. One that is not UTF-8 is escaped, and comes a second time \
+as base64 of its bytes: path_base64 beside path, target_base64 beside target.";
+
 /// `ls`.
 #[derive(Debug, Args)]
+#[command(after_help = EXACT_PATHS)]
 pub(super) struct LsArguments {
     /// An id, the beginning of one, or latest:NAME
     #[arg(value_parser = snapshot_ref)]
     pub(super) snapshot: SnapshotRef,
     /// Only this path of the snapshot and what is below it, as `ls` shows it
-    #[arg(default_value = "")]
+    #[arg(default_value = "", hide_default_value = true)]
     pub(super) path: OsString,
 }
 
 /// `diff`.
 #[derive(Debug, Args)]
+#[command(after_help = EXACT_PATHS)]
 pub(super) struct DiffArguments {
     /// The earlier snapshot: an id, the beginning of one, or latest:NAME
     #[arg(value_parser = snapshot_ref)]
@@ -235,7 +241,8 @@ pub(super) struct RestoreArguments {
     /// The name of the instance that is overwritten by another's snapshot
     #[arg(long, value_name = "NAME", requires = "as_clone")]
     pub(super) confirm: Option<String>,
-    /// Take no snapshot of the present state, which there is no room for; it is only set aside
+    /// The present state may be lost where there is no room to keep it: without room for a snapshot it is only set aside, and
+    /// without room for the new state beside it, it is deleted first
     #[arg(long, requires_all = ["into", "reason"])]
     pub(super) discard_current: bool,
     /// Why the present state may be lost
@@ -247,7 +254,7 @@ pub(super) struct RestoreArguments {
 #[derive(Debug, Args)]
 pub(super) struct CheckArguments {
     /// Read every byte, or the nth of t slices (1/7 on Monday, 2/7 on Tuesday, …)
-    #[arg(long, value_name = "n/t", num_args = 0..=1, require_equals = true, default_missing_value = "1/1")]
+    #[arg(long, value_name = "n/t", num_args = 0..=1, default_missing_value = "1/1")]
     pub(super) read_data: Option<Slice>,
 }
 
@@ -276,7 +283,7 @@ pub(super) struct PinArguments {
     #[arg(value_parser = snapshot_ref)]
     pub(super) snapshot: SnapshotRef,
     /// Why it is kept
-    #[arg(long, value_name = "TEXT", default_value = "pinned by hand")]
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
     pub(super) reason: String,
 }
 
@@ -333,7 +340,7 @@ pub(super) enum KeyCommand {
         /// The beginning of its key's id
         id: String,
     },
-    /// Try a password; a recovery key that works is noted as proven
+    /// Try a password; a recovery key that works, in any case and with or without its dashes, is noted as proven
     Test {
         /// A file with the password; asked for on the terminal otherwise
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -353,7 +360,7 @@ pub(super) struct CatalogArguments {
 pub(super) enum CatalogCommand {
     /// Make the catalog again from the repository; the old one is kept beside it
     Rebuild {
-        /// Where the catalog is, when --repository stands in for a configuration
+        /// Where the catalog is, when --repository stands in for a configuration; one that knows other repositories is not replaced
         #[arg(long, value_name = "DIR", default_value = "/var/lib/belay/state", value_hint = ValueHint::DirPath)]
         state_dir: PathBuf,
     },

@@ -27,14 +27,15 @@ pub(super) fn run(
 
 fn text(rebuilt: &Rebuilt) -> String {
     let text = format!(
-        "The catalog was made again: {}, {}, {} of this host, {} carried over.",
+        "The catalog {} was made again: {}, {}, {} of this host, {} carried over.",
+        rebuilt.catalog,
         counted(rebuilt.snapshots as u64, "snapshot", "snapshots"),
         counted(rebuilt.pins as u64, "pin", "pins"),
         counted(rebuilt.instances as u64, "instance", "instances"),
         counted(rebuilt.jobs as u64, "job", "jobs")
     );
     match &rebuilt.kept {
-        Some(kept) => format!("{text}\nThe old one is kept as {}.", kept.display()),
+        Some(kept) => format!("{text}\nThe old one is kept as {kept}."),
         None => text,
     }
 }

@@ -2,11 +2,13 @@
 
 use super::exit::{Exit, Failure};
 use super::open::Environment;
-use super::render::{local_time, table};
+use super::output;
+use super::render::{fitting_table, local_time};
 use crate::model::manifest::KeyFit;
 use crate::model::size::Bytes;
 use crate::ops::session::Session;
 use crate::ops::sync::{ListedSnapshot, list};
+use crate::ops::what_to_do;
 
 pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
     let (snapshots, is_all) = if environment.global.repository.is_some() {
@@ -14,6 +16,8 @@ pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
     } else {
         all(environment)?
     };
+    let has_several =
+        environment.global.repository.is_none() && environment.config()?.repositories.len() > 1;
     environment.show(&snapshots, || {
         if snapshots.is_empty() {
             return if is_all {
@@ -22,8 +26,16 @@ pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
                 "No snapshots in the repositories that could be read.".into()
             };
         }
-        let rows = snapshots.iter().map(row).collect();
-        table(&["ID", "INSTANCE", "PLATFORM", "TIME", "SIZE", "ADDED", "STATE"], &[4, 5], rows)
+        let mut header = vec!["ID", "INSTANCE", "PLATFORM", "TIME", "SIZE", "ADDED", "STATE"];
+        let mut rows: Vec<Vec<String>> = snapshots.iter().map(row).collect();
+        if has_several {
+            header.insert(2, "REPOSITORY");
+            for (row, ListedSnapshot { repository, .. }) in rows.iter_mut().zip(&snapshots) {
+                row.insert(2, repository.as_ref().map(ToString::to_string).unwrap_or_default());
+            }
+        }
+        let (right, expendable) = (["SIZE", "ADDED"], ["PLATFORM", "ADDED", "SIZE"]);
+        fitting_table(&header, &right, rows, &expendable, output::width())
     })
 }
 
@@ -45,7 +57,7 @@ fn all(environment: &Environment) -> Result<(Vec<ListedSnapshot>, bool), Failure
     let is_all = failed.is_empty();
     let first = first.then(|| failed.remove(0).1);
     for (name, Failure { message, hint, .. }) in failed {
-        let hint = hint.map(|hint| format!(" What to do: {hint}.")).unwrap_or_default();
+        let hint = what_to_do(hint.as_deref());
         context.events.warn(format!("Repository {name} cannot be listed: {message}.{hint}"));
     }
     if let Some(failure) = first {
@@ -55,7 +67,7 @@ fn all(environment: &Environment) -> Result<(Vec<ListedSnapshot>, bool), Failure
     Ok((all, is_all))
 }
 
-fn row(ListedSnapshot { id, instance, details }: &ListedSnapshot) -> Vec<String> {
+fn row(ListedSnapshot { id, instance, details, .. }: &ListedSnapshot) -> Vec<String> {
     let mut state = Vec::new();
     if !details.sealed {
         state.push("not by belay".to_owned());

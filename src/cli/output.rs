@@ -36,6 +36,12 @@ fn escaped(text: &str, is_allowed: impl Fn(char) -> bool) -> String {
     shown
 }
 
+/// How many columns standard output has, where it is a terminal.
+pub(super) fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|width| *width > 0)
+}
+
 /// Write bytes to standard output.
 pub(super) fn bytes(bytes: &[u8]) -> Result<Exit, Failure> {
     let mut out = io::stdout().lock();

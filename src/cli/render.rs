@@ -11,6 +11,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Columns of a table are so far apart.
+const GAP: usize = 2;
+/// The last column of a table is not cut to less.
+const LEAST_LAST: usize = 28;
+
 /// How often a line tells progress where there is no terminal.
 const PLAIN_PROGRESS: Duration = Duration::from_secs(30);
 
@@ -165,13 +170,63 @@ pub(super) fn table(header: &[&str], right: &[usize], rows: Vec<Vec<String>>) ->
     table.set_header(header.iter().copied());
     table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| field(&cell))));
     for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP as u16));
         if right.contains(&index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     let text = table.to_string();
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// A table that fits a width, where there is one: columns are left out, first the first of `expendable`, and the last one
+/// is cut where that is enough.
+pub(super) fn fitting_table(
+    header: &[&str],
+    right: &[&str],
+    rows: Vec<Vec<String>>,
+    expendable: &[&str],
+    width: Option<usize>,
+) -> String {
+    let cells = |row: Vec<String>| row.iter().map(|cell| field(cell)).collect::<Vec<_>>();
+    let mut rows: Vec<Vec<String>> = rows.into_iter().map(cells).collect();
+    let count = |text: &str| text.chars().count();
+    let last = header.len() - 1;
+    let widths: Vec<usize> = header
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            rows.iter().map(|row| count(&row[index])).fold(count(name), usize::max)
+        })
+        .collect();
+    let mut shown: Vec<usize> = (0..header.len()).collect();
+    if let Some(width) = width {
+        let before = |shown: &[usize]| {
+            shown
+                .iter()
+                .filter(|index| **index != last)
+                .map(|index| widths[*index] + GAP)
+                .sum::<usize>()
+        };
+        let room_for_last = widths[last].min(LEAST_LAST);
+        for name in expendable {
+            if before(&shown) + room_for_last <= width {
+                break;
+            }
+            shown.retain(|index| header[*index] != *name);
+        }
+        let room = width.saturating_sub(before(&shown)).max(room_for_last);
+        for cell in rows.iter_mut().map(|row| &mut row[last]) {
+            if count(cell) > room {
+                *cell = cell.chars().take(room - 1).chain(['\u{2026}']).collect();
+            }
+        }
+    }
+    let right: Vec<usize> =
+        (0..shown.len()).filter(|place| right.contains(&header[shown[*place]])).collect();
+    let header: Vec<&str> = shown.iter().map(|index| header[*index]).collect();
+    let row = |row: Vec<String>| shown.iter().map(|index| row[*index].clone()).collect();
+    table(&header, &right, rows.into_iter().map(row).collect())
 }
 
 /// A time for people, in the system's zone.
@@ -193,4 +248,44 @@ pub(super) fn age(seconds: i64) -> String {
 /// `1 file`, `2 files`.
 pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_fits_the_terminal_and_is_whole_where_there_is_none() {
+        let row = [
+            "0011aabb",
+            "uploads",
+            "files",
+            "2026-11-21 02:30:00",
+            "pinned: before we move the server",
+        ];
+        let of = |width| {
+            let rows = vec![row.map(str::to_owned).to_vec()];
+            let header = ["ID", "INSTANCE", "PLATFORM", "TIME", "STATE"];
+            let table = fitting_table(&header, &[], rows, &["PLATFORM", "TIME"], width);
+            table
+                .lines()
+                .nth(1)
+                .unwrap()
+                .split("  ")
+                .map(str::trim)
+                .map(str::to_owned)
+                .filter(|cell| !cell.is_empty())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(None), row);
+        assert_eq!(of(Some(200)), row);
+        let [id, instance, platform, time, _] = row;
+        assert_eq!(
+            of(Some(79)),
+            [id, instance, platform, time, "pinned: before we move the \u{2026}"]
+        );
+        assert_eq!(of(Some(78)), [id, instance, time, "pinned: before we move the server"]);
+        assert_eq!(of(Some(60)), [id, instance, "pinned: before we move the server"]);
+        assert_eq!(of(Some(10)), [id, instance, "pinned: before we move the \u{2026}"]);
+    }
 }

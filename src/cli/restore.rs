@@ -61,8 +61,8 @@ fn into_directory(
             local_time(plan.time)
         );
         match done {
-            None => format!("{what} would be restored into {}.", plan.target.display()),
-            Some(_) => format!("{what} are in {}.", plan.target.display()),
+            None => format!("{what} would be restored into {}.", plan.target),
+            Some(_) => format!("{what} are in {}.", plan.target),
         }
     })
 }
@@ -116,6 +116,10 @@ fn warn(done: Option<&Extracted>, environment: &Environment) {
     }
 }
 
+/// What a person has to know who allowed it.
+const DELETED_FIRST: &str = "There is no room for the new state beside the old one: the old one is DELETED, as asked for, \
+    before the new one is made. Until the restore has ended there is neither; if it is interrupted, run it again.";
+
 fn plan_text(plan: &IntoPlan) -> String {
     let mut lines = vec![format!(
         "Restore {} ({}) of snapshot {}, taken {}, into the instance {}:",
@@ -127,19 +131,23 @@ fn plan_text(plan: &IntoPlan) -> String {
     )];
     for replaced in &plan.replaced {
         let verb = if replaced.exists { "replaces" } else { "makes" };
-        lines.push(format!("  {} {verb} {}", replaced.from, replaced.target.display()));
+        let first = if replaced.deleted_first { ", which is DELETED first" } else { "" };
+        lines.push(format!("  {} {verb} {}{first}", replaced.from, replaced.target));
     }
     lines.push(match plan.present_state {
         PresentState::Nothing => "Nothing is there now that could be lost.".into(),
         PresentState::Snapshot => "What is there now goes into a snapshot first; where it cannot be read, it is set aside.".into(),
         PresentState::SetAside => "What is there now goes into NO snapshot, as asked for; it is only set aside.".into(),
+        PresentState::SnapshotThenDeleted => format!("What is there now goes into a snapshot first; where it cannot be read, it goes into none. {DELETED_FIRST}"),
+        PresentState::Deleted => format!("What is there now goes into NO snapshot: there is no room for one. {DELETED_FIRST}"),
     });
     lines.join("\n")
 }
 
 fn done_text(restored: &RestoredInto) -> String {
     let plan = &restored.plan;
-    let replaced: Vec<&str> = plan.replaced.iter().map(|replaced| replaced.from.as_str()).collect();
+    let replaced: Vec<String> =
+        plan.replaced.iter().map(|replaced| replaced.from.to_string()).collect();
     let subject = match replaced.as_slice() {
         _ if plan.is_whole => format!("{} is as it was", plan.instance),
         [one] => format!("Of {}, {one} is as it was", plan.instance),
@@ -152,10 +160,21 @@ fn done_text(restored: &RestoredInto) -> String {
         counted(plan.files, "file", "files"),
         Bytes(plan.bytes)
     )];
+    let is_lost = restored.given_up.iter().any(|given_up| given_up.before.is_none());
     lines.push(format!(
-        "Loss window: what changed in the last {} is not in it.",
-        age(restored.loss_window_seconds)
+        "Loss window: what changed in the last {} {}.",
+        age(restored.loss_window_seconds),
+        if is_lost { "is lost" } else { "is not in it" }
     ));
+    for given_up in &restored.given_up {
+        let before = given_up.before.map_or("in no snapshot".to_owned(), |before| {
+            format!("in snapshot {}, but for what changed after that", before.short())
+        });
+        lines.push(format!(
+            "The state before was deleted, as asked for: {}. It is {before}.",
+            given_up.reason
+        ));
+    }
     if let Some(before) = restored.before {
         lines.push(format!(
             "The state before is in snapshot {} and pinned; `belay unpin {}` lets it go.",
@@ -165,8 +184,7 @@ fn done_text(restored: &RestoredInto) -> String {
     }
     for aside in &restored.aside {
         lines.push(format!(
-            "The state before is set aside in {}; remove it when you no longer need it.",
-            aside.display()
+            "The state before is set aside in {aside}; remove it when you no longer need it."
         ));
     }
     lines.join("\n")
@@ -176,16 +194,18 @@ fn done_text(restored: &RestoredInto) -> String {
 mod tests {
     use super::*;
     use crate::component::files::swap::SwapMethod;
+    use crate::model::exact_path::ExactPath;
     use crate::model::id::SnapshotId;
     use crate::ops::restore::into::Replaced;
     use jiff::Timestamp;
 
     fn text_of(is_whole: bool, from: &[&str]) -> String {
         let replaced = from.iter().map(|from| Replaced {
-            from: (*from).to_owned(),
-            target: "/srv/up".into(),
+            from: ExactPath::new("from", from),
+            target: ExactPath::new("target", "/srv/up"),
             exists: true,
             method: SwapMethod::Rename,
+            deleted_first: false,
         });
         let plan = IntoPlan {
             snapshot: SnapshotId([7; 32]),
@@ -198,8 +218,14 @@ mod tests {
             replaced: replaced.collect(),
             present_state: PresentState::Snapshot,
         };
-        let (done, before, aside, loss_window_seconds) = (None, None, vec![], 60);
-        done_text(&RestoredInto { plan, done, before, aside, loss_window_seconds })
+        done_text(&RestoredInto {
+            plan,
+            done: None,
+            before: None,
+            aside: vec![],
+            given_up: vec![],
+            loss_window_seconds: 60,
+        })
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::exit::{Exit, Failure};
 use super::open::Environment;
-use super::render::{age, local_time, table};
+use super::output;
+use super::render::{age, fitting_table, local_time};
 use crate::ops::status::{InstanceStatus, Status, status};
 
 pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
@@ -18,7 +19,8 @@ fn text(status: &Status) -> String {
     } else {
         let rows = status.instances.iter().map(row).collect();
         let header = ["INSTANCE", "PLATFORM", "LAST GOOD", "TAKEN", "AGE", "SNAPSHOTS", "LAST RUN"];
-        lines.push(table(&header, &[5], rows));
+        let expendable = ["PLATFORM", "TAKEN"];
+        lines.push(fitting_table(&header, &["SNAPSHOTS"], rows, &expendable, output::width()));
     }
     if !status.problems.is_empty() {
         lines.push(String::new());

@@ -134,9 +134,14 @@ pub(super) fn backup_locked(
     options: &BackupOptions,
     context: &Context,
 ) -> Result<BackupOutcome, OpsError> {
-    let identity = identify(session, instance, context)?;
-    let id = job::random_job_id()?;
     let is_regular = options.before_restore_of.is_none();
+    let identity = identify(session, instance, context).inspect_err(|error| {
+        // A restore that could not snapshot what it overwrites fails itself.
+        if is_regular {
+            record_failure(config, instance, error, context);
+        }
+    })?;
+    let id = job::random_job_id()?;
     let subject = JobSubject {
         kind: if is_regular { JobKind::Backup } else { JobKind::BeforeRestore },
         instance: Some((&instance.name, identity)),

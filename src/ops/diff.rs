@@ -3,8 +3,9 @@
 use super::select::SnapshotRef;
 use super::session::Session;
 use super::{Context, OpsError};
+use crate::model::exact_path::ExactPath;
 use crate::model::id::BlobId;
-use crate::model::node::{Node, NodeKind, display_path};
+use crate::model::node::{Node, NodeKind};
 use crate::repository::format::tree::TreeNode;
 use crate::repository::reader::Reader;
 use serde::Serialize;
@@ -29,8 +30,9 @@ pub enum Change {
 pub struct Difference {
     /// How.
     pub change: Change,
-    /// Its path in the snapshots, escaped for people; a directory ends with `/`.
-    pub path: String,
+    /// `path`: where it is in the snapshots; a directory ends with `/`.
+    #[serde(flatten)]
+    pub path: ExactPath,
     /// Bytes in the first snapshot.
     pub size_before: u64,
     /// Bytes in the second.
@@ -92,8 +94,8 @@ fn compare(
             Some(NodeKind::File { size }) => *size,
             _ => 0,
         };
-        let slash = if node.node.kind == NodeKind::Directory { "/" } else { "" };
-        let path = display_path(&path) + slash;
+        let slash: &[u8] = if node.node.kind == NodeKind::Directory { b"/" } else { b"" };
+        let path = ExactPath::of_bytes("path", &[&path, slash].concat());
         each(Difference { change, path, size_before: size(before), size_after: size(after) });
     }
     if tree_before != tree_after {

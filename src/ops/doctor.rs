@@ -107,6 +107,7 @@ pub fn doctor(
         }
         for instance in instances {
             look_at_instance(instance, repository, &mut findings);
+            look_at_last_run(config, instance, &mut findings);
         }
     }
     Ok(findings.0)
@@ -214,6 +215,19 @@ fn look_at_instance(instance: &Instance, repository: &config::Repository, findin
             ),
             _ => {}
         }
+    }
+}
+
+/// The catalog has a finding of its own, where it cannot be used.
+fn look_at_last_run(config: &Config, instance: &Instance, findings: &mut Findings) {
+    let failure = || {
+        let catalog = Catalog::open(&config.state_dir)?;
+        let id = catalog.instance_id(&instance.name, &instance.repository)?;
+        id.map_or(Ok(None), |id| status::last_failure(&catalog, id))
+    };
+    if let Ok::<_, OpsError>(Some(failure)) = failure() {
+        let subject = format!("instance {}", instance.name);
+        findings.add(Verdict::Warning, &subject, failure.told(), failure.hint.as_deref());
     }
 }
 

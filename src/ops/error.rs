@@ -204,9 +204,25 @@ impl OpsError {
     }
 }
 
+/// A hint as a further sentence; nothing where there is none.
+pub fn what_to_do(hint: Option<&str>) -> String {
+    match hint {
+        None => String::new(),
+        Some(question) if question.ends_with('?') => format!(" What to do: {question}"),
+        Some(hint) => format!(" What to do: {hint}."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hint_is_a_sentence_with_one_end() {
+        assert_eq!(what_to_do(None), "");
+        assert_eq!(what_to_do(Some("run it")), " What to do: run it.");
+        assert_eq!(what_to_do(Some("is it there?")), " What to do: is it there?");
+    }
 
     #[test]
     fn a_configuration_that_is_not_there_comes_with_what_to_do() {

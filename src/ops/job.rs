@@ -1,7 +1,7 @@
 //! A job in the catalog: that it began, what happened in it, and how it ended, also when it ended badly.
 
 use super::{Context, OpsError};
-use crate::catalog::{Catalog, JobKind, JobStart, Outcome, Process};
+use crate::catalog::{Catalog, JobFailure, JobKind, JobStart, Outcome, Process};
 use crate::host;
 use crate::model::event::{Event, Events};
 use crate::model::id::{InstanceId, JobId, SnapshotId};
@@ -49,7 +49,7 @@ pub(super) fn run<T: JobResult>(
     let recorded = recording(&context.events, Arc::clone(&catalog), id, Arc::clone(&warned));
     let result = work(&Context { events: recorded, cancel: context.cancel.clone() });
     let warned = warned.load(Ordering::SeqCst);
-    let (outcome, error) = match &result {
+    let (outcome, failure) = match &result {
         Ok(_) if warned => (Outcome::Warned, None),
         Ok(_) => (Outcome::Done, None),
         Err(error) => outcome_of(error),
@@ -57,7 +57,7 @@ pub(super) fn run<T: JobResult>(
     let snapshot = result.as_ref().ok().and_then(JobResult::snapshot);
     let catalog = catalog.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) =
-        catalog.finish_job(id, Timestamp::now(), outcome, snapshot, error.as_deref())
+        catalog.finish_job(id, Timestamp::now(), outcome, snapshot, failure.as_ref())
     {
         // What the job did is done, and is in the repository: the catalog follows with the next command.
         context.events.warn(format!("The end of the job could not be recorded: {error}."));
@@ -73,8 +73,8 @@ pub(super) fn record_failure(
 ) -> Result<(), OpsError> {
     let id = random_job_id()?;
     let catalog = begin(state_dir, id, subject)?;
-    let (outcome, error) = outcome_of(error);
-    Ok(catalog.finish_job(id, Timestamp::now(), outcome, None, error.as_deref())?)
+    let (outcome, failure) = outcome_of(error);
+    Ok(catalog.finish_job(id, Timestamp::now(), outcome, None, failure.as_ref())?)
 }
 
 fn begin(state_dir: &Path, id: JobId, subject: &JobSubject<'_>) -> Result<Catalog, OpsError> {
@@ -93,11 +93,12 @@ fn begin(state_dir: &Path, id: JobId, subject: &JobSubject<'_>) -> Result<Catalo
     Ok(catalog)
 }
 
-fn outcome_of(error: &OpsError) -> (Outcome, Option<String>) {
+fn outcome_of(error: &OpsError) -> (Outcome, Option<JobFailure>) {
+    let failure = || Some(JobFailure { error: error.told(), hint: error.hint() });
     match error {
         error if error.is_cancelled() => (Outcome::Interrupted, None),
-        error if error.is_no_room() => (Outcome::NoRoom, Some(error.to_string())),
-        error => (Outcome::Failed, Some(error.to_string())),
+        error if error.is_no_room() => (Outcome::NoRoom, failure()),
+        _ => (Outcome::Failed, failure()),
     }
 }
 

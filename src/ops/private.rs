@@ -152,8 +152,9 @@ impl PrivateDirectory {
         written
     }
 
-    /// Remove a file durably.
+    /// Remove a file durably, with what a run that was killed left of a newer one.
     pub(super) fn remove(&self, name: &str) -> Result<(), OpsError> {
+        self.unlink(&format!("{name}{UNFINISHED}"))?;
         self.unlink(name)?;
         rustix::fs::fsync(&self.directory).map_err(failed("sync", &self.path))
     }
@@ -238,9 +239,11 @@ mod tests {
             (mode(&state.path().join("d/f")), mode(&state.path().join("d/g"))),
             (0o600, 0o600)
         );
+        fs::write(state.path().join("d/f.tmp"), "half").unwrap();
         directory.remove("f").unwrap();
         directory.remove("f").unwrap();
         assert_eq!(directory.names().unwrap(), ["g"]);
+        assert!(!state.path().join("d/f.tmp").exists());
     }
 
     #[test]

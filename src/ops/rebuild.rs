@@ -5,6 +5,7 @@ use super::{Context, OpsError, sync};
 use crate::catalog::{self, Catalog};
 use crate::config::{Config, Location, SecretSources};
 use crate::host;
+use crate::model::exact_path::ExactPath;
 use crate::model::id::{InstanceId, RepositoryId};
 use crate::model::name::Name;
 use crate::repository::Repository;
@@ -12,15 +13,19 @@ use crate::repository::keys::RECOVERY_LABEL;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What was made again.
 #[derive(Debug, Serialize)]
 pub struct Rebuilt {
-    /// Where the old catalog was put; none where there was none.
-    pub kept: Option<PathBuf>,
+    /// `catalog`: where it is.
+    #[serde(flatten)]
+    pub catalog: ExactPath,
+    /// `kept`: where the old catalog was put; none where there was none.
+    #[serde(flatten)]
+    pub kept: Option<ExactPath>,
     /// Snapshots that the catalog knows now.
     pub snapshots: usize,
     /// Pins that it knows now.
@@ -63,14 +68,30 @@ pub fn rebuild(
     rebuild_from(&config.state_dir, sources, context)
 }
 
-/// Rebuild on a bare machine, from one repository.
+/// Rebuild on a bare machine, from one repository. A catalog of more than that is not replaced by less.
 pub fn rebuild_bare(
     session: Session,
     location: &Location,
     state_dir: &Path,
     context: &Context,
 ) -> Result<Rebuilt, OpsError> {
-    let name = "main".parse().expect("'main' is a name");
+    let known = known_repositories(state_dir);
+    let id = RepositoryId(session.repository.id().0);
+    let (own, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|known| known.id == id);
+    if !others.is_empty() {
+        let others: Vec<String> =
+            others.iter().map(|other| format!("{} ({})", other.name, other.url)).collect();
+        return Err(OpsError::refused(
+            format!(
+                "the catalog in {} knows other repositories, too, and would know nothing of their snapshots any more: {}",
+                state_dir.display(),
+                others.join(", ")
+            ),
+            "with the configuration and without --repository it is made again from all of them; --state-dir DIR makes it elsewhere",
+        ));
+    }
+    let name = own.into_iter().next().map(|own| own.name);
+    let name = name.unwrap_or_else(|| "main".parse().expect("'main' is a name"));
     let source = Source {
         name,
         url: location.to_string(),
@@ -80,6 +101,14 @@ pub fn rebuild_bare(
     rebuild_from(state_dir, vec![source], context)
 }
 
+/// What the catalog knows that is there now, and can be read.
+fn known_repositories(state_dir: &Path) -> Vec<catalog::Repository> {
+    if state_dir.join(catalog::FILE_NAME).symlink_metadata().is_err() {
+        return Vec::new();
+    }
+    Catalog::open(state_dir).and_then(|catalog| catalog.repositories()).unwrap_or_default()
+}
+
 fn rebuild_from(
     state_dir: &Path,
     sources: Vec<Source>,
@@ -87,7 +116,8 @@ fn rebuild_from(
 ) -> Result<Rebuilt, OpsError> {
     let recreated = Catalog::recreate(state_dir, Timestamp::now())?;
     let mut rebuilt = Rebuilt {
-        kept: recreated.kept,
+        catalog: ExactPath::new("catalog", recreated.catalog.path()),
+        kept: recreated.kept.map(|kept| ExactPath::new("kept", kept)),
         snapshots: 0,
         pins: 0,
         jobs: recreated.jobs,

@@ -4,18 +4,20 @@
 //! the old state is in a snapshot, or set aside under a name that is told. See [`into`].
 
 mod extract;
+mod interrupted;
 pub mod into;
 mod items;
 mod journal;
 mod places;
 mod present;
+mod room;
 mod selection;
 #[cfg(test)]
 mod tests;
 
 pub use extract::Extracted;
-pub(super) use journal::finish_interrupted;
-pub use journal::interrupted;
+pub(super) use interrupted::finish_interrupted;
+pub use interrupted::interrupted;
 
 use self::selection::Selection;
 use super::select::SnapshotRef;
@@ -24,6 +26,7 @@ use super::show::read_manifest;
 use super::{Context, OpsError};
 use crate::component::files::create::TreeCreator;
 use crate::config::Config;
+use crate::model::exact_path::ExactPath;
 use crate::model::id::SnapshotId;
 use crate::model::manifest::Manifest;
 use crate::model::size::Bytes;
@@ -32,7 +35,7 @@ use crate::repository::lock::Lock;
 use crate::repository::reader::Reader;
 use jiff::Timestamp;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What of a snapshot is restored: the paths, which lie in the components where there are any; the components where there
 /// are no paths; everything where both are empty.
@@ -51,8 +54,9 @@ pub struct ToDirPlan {
     pub snapshot: SnapshotId,
     /// When it was taken.
     pub time: Timestamp,
-    /// Where to.
-    pub target: PathBuf,
+    /// `target`: where to.
+    #[serde(flatten)]
+    pub target: ExactPath,
     /// Files.
     pub files: u64,
     /// Their bytes.
@@ -129,7 +133,7 @@ pub fn to_dir(
     let plan = ToDirPlan {
         snapshot: source.snapshot.id,
         time: source.snapshot.file.time,
-        target: target.to_owned(),
+        target: ExactPath::new("target", target),
         files: size.files,
         bytes: size.bytes,
     };

@@ -1,7 +1,7 @@
 //! Opening what an operation works with: the configuration's repository and, where there is one, the catalog.
 
 use super::private::PrivateDirectory;
-use super::{Context, OpsError};
+use super::{Context, OpsError, what_to_do};
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{self, Config, Location, Secret, SecretSources};
 use crate::host;
@@ -40,7 +40,7 @@ pub struct Session {
 /// Tell that the catalog cannot be used, and that the repository has to do.
 pub(super) fn warn_of_catalog(error: CatalogError, context: &Context) {
     let error = OpsError::from(error);
-    let hint = error.hint().map(|hint| format!(" What to do: {hint}.")).unwrap_or_default();
+    let hint = what_to_do(error.hint().as_deref());
     let message = error.told();
     context.events.warn(format!(
         "The catalog cannot be used: {message}. This goes on with the repository alone.{hint}"

@@ -3,6 +3,7 @@
 use super::select::SnapshotRef;
 use super::session::Session;
 use super::{Context, OpsError};
+use crate::model::exact_path::ExactPath;
 use crate::model::id::SnapshotId;
 use crate::model::manifest::{Manifest, SCHEMA_VERSION};
 use crate::model::node::{NodeKind, display_path, parse_path};
@@ -93,8 +94,9 @@ pub fn show(
 /// An entry of a snapshot, as `ls` lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// Its path in the snapshot, escaped for people.
-    pub path: String,
+    /// `path`: where it is in the snapshot.
+    #[serde(flatten)]
+    pub path: ExactPath,
     /// `file`, `dir`, `symlink`, `dev`, `chardev`, `fifo` or `socket`.
     pub kind: &'static str,
     /// Permission bits.
@@ -107,9 +109,9 @@ pub struct Entry {
     pub size: u64,
     /// Last change.
     pub mtime: Timestamp,
-    /// A symbolic link's target, escaped for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
+    /// `target`: a symbolic link's.
+    #[serde(flatten)]
+    pub target: Option<ExactPath>,
 }
 
 impl Entry {
@@ -117,14 +119,17 @@ impl Entry {
         let (kind, size, target) = match &node.kind {
             NodeKind::File { size } => ("file", *size, None),
             NodeKind::Directory => ("dir", 0, None),
-            NodeKind::Symlink { target } => ("symlink", 0, Some(display_path(target))),
+            NodeKind::Symlink { target } => {
+                ("symlink", 0, Some(ExactPath::of_bytes("target", target)))
+            }
             NodeKind::BlockDevice { .. } => ("dev", 0, None),
             NodeKind::CharDevice { .. } => ("chardev", 0, None),
             NodeKind::Fifo => ("fifo", 0, None),
             NodeKind::Socket => ("socket", 0, None),
         };
         let (mode, uid, gid, mtime) = (node.mode, node.uid, node.gid, node.mtime);
-        Self { path: display_path(path), kind, mode, uid, gid, size, mtime, target }
+        let path = ExactPath::of_bytes("path", path);
+        Self { path, kind, mode, uid, gid, size, mtime, target }
     }
 }
 

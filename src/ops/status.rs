@@ -1,14 +1,18 @@
 //! Status: each instance's last good snapshot, and what is wrong, without changing anything.
 
 use super::session::Session;
-use super::{Context, OpsError, job, prune, restore, select, sync};
-use crate::catalog::{Catalog, LastCheck, Outcome};
+use super::{Context, OpsError, job, prune, restore, select, sync, what_to_do};
+use crate::catalog::{Catalog, JobFailure, LastCheck, Outcome};
 use crate::config::{Config, Instance, SecretSources};
 use crate::model::id::{InstanceId, RepositoryId, SnapshotId};
 use crate::model::name::Name;
+use crate::repository::keys::RECOVERY_LABEL;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeSet;
+
+/// So many runs are looked at for one that was not interrupted.
+const LOOKED_AT: u32 = 10;
 
 /// All there is to know at a glance.
 #[derive(Debug, Serialize)]
@@ -39,8 +43,33 @@ pub struct InstanceStatus {
     pub last_run: Option<String>,
     /// When that was.
     pub last_run_at: Option<Timestamp>,
+    /// Why it failed, where no success followed its last failure.
+    pub last_failure: Option<LastFailure>,
     /// Failures frozen forgetting for it.
     pub frozen: bool,
+}
+
+/// Why the backup of an instance failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LastFailure {
+    /// When it ended.
+    pub at: Timestamp,
+    /// What it was about: `reading uploads`; none where it could not even begin.
+    pub stage: Option<String>,
+    /// The error with its reasons.
+    pub error: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl LastFailure {
+    /// The same in a line.
+    pub(super) fn told(&self) -> String {
+        let at = self.at.strftime("%Y-%m-%d %H:%M UTC");
+        let stage = self.stage.as_ref().map(|stage| format!(" while {stage}"));
+        let error = self.error.lines().next().unwrap_or_default();
+        format!("the backup at {at} failed{}: {error}", stage.unwrap_or_default())
+    }
 }
 
 /// Look at everything.
@@ -81,8 +110,7 @@ pub fn status(
 }
 
 fn problem(error: &OpsError) -> String {
-    let hint = error.hint().map(|hint| format!(" What to do: {hint}.")).unwrap_or_default();
-    format!("{}.{hint}", error.told())
+    format!("{}.{}", error.told(), what_to_do(error.hint().as_deref()))
 }
 
 /// What the repository and the catalog know of the instances.
@@ -94,13 +122,16 @@ fn look_at(
     let view = sync::view_anyway(&mut session, context)?;
     let mut status = Status { instances: Vec::new(), problems: Vec::new() };
     if let Some(catalog) = &session.catalog {
-        status.problems.extend(recovery_key_problem(catalog, &session)?);
         status.problems.extend(check_problem(catalog, &session)?);
     }
     for instance in instances {
         let instance = of_instance(session.catalog.as_ref(), instance, &view)?;
         if instance.last_good.is_none() {
             status.problems.push(format!("{} has no good snapshot.", instance.name));
+        }
+        if let Some(failure) = &instance.last_failure {
+            let (name, hint) = (&instance.name, what_to_do(failure.hint.as_deref()));
+            status.problems.push(format!("{name}: {}.{hint}", failure.told()));
         }
         if instance.frozen {
             status.problems.push(format!(
@@ -109,6 +140,10 @@ fn look_at(
             ));
         }
         status.instances.push(instance);
+    }
+    // Last: what failed is more urgent.
+    if let Some(catalog) = &session.catalog {
+        status.problems.extend(recovery_key_problem(catalog, &session)?);
     }
     Ok(status)
 }
@@ -124,6 +159,7 @@ fn unknown(instance: &Instance) -> InstanceStatus {
         snapshots: None,
         last_run: Some("unknown".into()),
         last_run_at: None,
+        last_failure: None,
         frozen: false,
     }
 }
@@ -171,12 +207,27 @@ fn of_instance(
             None => Some("unknown".into()),
         },
         last_run_at: last_run.map(|run| run.time),
+        last_failure: known.map(|(catalog, id)| last_failure(catalog, id)).transpose()?.flatten(),
         frozen: known
             .map(|(catalog, id)| prune::frozen(catalog, id))
             .transpose()?
             .flatten()
             .is_some(),
     })
+}
+
+/// Why the last backup that failed did, where no success followed it. Interruptions in between say nothing.
+pub(super) fn last_failure(
+    catalog: &Catalog,
+    id: InstanceId,
+) -> Result<Option<LastFailure>, OpsError> {
+    let runs = catalog.recent_runs(id, LOOKED_AT)?;
+    let Some(run) = runs.into_iter().find(|run| run.outcome != Outcome::Interrupted) else {
+        return Ok(None);
+    };
+    let Some(JobFailure { error, hint }) = run.failure else { return Ok(None) };
+    let stage = catalog.last_phase(run.job)?.map(|(phase, subject)| format!("{phase} {subject}"));
+    Ok(Some(LastFailure { at: run.time, stage, error, hint }))
 }
 
 /// The instance of that name, where the repository has but one.
@@ -195,15 +246,21 @@ pub(super) fn recovery_key_problem(
     let Some(known) = known.filter(|known| known.recovery_key_verified_at.is_none()) else {
         return Ok(None);
     };
-    Ok(Some(match known.recovery_key {
-        Some(_) => format!(
-            "The recovery key of repository {} has never opened it. Prove it: belay key test --repository {}",
-            known.name, known.name
-        ),
-        None => format!(
-            "Repository {} has no recovery key that this host knows of. Make one: belay key add --recovery --repository {}",
-            known.name, known.name
-        ),
+    let is_labelled = || {
+        let keys = session.repository.keys()?.readable;
+        Ok::<_, OpsError>(keys.iter().any(|key| key.label.as_deref() == Some(RECOVERY_LABEL)))
+    };
+    // A host that lost its state directory knows it by its label only.
+    let has_one = known.recovery_key.is_some() || is_labelled()?;
+    let name = &known.name;
+    Ok(Some(if has_one {
+        format!(
+            "Repository {name} has a recovery key, which this host has never seen open it. Prove that you have it: belay key test --repository {name}"
+        )
+    } else {
+        format!(
+            "Repository {name} has no recovery key that this host knows of. Make one: belay key add --recovery --repository {name}"
+        )
     }))
 }
 

@@ -7,6 +7,7 @@ use super::{Context, OpsError, state};
 use crate::model::event::Events;
 use crate::model::id::{RepositoryId, SnapshotId};
 use crate::model::manifest::Manifest;
+use crate::model::name::Name;
 use crate::model::pin::Pin;
 use crate::model::snapshot_record::SnapshotRecord;
 use crate::repository::reader::Reader;
@@ -21,6 +22,8 @@ pub struct ListedSnapshot {
     pub id: SnapshotId,
     /// The instance's name.
     pub instance: String,
+    /// What the configuration calls the repository that it is in; none without a configuration.
+    pub repository: Option<Name>,
     /// The rest of what is known.
     #[serde(flatten)]
     pub details: ListedDetails,
@@ -75,6 +78,7 @@ pub fn list(session: &mut Session, context: &Context) -> Result<Vec<ListedSnapsh
         ListedSnapshot {
             id: record.id,
             instance: record.instance_name,
+            repository: session.name.clone(),
             details: ListedDetails {
                 instance_id: record.instance,
                 host: record.host,

@@ -6,11 +6,11 @@ use crate::model::node::{Node, NodeKind};
 use crate::ops::checksums::{ChecksumWriter, Checksums};
 use crate::repository::RepositoryError;
 use crate::repository::format::pack::BlobKind;
-use crate::repository::format::tree::TreeNode;
-use crate::repository::reader::Reader;
+use crate::repository::format::tree::{MAX_MEMORY, TreeNode};
+use crate::repository::reader::{OpenTree, Reader};
 use crate::repository::writer::{FileStream, PendingContent, Writer};
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::iter::Peekable;
 
 /// Builds one directory tree, or one file, of a snapshot.
 pub(super) struct TreeBuilder<'a> {
@@ -19,7 +19,14 @@ pub(super) struct TreeBuilder<'a> {
     open: Vec<OpenDirectory>,
     checksums: &'a mut ChecksumWriter,
     root: Option<TreeNode>,
+    /// Bytes of memory that the entries of all open directories take.
+    memory: usize,
+    /// How many a reader that is in the innermost of them may need.
+    limit: usize,
 }
+
+/// What is left of a reader's memory for the directories of the snapshot above its components.
+const ABOVE: usize = 16 * 1024 * 1024;
 
 /// The same component in the snapshot before, whose unchanged files need not be read again.
 pub(super) struct Previous<'a> {
@@ -37,14 +44,28 @@ struct OpenDirectory {
     /// Its path within the component, for the sums.
     path: Vec<u8>,
     children: Vec<Child>,
-    /// The same directory in the snapshot before.
-    previous: HashMap<Vec<u8>, TreeNode>,
+    /// Bytes of memory that a reader needs for it.
+    memory: usize,
+    /// The most that one needs for what lies in one of its directories.
+    below: usize,
+    /// What is left of the same directory in the snapshot before: entries come in the order of their names.
+    previous: Option<Peekable<OpenTree>>,
 }
 
 enum Child {
     Ready(TreeNode),
-    File(Node, PendingContent),
+    /// Its blobs may still be on their way.
+    File(TreeNode, PendingContent),
     Reused(TreeNode),
+}
+
+impl Child {
+    fn memory(&self) -> usize {
+        match self {
+            Self::Ready(node) | Self::Reused(node) => node.memory(),
+            Self::File(node, pending) => node.memory() + pending.blobs() * size_of::<BlobId>(),
+        }
+    }
 }
 
 impl<'a> TreeBuilder<'a> {
@@ -53,7 +74,8 @@ impl<'a> TreeBuilder<'a> {
         previous: Option<Previous<'a>>,
         checksums: &'a mut ChecksumWriter,
     ) -> Self {
-        Self { writer, previous, open: Vec::new(), checksums, root: None }
+        let limit = MAX_MEMORY - ABOVE;
+        Self { writer, previous, open: Vec::new(), checksums, root: None, memory: 0, limit }
     }
 
     /// The root, once everything was delivered.
@@ -64,12 +86,19 @@ impl<'a> TreeBuilder<'a> {
     /// What the snapshot before has under `name` in the directory that is open now.
     fn previous_node(&mut self, name: &[u8]) -> Option<TreeNode> {
         match self.open.last_mut() {
-            Some(directory) => directory.previous.remove(name),
+            Some(directory) => {
+                let previous = directory.previous.as_mut()?;
+                while previous.next_if(|old| old.node.name.as_slice() < name).is_some() {}
+                previous.next_if(|old| old.node.name == name)
+            }
             None => Some(self.previous.as_ref()?.root.clone()),
         }
     }
 
     fn add(&mut self, child: Child) -> Result<(), RepositoryError> {
+        if !self.open.is_empty() {
+            self.account(child.memory())?;
+        }
         if let Some(directory) = self.open.last_mut() {
             directory.children.push(child);
             return Ok(());
@@ -78,14 +107,28 @@ impl<'a> TreeBuilder<'a> {
         Ok(())
     }
 
+    /// The innermost directory needs `bytes` more. What a reader could not hold is not stored: it would be a snapshot that
+    /// nobody reads. A reader that is in a directory holds all above it, so what is open counts together.
+    fn account(&mut self, bytes: usize) -> Result<(), RepositoryError> {
+        self.memory += bytes;
+        let Some(directory) = self.open.last_mut() else { return Ok(()) };
+        directory.memory += bytes;
+        if self.memory + directory.below <= self.limit {
+            return Ok(());
+        }
+        let largest = self.open.iter().max_by_key(|directory| directory.memory + directory.below);
+        let path = largest.map_or(&[][..], |largest| &largest.path);
+        Err(RepositoryError::large_directory(path, self.limit))
+    }
+
     /// Wait for a file's blobs, and note its sum.
     fn complete(&mut self, child: Child, directory: &[u8]) -> Result<TreeNode, RepositoryError> {
         match child {
             Child::Ready(node) => Ok(node),
             Child::File(node, pending) => {
                 let content = pending.wait()?;
-                self.checksums.add(&join(directory, &node.name), content.sha256)?;
-                Ok(TreeNode { node, content: content.blobs, subtree: None })
+                self.checksums.add(&join(directory, &node.node.name), content.sha256)?;
+                Ok(TreeNode { content: content.blobs, ..node })
             }
             Child::Reused(node) => {
                 let path = join(directory, &node.node.name);
@@ -120,36 +163,41 @@ impl TreeSink for TreeBuilder<'_> {
 
     fn enter(&mut self, node: &Node) -> Result<(), RepositoryError> {
         let subtree = self.previous_node(&node.name).and_then(|previous| previous.subtree);
-        let mut previous = HashMap::new();
+        let path = self
+            .open
+            .last()
+            .map_or_else(|| node.name.clone(), |parent| join(&parent.path, &node.name));
+        let mut previous = None;
         if let (Some(id), Some(Previous { reader, .. })) = (subtree, &self.previous) {
-            match reader.tree(id) {
-                Ok(nodes) => {
-                    previous =
-                        nodes.into_iter().map(|node| (node.node.name.clone(), node)).collect();
-                }
+            match reader.open_tree(id, path.len()) {
+                Ok(nodes) => previous = Some(nodes.peekable()),
                 // Its files are read again, and it is stored again if nothing in it changed.
                 Err(error) if error.is_damage() => self.writer.distrust_trees(),
                 Err(error) => return Err(error),
             }
         }
-        let path = self
-            .open
-            .last()
-            .map_or_else(|| node.name.clone(), |parent| join(&parent.path, &node.name));
-        self.open.push(OpenDirectory { node: node.clone(), path, children: Vec::new(), previous });
-        Ok(())
+        // Walks keep the path from the snapshot's root.
+        let beside = b"/files/".len() + path.len();
+        let (node, children) = (node.clone(), Vec::new());
+        self.open.push(OpenDirectory { node, path, children, memory: 0, below: 0, previous });
+        self.account(beside)
     }
 
     fn leave(&mut self) -> Result<(), RepositoryError> {
         let internal = || {
             RepositoryError::Internal("a component left more directories than it entered".into())
         };
-        let OpenDirectory { node, path, children, .. } = self.open.pop().ok_or_else(internal)?;
-        let mut nodes = Vec::with_capacity(children.len());
-        for child in children {
-            nodes.push(self.complete(child, &path)?);
+        let directory = self.open.pop().ok_or_else(internal)?;
+        let OpenDirectory { node, path, children, memory, below, previous } = directory;
+        drop(previous);
+        self.memory -= memory;
+        if let Some(parent) = self.open.last_mut() {
+            parent.below = parent.below.max(memory + below);
         }
-        let subtree = Some(self.writer.tree(&nodes)?);
+        let complete = |child| self.complete(child, &path);
+        let nodes = children.into_iter().map(complete).collect::<Result<Vec<_>, _>>()?;
+        let subtree = Some(self.writer.tree(&path, &nodes)?);
+        drop(nodes);
         self.add(Child::Ready(TreeNode { node, content: Vec::new(), subtree }))
     }
 
@@ -184,7 +232,8 @@ impl TreeSink for TreeBuilder<'_> {
 
     fn end_file(&mut self, file: FileStream, node: &Node) -> Result<(), RepositoryError> {
         let pending = file.finish()?;
-        self.add(Child::File(node.clone(), pending))
+        let node = TreeNode { node: node.clone(), content: Vec::new(), subtree: None };
+        self.add(Child::File(node, pending))
     }
 }
 
@@ -239,5 +288,106 @@ pub(super) fn made_tree(
     nodes: &mut [TreeNode],
 ) -> Result<BlobId, RepositoryError> {
     nodes.sort_by(|a, b| a.node.name.cmp(&b.node.name));
-    writer.tree(nodes)
+    writer.tree(b"/", nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::{Cancel, Events};
+    use crate::ops::Context;
+    use crate::ops::session::Session;
+    use crate::ops::state::snapshot_file;
+    use crate::repository::Repository;
+    use crate::repository::blob_index::BlobIndex;
+    use crate::repository::format::key::ScryptCost;
+    use crate::repository::lock::LockMode;
+    use crate::store::local::LocalStore;
+    use std::io::Write as _;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// Files, `depth` directories that lie side by side and are `depth` deep, and again files: the most memory is needed
+    /// in the midst of it.
+    fn deliver(builder: &mut TreeBuilder<'_>, depth: usize) -> Result<(), RepositoryError> {
+        let node = |name: &str, kind| made_node(name, kind, Timestamp::UNIX_EPOCH);
+        let files = |builder: &mut TreeBuilder<'_>, letter: char, count: usize| {
+            (0..count).try_for_each(|number| {
+                let mut file = builder.begin_file()?;
+                write!(file, "{letter}{}", number % 2).expect("the writer runs");
+                let size = NodeKind::File { size: 2 };
+                builder.end_file(file, &node(&format!("{letter}{number:02}"), size))
+            })
+        };
+        files(builder, 'a', 7 - 2 * depth)?;
+        for name in ["m", "n"].into_iter().take(depth) {
+            builder.enter(&node(name, NodeKind::Directory))?;
+            deliver(builder, depth - 1)?;
+            builder.leave()?;
+        }
+        files(builder, 'z', 3 * depth)
+    }
+
+    fn build(writer: &Writer, limit: usize) -> Result<TreeNode, RepositoryError> {
+        let mut checksums = ChecksumWriter::new(writer.file());
+        let mut builder = TreeBuilder::new(writer, None, &mut checksums);
+        builder.limit = limit;
+        builder.enter(&made_node("data", NodeKind::Directory, Timestamp::UNIX_EPOCH))?;
+        deliver(&mut builder, 2)?;
+        builder.leave()?;
+        builder.finish()
+    }
+
+    /// Walk as restores and listings do.
+    fn walk(reader: &Reader, root: TreeNode) -> Result<(), RepositoryError> {
+        let mut open = vec![(b"/files".to_vec(), OpenTree::from(vec![root]))];
+        while let Some((parent, nodes)) = open.last_mut() {
+            let Some(node) = nodes.next() else {
+                open.pop();
+                continue;
+            };
+            if let Some(subtree) = node.subtree {
+                let path = [parent.as_slice(), b"/", &node.node.name].concat();
+                let nodes = reader.open_tree(subtree, path.len())?;
+                open.push((path, nodes));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn exactly_what_a_reader_can_hold_is_stored() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(LocalStore::new(directory.path().join("repository")));
+        let repository = Repository::init(store, b"password", ScryptCost::RANDOM_KEY).unwrap();
+        let session = Session::with_parts(Arc::new(repository), None, None, Duration::ZERO);
+        let context = Context { events: Events::ignored(), cancel: Cancel::new() };
+        let start = || {
+            let index = BlobIndex::load(&session.repository).unwrap();
+            Writer::start(&session.repository, index, &context.cancel).unwrap()
+        };
+        let lock = session.lock(LockMode::Shared, "test", &context).unwrap();
+        let writer = start();
+        let root = build(&writer, MAX_MEMORY).unwrap();
+        let file = snapshot_file(root.subtree.unwrap(), Timestamp::UNIX_EPOCH, vec![]);
+        writer.commit(file, &lock, &context.events).unwrap();
+
+        let mut reader = Reader::new(&session.repository).unwrap();
+        let writer = start();
+        let mut stored = 0;
+        let limits = (0..15_000).step_by(100);
+        for limit in limits.clone() {
+            reader.limit_open(limit);
+            let built = build(&writer, limit);
+            assert_eq!(built.is_ok(), walk(&reader, root.clone()).is_ok(), "{limit}: {built:?}");
+            match built {
+                Ok(_) => stored += 1,
+                Err(RepositoryError::LargeDirectory { directory, .. }) => {
+                    assert!(directory.starts_with("data"), "{directory}");
+                }
+                Err(error) => panic!("{limit}: {error}"),
+            }
+        }
+        assert!(0 < stored && stored < limits.len(), "{stored}");
+    }
 }

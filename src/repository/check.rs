@@ -19,7 +19,8 @@ mod tests;
 mod trees;
 
 pub use report::{
-    CheckOptions, CheckReport, Finding, FindingKind, MAX_PATHS, ParseSliceError, Severity, Slice,
+    CheckOptions, CheckReport, Finding, FindingKind, LostPath, MAX_PATHS, ParseSliceError,
+    Severity, Slice,
 };
 
 use super::reader::Reader;

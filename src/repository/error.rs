@@ -3,6 +3,8 @@
 use super::format::FormatError;
 use crate::model::event::Cancelled;
 use crate::model::id::{BlobId, FileId};
+use crate::model::node::display_path;
+use crate::model::size::Bytes;
 use crate::store::{Operation, StoreError};
 use std::fmt::Display;
 use std::io;
@@ -56,6 +58,8 @@ pub enum RepositoryError {
         tried: usize,
         /// Key files that are damaged, said in words; empty when there are none.
         damaged: String,
+        /// Whether it has the shape of a recovery key.
+        is_recovery_key: bool,
     },
     /// Somebody else holds a lock that excludes ours.
     #[error("the repository {location} is locked {holder}")]
@@ -89,6 +93,17 @@ pub enum RepositoryError {
         /// What did not fit.
         source: FormatError,
     },
+    /// A directory whose tree no reader would take: the walk that met it ends before it is stored.
+    #[error(
+        "the directory {directory} has too many entries: their list, with those of the directories above and below it, \
+         could not be read back within {limit} of memory"
+    )]
+    LargeDirectory {
+        /// Its path, escaped for people.
+        directory: String,
+        /// What the lists of directories that are open at one time may take.
+        limit: Bytes,
+    },
     /// Something removed packs or indexes that a finished run needs.
     #[error("{kind} {id} was removed while this run needed it; the snapshot was not kept")]
     RemovedMeanwhile {
@@ -112,6 +127,11 @@ impl RepositoryError {
     /// A damaged file.
     pub(crate) fn format(file: &dyn Display, source: FormatError) -> Self {
         Self::Damaged { file: file.to_string(), source }
+    }
+
+    /// A directory that needs more than `limit` bytes of memory.
+    pub(crate) fn large_directory(path: &[u8], limit: usize) -> Self {
+        Self::LargeDirectory { directory: display_path(path), limit: Bytes(limit as u64) }
     }
 
     /// Whether a file is not there.
@@ -150,6 +170,9 @@ impl RepositoryError {
             Self::KeysWithoutConfig { .. } => Some(
                 "choose an empty place for a new repository, or bring `config` back from a copy",
             ),
+            Self::WrongPassword { is_recovery_key: true, .. } => Some(
+                "it has the shape of a recovery key: compare it with the paper letter by letter, or is it another repository's, or one that was removed?",
+            ),
             Self::WrongPassword { .. } => Some(
                 "check the password, or use another one of the repository: the recovery key opens it, too",
             ),
@@ -162,6 +185,9 @@ impl RepositoryError {
             Self::RemovedMeanwhile { .. } => {
                 Some("run it again; was a prune run without its lock?")
             }
+            Self::LargeDirectory { .. } => Some(
+                "leave it out with `exclude`, or spread its files over more directories; somewhat over a million fit into one",
+            ),
             Self::Unverified { .. } => {
                 Some("test this machine's memory before you rely on its backups")
             }

@@ -21,6 +21,8 @@ pub struct Reader {
     idle: Mutex<Vec<Decompressor>>,
     /// Bytes of memory that open trees take.
     open: Arc<AtomicUsize>,
+    /// How many they may take.
+    max_open: usize,
 }
 
 /// Memory of a tree that is open; given back when dropped.
@@ -106,7 +108,14 @@ impl Reader {
             index: index.into(),
             idle: Mutex::default(),
             open: Arc::default(),
+            max_open: tree::MAX_MEMORY,
         }
+    }
+
+    /// Let open trees take so many bytes only.
+    #[cfg(test)]
+    pub(crate) fn limit_open(&mut self, bytes: usize) {
+        self.max_open = bytes;
     }
 
     /// The index in use.
@@ -176,7 +185,7 @@ impl Reader {
     /// The entries of a directory.
     pub fn tree(&self, id: BlobId) -> Result<Vec<TreeNode>, RepositoryError> {
         let bytes = self.blob(BlobKind::Tree, id)?;
-        let left = tree::MAX_MEMORY.saturating_sub(self.open.load(Ordering::Relaxed));
+        let left = self.max_open.saturating_sub(self.open.load(Ordering::Relaxed));
         tree::decode_within(&bytes, left)
             .map_err(|error| RepositoryError::format(&format_args!("the tree {id}"), error))
     }
@@ -193,7 +202,7 @@ impl Reader {
     pub(super) fn reserve(&self, id: BlobId, bytes: usize) -> Result<Permit, RepositoryError> {
         let before = self.open.fetch_add(bytes, Ordering::Relaxed);
         let permit = Permit { bytes, open: Arc::clone(&self.open) };
-        let (length, limit) = (before.saturating_add(bytes), tree::MAX_MEMORY);
+        let (length, limit) = (before.saturating_add(bytes), self.max_open);
         if length <= limit {
             return Ok(permit);
         }

@@ -18,7 +18,7 @@ pub use stream::{Content, FileStream, PendingContent};
 
 use super::blob_index::BlobIndex;
 use super::format::chunker::Chunker;
-use super::format::compress::Compressor;
+use super::format::compress::{Compressor, MAX_TREE_BYTES};
 use super::format::index::{IndexFile, IndexPack, MAX_BLOBS};
 use super::format::pack::{BlobKind, PackedBlob};
 use super::format::snapshot::SnapshotFile;
@@ -149,13 +149,14 @@ impl Writer {
         FileStream::new(Arc::clone(&self.shared))
     }
 
-    /// Store a directory, whose nodes must be sorted by name, each of another name.
-    pub fn tree(&self, nodes: &[tree::TreeNode]) -> Result<BlobId, RepositoryError> {
+    /// Store the directory at `path`, whose nodes must be sorted by name, each of another name.
+    pub fn tree(&self, path: &[u8], nodes: &[tree::TreeNode]) -> Result<BlobId, RepositoryError> {
         if !nodes.is_sorted_by(|a, b| a.node.name < b.node.name) {
             let reason = "the entries of a directory are not sorted, or one comes twice";
             return Err(RepositoryError::Internal(reason.into()));
         }
-        let bytes = tree::encode(nodes);
+        let bytes = tree::encode_within(nodes, MAX_TREE_BYTES)
+            .ok_or_else(|| RepositoryError::large_directory(path, MAX_TREE_BYTES))?;
         let id = BlobId(sha256(&bytes));
         self.shared.send(Chunk { bytes, kind: BlobKind::Tree, id: Some(id), slot: None })?;
         Ok(id)

@@ -11,15 +11,17 @@ fn a_job_comes_back_as_it_ended() {
         finished_at: None,
         outcome: Outcome::Running,
         snapshot: None,
-        error: None,
+        failure: None,
     };
     assert_eq!(catalog.job(JobId([1; 8])).unwrap(), Some(expected.clone()));
     let id = SnapshotId([4; 32]);
-    catalog.finish_job(JobId([1; 8]), at(9), Outcome::Warned, Some(id), Some("it's odd")).unwrap();
+    let failure = JobFailure { error: "it's odd".into(), hint: Some("look".into()) };
+    let (done, why) = (JobId([1; 8]), Some(&failure));
+    catalog.finish_job(done, at(9), Outcome::Warned, Some(id), why).unwrap();
     expected.finished_at = Some(at(9));
     expected.outcome = Outcome::Warned;
     expected.snapshot = Some(id);
-    expected.error = Some("it's odd".to_owned());
+    expected.failure = Some(failure);
     assert_eq!(catalog.jobs(5).unwrap(), [expected]);
     let twice = catalog.finish_job(JobId([1; 8]), at(9), Outcome::Done, None, None).unwrap_err();
     assert!(matches!(twice, CatalogError::Unknown { .. }), "{twice:?}");

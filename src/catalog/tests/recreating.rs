@@ -14,7 +14,8 @@ fn filled() -> (TempDir, Catalog) {
         let event = Event::Note { message: format!("event of {number}") };
         catalog.add_event(JobId([number; 8]), at(0), &event).unwrap();
     }
-    catalog.finish_job(JobId([1; 8]), at(20), Outcome::Failed, None, Some("why")).unwrap();
+    let why = JobFailure { error: "why".into(), hint: None };
+    catalog.finish_job(JobId([1; 8]), at(20), Outcome::Failed, None, Some(&why)).unwrap();
     record_repositorys_rows(&catalog);
     (directory, catalog)
 }

@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,6 +56,8 @@ pub struct CreateReport {
 /// Makes entries below one directory.
 pub struct TreeCreator {
     descent: Descent,
+    /// What an entry of the root is called in messages, where it gets another name later.
+    final_path: Option<Vec<u8>>,
     /// Which of `made` the directories are that lead to where we are.
     way: Vec<usize>,
     /// In the order in which they were made: parents before children.
@@ -91,6 +94,7 @@ impl TreeCreator {
         let circumstances = Arc::new(Circumstances::in_directory(&root));
         Ok(Self {
             descent: Descent::new(root),
+            final_path: None,
             way: Vec::new(),
             made: Vec::new(),
             circumstances,
@@ -98,14 +102,28 @@ impl TreeCreator {
         })
     }
 
+    /// Make one entry, which is moved to `path` later: that is what messages call it.
+    #[must_use]
+    pub fn for_final_path(mut self, path: &Path) -> Self {
+        self.final_path = Some(path.as_os_str().as_bytes().to_vec());
+        self
+    }
+
     /// The path of an entry of the directory that is open now, for people.
-    fn shown(&self, name: &[u8]) -> String {
-        display_path(&self.descent.names().chain([name]).collect::<Vec<_>>().join(&b'/'))
+    pub fn shown(&self, name: &[u8]) -> String {
+        self.display(self.descent.names().chain([name]).collect())
     }
 
     /// The path of the directory that is open now, for people.
     fn shown_here(&self) -> String {
-        display_path(&self.descent.names().collect::<Vec<_>>().join(&b'/'))
+        self.display(self.descent.names().collect())
+    }
+
+    fn display<'a>(&'a self, mut names: Vec<&'a [u8]>) -> String {
+        if let (Some(path), Some(first)) = (&self.final_path, names.first_mut()) {
+            *first = path;
+        }
+        display_path(&names.join(&b'/'))
     }
 
     fn refuse(&self, node: &Node, reason: &'static str) -> CreateError {
@@ -242,7 +260,7 @@ impl TreeCreator {
         let way = std::iter::successors(Some(index), above);
         let mut names: Vec<&[u8]> = way.map(|index| &*self.made[index].name).collect();
         names.reverse();
-        display_path(&names.join(&b'/'))
+        self.display(names)
     }
 
     /// Go to a directory that was made: up to where the ways part, and down from there.

@@ -4,12 +4,13 @@
 //! Usually both are exchanged in one step. Where the target cannot be renamed, because it is a mount point or its parent
 //! is read-only, its entries are moved one by one.
 
+mod discard;
 mod entries;
 mod mounts;
 pub(super) mod remove;
 mod watch;
 
-pub use self::watch::{Watch, size_on_disk};
+pub use self::watch::{SizeOnDisk, Watch, size_on_disk};
 
 use self::mounts::{is_mount_point, mounted_below};
 use rustix::fs::{Access, AtFlags, CWD, RenameFlags};
@@ -63,6 +64,9 @@ pub struct SwapPlan {
     pub method: SwapMethod,
     /// Whether a file system is mounted at the target: one that is missing after a restart is not an empty one.
     is_mount: bool,
+    /// Inode of the directory that holds the target; none where there was none.
+    #[serde(default)]
+    parent_inode: Option<u64>,
     /// Inode of the new tree, once it is complete. Without its device, whose number may be another after a restart; old
     /// and new are in one file system.
     staged_inode: Option<u64>,
@@ -110,7 +114,8 @@ pub fn plan(target: &Path, tag: &str) -> Result<SwapPlan, SwapError> {
     let Some((staged, aside)) = names_for(&target, method, tag) else {
         return Err(SwapError::new("replace", &target, "it has no parent directory"));
     };
-    Ok(SwapPlan { staged, aside, target, method, is_mount, staged_inode: None })
+    let parent_inode = target.parent().and_then(directory_inode);
+    Ok(SwapPlan { staged, aside, target, method, is_mount, parent_inode, staged_inode: None })
 }
 
 /// Where the new tree is made and where the old one goes: beside the target, or inside it.
@@ -145,6 +150,11 @@ fn inode(path: &Path) -> Result<Option<u64>, SwapError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed("examine", path)(error)),
     }
+}
+
+/// The inode number of a directory, links followed; none where there is none.
+fn directory_inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_dir).map(|metadata| metadata.ino())
 }
 
 fn exists(path: &Path) -> Result<bool, SwapError> {
@@ -227,6 +237,7 @@ impl SwapPlan {
         let Self { staged, aside, .. } = self;
         let is_old = "the old state is there: the swap has begun, and must be finished";
         if self.method == SwapMethod::Rename {
+            self.ensure_same_parent()?;
             let at_staged = inode(staged)?;
             let is_known = at_staged.is_some() && self.staged_inode.is_some();
             if is_known && at_staged != self.staged_inode {
@@ -303,6 +314,17 @@ impl SwapPlan {
         Ok(())
     }
 
+    /// What was made beside the target can only be looked for where it was made.
+    fn ensure_same_parent(&self) -> Result<(), SwapError> {
+        let parent = self.staging_parent();
+        if self.parent_inode.is_none() || self.parent_inode == directory_inode(parent) {
+            return Ok(());
+        }
+        let reason =
+            "it is not the directory in which the restore began: is its file system mounted?";
+        Err(SwapError::new("look for what a restore has left in", parent, reason))
+    }
+
     /// Remove our directory inside the target.
     fn remove_work(&self) -> Result<(), SwapError> {
         let work = self.staging_parent();
@@ -347,7 +369,7 @@ impl SwapPlan {
             }
             (None, Some(_)) => {
                 step(staged)?;
-                rename_new(staged, target).map_err(failed("put in place", staged))?;
+                rename_new(staged, target).map_err(failed("put in place", target))?;
                 return sync(self.staging_parent());
             }
             (Some(_), Some(_)) => {
@@ -362,7 +384,7 @@ impl SwapPlan {
                     Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
                         rename_new(target, aside).map_err(failed("set aside", target))?;
                         step(staged)?;
-                        rename_new(staged, target).map_err(failed("put in place", staged))?;
+                        rename_new(staged, target).map_err(failed("put in place", target))?;
                         return sync(self.staging_parent());
                     }
                     other => other.map_err(failed("exchange", target))?,
@@ -372,7 +394,7 @@ impl SwapPlan {
         }
         // The old tree has the staged one's name now.
         step(staged)?;
-        rename_new(staged, aside).map_err(failed("set aside", staged))?;
+        rename_new(staged, aside).map_err(failed("set aside", target))?;
         sync(self.staging_parent())
     }
 }

@@ -36,7 +36,7 @@ impl Scene {
         let cancel = &self.context.cancel;
         let writer =
             Writer::start(&self.session.repository, reader.shared_index(), cancel).unwrap();
-        let tree: BlobId = writer.tree(&[]).unwrap();
+        let tree: BlobId = writer.tree(b"/", &[]).unwrap();
         let file = snapshot_file(tree, Timestamp::now(), vec![]);
         let snapshot = writer.commit(file, &lock, &self.context.events).unwrap();
         snapshot.id.to_string().parse().unwrap()

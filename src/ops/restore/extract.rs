@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 const WORKERS: usize = 4;
 /// Pieces that wait for a worker; this bounds the open files, too.
 const WAITING: usize = 64;
+/// What file systems give out at a time, most of them.
+const BLOCK_BYTES: u64 = 4096;
 /// Blobs in a piece: a large file is written by several workers at once.
 const PIECE_BLOBS: usize = 8;
 
@@ -57,6 +59,16 @@ impl Extracted {
 pub(super) struct Size {
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// What they take on a disk at most: whole blocks, and one for each directory.
+    pub(super) bytes_on_disk: u64,
+}
+
+impl Size {
+    pub(super) fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.bytes_on_disk = self.bytes_on_disk.saturating_add(other.bytes_on_disk);
+    }
 }
 
 /// A piece of a file: consecutive blobs, and where the first of them goes.
@@ -100,30 +112,78 @@ pub(super) fn measure(
     context: &Context,
 ) -> Result<Size, OpsError> {
     let mut size = Size::default();
+    visit(reader, roots, selection, context, |TreeNode { node, .. }, _| {
+        if let NodeKind::File { size: bytes } = node.kind {
+            let blocks = bytes.checked_next_multiple_of(BLOCK_BYTES).unwrap_or(u64::MAX);
+            size.add(Size { files: 1, bytes, bytes_on_disk: blocks });
+        } else {
+            size.add(Size { bytes_on_disk: BLOCK_BYTES, ..Size::default() });
+        }
+        Ok(())
+    })?;
+    Ok(size)
+}
+
+/// Read all that would be restored and write nothing: an error where a byte of it cannot be had.
+pub(super) fn read_all(
+    reader: &Reader,
+    roots: Vec<TreeNode>,
+    context: &Context,
+) -> Result<(), OpsError> {
+    visit(reader, roots, &Selection::everything(), context, |node, path| {
+        let shown = || display_path(path);
+        let mut length = 0_u64;
+        for id in &node.content {
+            context.cancel.check()?;
+            let blob = reader.blob(BlobKind::Data, *id).map_err(|error| at(&shown(), error))?;
+            length += blob.len() as u64;
+        }
+        ensure_length(&node.node, length, shown)
+    })
+}
+
+/// Walk what is selected whole; directories on the way to it are passed over.
+fn visit(
+    reader: &Reader,
+    roots: Vec<TreeNode>,
+    selection: &Selection,
+    context: &Context,
+    mut look: impl FnMut(&TreeNode, &[u8]) -> Result<(), OpsError>,
+) -> Result<(), OpsError> {
     let mut entries = 0_u64;
     let mut open = vec![Open { path: Vec::new(), nodes: roots.into() }];
     while let Some(directory) = open.last_mut() {
         context.cancel.check()?;
-        let Some(TreeNode { node, subtree, .. }) = directory.nodes.next() else {
+        let Some(node) = directory.nodes.next() else {
             open.pop();
             continue;
         };
-        let path = [directory.path.as_slice(), b"/", &node.name].concat();
+        let path = [directory.path.as_slice(), b"/", &node.node.name].concat();
         let part = selection.part(&path);
-        if let (NodeKind::File { size: bytes }, Part::Whole) = (&node.kind, part) {
-            size.files += 1;
-            size.bytes = size.bytes.saturating_add(*bytes);
+        if part == Part::Whole {
+            look(&node, &path)?;
         }
         entries += 1;
         if entries > MAX_ENTRIES {
             return Err(too_many());
         }
-        if let Some(subtree) = subtree.filter(|_| part != Part::None) {
+        if let Some(subtree) = node.subtree.filter(|_| part != Part::None) {
             let nodes = reader.open_tree(subtree, path.len())?;
             open.push(Open { path, nodes });
         }
     }
-    Ok(size)
+    Ok(())
+}
+
+/// An error when a file's blobs do not have as many bytes as it should.
+fn ensure_length(node: &Node, length: u64, shown: impl FnOnce() -> String) -> Result<(), OpsError> {
+    let NodeKind::File { size } = node.kind else { return Ok(()) };
+    if length == size {
+        return Ok(());
+    }
+    let error =
+        FormatError::Invalid(format!("its blobs have {length} bytes, and it should have {size}"));
+    Err(RepositoryError::Damaged { file: shown(), source: error }.into())
 }
 
 /// A crafted repository can say "this directory, twice" sixty times and mean 2^60 files.
@@ -229,7 +289,7 @@ fn walk(
                         }
                     }
                 }
-                begin_file(shared, creator, &node, *size, &path, pieces)?;
+                begin_file(shared, creator, &node, pieces)?;
             }
             _ if part == Part::Whole => {
                 creator.leaf(&node.node)?;
@@ -245,8 +305,6 @@ fn begin_file(
     shared: &Shared<'_>,
     creator: &mut TreeCreator,
     node: &TreeNode,
-    size: u64,
-    path: &[u8],
     pieces: &SyncSender<Piece>,
 ) -> Result<(), OpsError> {
     let mut offset = 0_u64;
@@ -258,13 +316,10 @@ fn begin_file(
         offset = offset
             .saturating_add(shared.reader.locate(BlobKind::Data, *id)?.blob.plaintext_length());
     }
-    let path = display_path(path);
-    if offset != size {
-        let error = FormatError::Invalid(format!(
-            "its blobs have {offset} bytes, and it should have {size}"
-        ));
-        return Err(RepositoryError::Damaged { file: path, source: error }.into());
-    }
+    let path = creator.shown(&node.node.name);
+    // Its place in the snapshot, where it is not one on this machine.
+    let path = if path.starts_with('/') { path } else { format!("/{path}") };
+    ensure_length(&node.node, offset, || path.clone())?;
     let created = creator.create_file(&node.node)?;
     let pieces_left = AtomicU64::new(offsets.len() as u64);
     let file = Arc::new(OpenFile { created, node: node.node.clone(), path, pieces_left });

@@ -4,25 +4,27 @@
 //! snapshot or will be set aside, before the first swap; from then on a journal lets the next start finish.
 
 use super::extract::{self, Extracted};
+use super::interrupted::{self, Unfinished};
 use super::items::{self, Item};
-use super::journal::{self, Journal, Phase, Step};
-use super::present::{Saved, ensure_no_room, may_remove_aside};
+pub use super::journal::GivenUp;
+use super::journal::{Journal, Phase, Step};
+use super::present::{self, Saved, may_remove_aside};
 use super::selection::Selection;
-use super::{Source, Wanted, ensure_room};
+use super::{Source, Wanted, ensure_room, room};
 use crate::catalog::JobKind;
 use crate::component::files::create::TreeCreator;
 use crate::component::files::swap::{SwapMethod, Watch};
 use crate::config::{Config, Instance};
+use crate::model::exact_path::ExactPath;
 use crate::model::id::{JobId, SnapshotId};
 use crate::ops::job::{self, JobResult, JobSubject};
 use crate::ops::select::{self, SnapshotRef};
 use crate::ops::session::{InstanceLock, Session};
 use crate::ops::{Context, OpsError, adopt};
-use crate::repository::format::tree::TreeNode;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What a restore in place is asked for.
 #[derive(Clone, Debug, Default)]
@@ -65,14 +67,18 @@ pub struct IntoPlan {
 /// A path that is replaced.
 #[derive(Debug, Serialize)]
 pub struct Replaced {
-    /// Its place in the snapshot.
-    pub from: String,
-    /// Its place on this machine.
-    pub target: PathBuf,
+    /// `from`: its place in the snapshot.
+    #[serde(flatten)]
+    pub from: ExactPath,
+    /// `target`: its place on this machine.
+    #[serde(flatten)]
+    pub target: ExactPath,
     /// Whether something is there now.
     pub exists: bool,
     /// By one rename, or entry by entry.
     pub method: SwapMethod,
+    /// What is there now is deleted before the new state is made: there is no room for both.
+    pub deleted_first: bool,
 }
 
 /// What becomes of the state that is overwritten.
@@ -85,6 +91,11 @@ pub enum PresentState {
     Snapshot,
     /// It is only set aside, as a person asked for.
     SetAside,
+    /// A snapshot is taken first where that is possible, and what there is no room for beside the new state is deleted
+    /// before that is made, as a person asked for.
+    SnapshotThenDeleted,
+    /// The same without a snapshot, for which there is no room either.
+    Deleted,
 }
 
 /// What a restore in place did.
@@ -97,7 +108,9 @@ pub struct RestoredInto {
     /// The snapshot of the state before; none where there was none, or none could be taken.
     pub before: Option<SnapshotId>,
     /// Where the state before was set aside, where it is in no snapshot, or not all of it.
-    pub aside: Vec<PathBuf>,
+    pub aside: Vec<ExactPath>,
+    /// What was deleted before the new state was there, by this restore and by those that it brought to an end.
+    pub given_up: Vec<GivenUp>,
     /// The time between the restored snapshot and now, in seconds: what changed in it is not in the restored state.
     pub loss_window_seconds: i64,
 }
@@ -116,7 +129,8 @@ pub struct Prepared<'a> {
     pub(super) options: &'a IntoOptions,
     pub(super) job: JobId,
     source: Source,
-    items: Vec<Item>,
+    pub(super) items: Vec<Item>,
+    unfinished: Vec<Unfinished>,
     _busy: InstanceLock,
     /// What would be done.
     pub plan: IntoPlan,
@@ -132,13 +146,14 @@ pub fn prepare<'a>(
     context: &Context,
 ) -> Result<Prepared<'a>, OpsError> {
     let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
-    if options.dry_run {
-        for problem in journal::interrupted(&config.state_dir) {
+    let unfinished = if options.dry_run {
+        for problem in interrupted::interrupted(&config.state_dir) {
             context.events.warn(problem);
         }
+        Vec::new()
     } else {
-        journal::finish_interrupted(config, instance, &busy, &context.events)?;
-    }
+        interrupted::finish_before_restore(config, instance, &busy, &context.events)?
+    };
     let source = Source::open(session, snapshot, context)?;
     let as_clone = ensure_same_instance(session, instance, &source, options)?;
     let Some(manifest) = &source.manifest else {
@@ -152,32 +167,46 @@ pub fn prepare<'a>(
     };
     let job = job::random_job_id()?;
     let from = (&source, manifest);
-    let items = items::find(from, (config, session), instance, &options.wanted, job)?;
-    let nodes: Vec<TreeNode> = items.iter().map(|item| item.node.clone()).collect();
-    let size = extract::measure(&source.reader, nodes, &Selection::everything(), context)?;
-    let any_exists = items.iter().any(|item| item.exists);
-    let present_state = match (&options.discard_current, any_exists) {
-        (_, false) => PresentState::Nothing,
-        (Some(_), true) => {
-            ensure_no_room(session, &items)?;
-            PresentState::SetAside
-        }
-        (None, true) => PresentState::Snapshot,
-    };
+    let places = (config, session);
+    let mut items = items::find(from, places, instance, &options.wanted, &unfinished, job)?;
+    let mut size = extract::Size::default();
+    for item in &mut items {
+        let (nodes, everything) = (vec![item.node.clone()], Selection::everything());
+        item.size = extract::measure(&source.reader, nodes, &everything, context)?;
+        size.add(item.size);
+    }
+    let may_discard = options.discard_current.is_some();
+    room::plan(&mut items, may_discard)?;
+    // What came since an earlier restore has given something up is not what that was about.
+    let may_discard = may_discard && unfinished.is_empty();
+    let present_state = present::plan(session, &items, may_discard)?;
     let plan = IntoPlan {
         snapshot: source.snapshot.id,
         time: source.snapshot.file.time,
         instance: instance.name.to_string(),
         as_clone,
         is_whole: instance.paths.iter().all(|root| {
-            items.iter().any(|item| item.from.trim_matches('/') == format!("files/{}", root.name))
+            items.iter().any(|item| {
+                item.from.to_string().trim_matches('/') == format!("files/{}", root.name)
+            })
         }),
         files: size.files,
         bytes: size.bytes,
         replaced: items.iter().map(Item::replaced).collect(),
         present_state,
     };
-    Ok(Prepared { config, session, instance, options, job, source, items, _busy: busy, plan })
+    Ok(Prepared {
+        config,
+        session,
+        instance,
+        options,
+        job,
+        source,
+        items,
+        unfinished,
+        _busy: busy,
+        plan,
+    })
 }
 
 /// A snapshot of another instance is restored only when a person says, by name, what is overwritten.
@@ -217,12 +246,13 @@ fn ensure_same_instance(
 
 impl Item {
     fn replaced(&self) -> Replaced {
-        let Self { from, swap, exists, .. } = self;
+        let Self { from, swap, exists, gives_up, .. } = self;
         Replaced {
             from: from.clone(),
-            target: swap.target.clone(),
+            target: ExactPath::new("target", &swap.target),
             exists: *exists,
             method: swap.method,
+            deleted_first: *exists && *gives_up,
         }
     }
 }
@@ -236,6 +266,7 @@ impl Prepared<'_> {
             done: None,
             before: None,
             aside: Vec::new(),
+            given_up: Vec::new(),
             loss_window_seconds,
         }
     }
@@ -256,9 +287,11 @@ impl Prepared<'_> {
     }
 
     fn run(mut self, context: &Context) -> Result<RestoredInto, OpsError> {
-        let journal = Journal::begin(&self.config.state_dir, self.job, &self.instance.name)?;
+        let (state_dir, name) = (&self.config.state_dir, &self.instance.name);
+        let ends = self.unfinished.iter().map(|unfinished| unfinished.journal.clone()).collect();
+        let mut journal = Journal::begin(state_dir, self.job, name, ends)?;
         journal.write(self.steps(), Phase::Staging)?;
-        let ready = self.make_ready(context).and_then(|ready| {
+        let ready = self.make_ready(&mut journal, context).and_then(|ready| {
             // From here on the only way is forward, also after a crash: the journal says so.
             journal.write(self.steps(), Phase::Swapping)?;
             Ok(ready)
@@ -272,7 +305,9 @@ impl Prepared<'_> {
         };
         context.events.phase("swapping", self.instance.name.to_string());
         for (item, watch) in self.items.iter().zip(&mut watches) {
-            watch.look(&item.swap);
+            if let Some(watch) = watch {
+                watch.look(&item.swap);
+            }
             let swapped = item.ensure_same_place().and_then(|()| Ok(item.swap.execute()?));
             swapped.inspect_err(|_| {
                 let name = &self.instance.name;
@@ -280,7 +315,9 @@ impl Prepared<'_> {
             })?;
         }
         // The new state is in place: what fails from here on does not make that untrue.
-        let cleared = self.clear(&journal, &saved, &watches, context);
+        let cleared = self.clear(&mut journal, &saved, &watches, context);
+        let given_up = self.unfinished.iter().map(|unfinished| &unfinished.given_up);
+        let given_up = given_up.chain(journal.given_up()).cloned().collect();
         let aside = cleared.and_then(|aside| journal.finish().map(|()| aside));
         let aside = aside.unwrap_or_else(|error| {
             let name = &self.instance.name;
@@ -289,47 +326,67 @@ impl Prepared<'_> {
         });
         let loss_window_seconds = window(&self.plan);
         let before = saved.snapshot();
-        Ok(RestoredInto { plan: self.plan, done: Some(done), before, aside, loss_window_seconds })
+        let (plan, done) = (self.plan, Some(done));
+        Ok(RestoredInto { plan, done, before, aside, given_up, loss_window_seconds })
     }
 
-    /// Nothing of the instance was touched; what was made beside it goes. Where it does not, the journal stays.
+    /// What was made goes, and what was moved comes back. Where that fails, or something is deleted already, the journal
+    /// stays.
     fn abandon(&self, journal: Journal, context: &Context) {
-        let abandoned = self.items.iter().try_for_each(|item| item.swap.abandon());
-        let abandoned = abandoned.map_err(OpsError::from).and_then(|()| journal.finish());
-        if let Err(error) = abandoned {
-            context.events.warn(format!(
-                "What was made beside {} is not removed yet: {error}. The next restore or backup of it does that first.",
-                self.instance.name
-            ));
+        let name = &self.instance.name;
+        match journal.abandon() {
+            Ok(None) => {}
+            Ok(Some(missing)) => context.events.warn(missing),
+            Err(error) => context.events.warn(format!(
+                "What was made beside {name} is not removed yet: {error}. The next restore or backup of it does that first."
+            )),
         }
     }
 
-    fn steps(&self) -> Vec<Step> {
+    pub(super) fn steps(&self) -> Vec<Step> {
         self.items.iter().map(Item::step).collect()
     }
 
-    /// Everything that comes before the first change of the instance.
+    /// Everything that comes before the swaps: nothing of the instance is changed by that but what is given up.
     fn make_ready(
         &mut self,
+        journal: &mut Journal,
         context: &Context,
-    ) -> Result<(Extracted, Saved, Vec<Watch>), OpsError> {
-        let done = self.stage(context)?;
-        let watches = self.items.iter().map(|item| Watch::begin(&item.swap));
-        let watches = watches.collect::<Result<Vec<_>, _>>()?;
-        Ok((done, self.save_present_state(context)?, watches))
+    ) -> Result<(Extracted, Saved, Vec<Option<Watch>>), OpsError> {
+        let mut done = self.stage(false, context)?;
+        let begin = |item: &Item| (!item.gives_up).then(|| Watch::begin(&item.swap)).transpose();
+        let watches = self.items.iter().map(begin).collect::<Result<Vec<_>, _>>()?;
+        let gives_up = self.items.iter().any(|item| item.gives_up);
+        if gives_up {
+            self.ensure_readable(context)?;
+        }
+        let saved = self.save_present_state(context)?;
+        if gives_up {
+            self.give_up(journal, &saved, context)?;
+            done.add(self.stage(true, context)?);
+        }
+        Ok((done, saved, watches))
+    }
+
+    /// The only copy of something is deleted when all that takes its place is known to be there.
+    fn ensure_readable(&self, context: &Context) -> Result<(), OpsError> {
+        context.events.phase("verifying", self.plan.snapshot.short());
+        let given_up = self.items.iter().filter(|item| item.gives_up);
+        let nodes = given_up.map(|item| item.node.clone()).collect();
+        extract::read_all(&self.source.reader, nodes, context)
     }
 
     /// Remove the old states that are saved; keep the others, and say why. Returns where they are.
     fn clear(
         &mut self,
-        journal: &Journal,
+        journal: &mut Journal,
         saved: &Saved,
-        watches: &[Watch],
+        watches: &[Option<Watch>],
         context: &Context,
-    ) -> Result<Vec<PathBuf>, OpsError> {
+    ) -> Result<Vec<ExactPath>, OpsError> {
         let mut reasons = Vec::new();
         for (item, watch) in self.items.iter_mut().zip(watches) {
-            let may_remove = may_remove_aside(item, saved, watch);
+            let may_remove = may_remove_aside(item, saved, watch.as_ref());
             item.removes_aside = may_remove.is_ok();
             reasons.push(may_remove.err());
         }
@@ -344,16 +401,16 @@ impl Prepared<'_> {
                     kept.display()
                 ));
             }
-            aside.push(kept);
+            aside.push(ExactPath::new("path", kept));
         }
         Ok(aside)
     }
 
-    /// Make the new trees beside the old ones.
-    fn stage(&mut self, context: &Context) -> Result<Extracted, OpsError> {
+    /// Make the new trees: those beside the old ones, or those in the place of what was given up.
+    fn stage(&mut self, gave_up: bool, context: &Context) -> Result<Extracted, OpsError> {
         context.events.phase("restoring", self.instance.name.to_string());
         let mut all = Extracted::default();
-        for item in &mut self.items {
+        for item in self.items.iter_mut().filter(|item| item.gives_up == gave_up) {
             item.ensure_same_place()?;
             all.warnings.extend(item.prepare()?);
             let parent = item.swap.staging_parent().to_owned();
@@ -362,9 +419,8 @@ impl Prepared<'_> {
             let roots = vec![node];
             let everything = Selection::everything();
             let reader = &self.source.reader;
-            let size = extract::measure(reader, roots.clone(), &everything, context)?;
-            ensure_room(&parent, size.bytes)?;
-            let creator = TreeCreator::open(&parent)?;
+            ensure_room(&parent, item.size.bytes)?;
+            let creator = TreeCreator::open(&parent)?.for_final_path(&item.swap.target);
             let done =
                 extract::extract(reader, roots, &everything, creator, self.plan.bytes, context)?;
             item.swap.staged_is_complete()?;

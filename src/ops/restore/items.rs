@@ -1,5 +1,7 @@
 //! What a restore in place puts where: each tree of the snapshot with the path that it replaces.
 
+use super::extract::Size;
+use super::interrupted::Unfinished;
 use super::journal::{Step, tag};
 use super::places;
 use super::selection::Selection;
@@ -7,6 +9,7 @@ use super::{Source, Wanted};
 use crate::component::files::create::TreeCreator;
 use crate::component::files::swap::{self, SwapMethod, SwapPlan};
 use crate::config::{Config, FilesRoot, Instance};
+use crate::model::exact_path::ExactPath;
 use crate::model::id::JobId;
 use crate::model::manifest::Manifest;
 use crate::model::node::{Node, display_path};
@@ -24,12 +27,16 @@ use std::path::{Path, PathBuf};
 pub(super) struct Item {
     pub(super) node: TreeNode,
     /// Its place in the snapshot.
-    pub(super) from: String,
+    pub(super) from: ExactPath,
     pub(super) swap: SwapPlan,
     /// Something is there now.
     pub(super) exists: bool,
     /// The old state is in a snapshot, or may be lost.
     pub(super) removes_aside: bool,
+    /// The old state is deleted before the new tree is made, since there is no room for both.
+    pub(super) gives_up: bool,
+    /// How much the new tree is.
+    pub(super) size: Size,
     /// Device and inode of the directory that holds what is replaced, as it was planned; none where there is none yet.
     place: Option<(u64, u64)>,
     /// The directories that lead there from the component's root, with what the snapshot says of each.
@@ -38,7 +45,7 @@ pub(super) struct Item {
 
 impl Item {
     pub(super) fn step(&self) -> Step {
-        Step { swap: self.swap.clone(), removes_aside: self.removes_aside }
+        Step { swap: self.swap.clone(), removes_aside: self.removes_aside, gives_up: self.gives_up }
     }
 
     /// An error when the way to what is replaced leads elsewhere than it did: hours may have passed since, and whoever
@@ -80,12 +87,13 @@ impl Item {
     }
 }
 
-/// The trees that are wanted, each with the path that it replaces.
+/// The trees that are wanted, each with the path that it replaces. What an earlier restore has given up may be missing.
 pub(super) fn find(
     (source, manifest): (&Source, &Manifest),
     (config, session): (&Config, &Session),
     instance: &Instance,
     wanted: &Wanted,
+    unfinished: &[Unfinished],
     job: JobId,
 ) -> Result<Vec<Item>, OpsError> {
     let selection = Selection::new(wanted, Some(manifest))?;
@@ -98,12 +106,17 @@ pub(super) fn find(
         }
     }
     for path in outermost(roots) {
-        let item = find_one(source, instance, &path, &tag(job, items.len()))?;
+        let item = find_one(source, instance, &path, unfinished, &tag(job, items.len()))?;
         places::ensure_not_own(&item.swap.target, session, config)?;
         ensure_apart(&items, &item)?;
         items.push(item);
     }
-    Ok(items)
+    let is_covered =
+        |missing: &PathBuf| items.iter().any(|item| missing.starts_with(&item.swap.target));
+    match unfinished.iter().find(|unfinished| !unfinished.targets.iter().all(is_covered)) {
+        Some(unfinished) => Err(unfinished.refusal()),
+        None => Ok(items),
+    }
 }
 
 /// Paths in the snapshot without those that lie in another one, which brings them along.
@@ -142,28 +155,34 @@ fn find_one(
     source: &Source,
     instance: &Instance,
     path: &[u8],
+    unfinished: &[Unfinished],
     tag: &str,
 ) -> Result<Item, OpsError> {
     let parts = path_components(path);
-    let path = display_path(path);
+    let shown = display_path(path);
     let [b"files", name, rest @ ..] = parts.as_slice() else {
         return Err(OpsError::usage(
-            format!("'{path}' does not belong to a component of the instance"),
+            format!("'{shown}' does not belong to a component of the instance"),
             "restore it into a directory with --to-dir",
         ));
     };
     let root = find_root(instance, name)?;
-    let mut nodes = find_nodes(source, &parts)?.ok_or_else(|| not_there(&path))?;
-    let target =
+    let mut nodes = find_nodes(source, &parts)?.ok_or_else(|| not_there(&shown))?;
+    let mut target =
         rest.iter().fold(root.path.clone(), |path, part| path.join(OsStr::from_bytes(part)));
     if !rest.is_empty() {
         ensure_no_link(&root.path, &target)?;
     }
+    // A link that leads to what was given up is not one to a file system that is not mounted.
+    let leads_to = places::resolved(&target);
+    if unfinished.iter().any(|unfinished| unfinished.targets.contains(&leads_to)) {
+        target = leads_to;
+    }
     let swap = swap::plan(&target, tag)?;
-    let exists = swap.target.symlink_metadata().is_ok();
+    let exists = !swap.is_nothing_there()?;
     let Some(node) = nodes.pop() else {
         return Err(OpsError::usage(
-            format!("'{path}' is not in the snapshot"),
+            format!("'{shown}' is not in the snapshot"),
             "name a component",
         ));
     };
@@ -177,7 +196,9 @@ fn find_one(
     });
     let way = way.collect();
     let place = place_of(&swap.target);
-    Ok(Item { node, from: path, swap, exists, removes_aside: false, place, way })
+    let from = ExactPath::of_bytes("from", path);
+    let (size, removes_aside, gives_up) = (Size::default(), false, false);
+    Ok(Item { node, from, swap, exists, removes_aside, gives_up, size, place, way })
 }
 
 fn not_there(path: &str) -> OpsError {

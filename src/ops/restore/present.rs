@@ -1,10 +1,12 @@
 //! What becomes of the state that a restore in place overwrites: nothing of it is lost but where a person said so, and
 //! there was no room for anything else.
 
-use super::free_bytes;
 use super::into::{Prepared, PresentState};
 use super::items::Item;
-use crate::component::files::swap::{RESTORE, Watch, size_on_disk};
+use super::journal::{GivenUp, Journal, Phase};
+use super::{free_bytes, room};
+use crate::component::files::swap::{RESTORE, Watch};
+use crate::component::files::walk::WalkError;
 use crate::model::event::Cancel;
 use crate::model::id::SnapshotId;
 use crate::model::size::Bytes;
@@ -32,33 +34,44 @@ impl Saved {
     }
 }
 
-/// An error when the present state could be saved, and so need not be lost.
-pub(super) fn ensure_no_room(session: &Session, items: &[Item]) -> Result<(), OpsError> {
-    let repository = session.repository.location();
-    let repository_free = free_bytes(Path::new(&repository))?;
-    let mut present = 0_u64;
+/// What is to become of the present state. An error when a person would discard what could be saved.
+pub(super) fn plan(
+    session: &Session,
+    items: &[Item],
+    may_discard: bool,
+) -> Result<PresentState, OpsError> {
+    let present: Vec<&Item> = items.iter().filter(|item| item.exists).collect();
+    if present.is_empty() {
+        return Ok(PresentState::Nothing);
+    }
+    let gives_up = present.iter().any(|item| item.gives_up);
+    if !gives_up && !may_discard {
+        return Ok(PresentState::Snapshot);
+    }
+    let mut bytes = 0_u64;
     let mut room_beside = None;
-    for item in items.iter().filter(|item| item.exists) {
-        let target = &item.swap.target;
-        let size = size_on_disk(target).map_err(|source| OpsError::Io {
-            action: "measure",
-            path: target.clone(),
-            source,
-        })?;
-        present = present.saturating_add(size);
+    for target in present.iter().map(|item| &item.swap.target) {
+        bytes = bytes.saturating_add(room::measure(target)?.taken);
         let free = free_bytes(target)?;
         if room_beside.is_none_or(|(_, least)| free < least) {
             room_beside = Some((target, free));
         }
     }
-    let Some((target, target_free)) = room_beside else { return Ok(()) };
-    if has_no_room(present, repository_free, target_free) {
-        return Ok(());
+    let repository = session.repository.location();
+    let repository_free = free_bytes(Path::new(&repository))?;
+    let (target, target_free) = room_beside.expect("something is there");
+    match gives_up {
+        true if repository_free >= bytes => return Ok(PresentState::SnapshotThenDeleted),
+        true => return Ok(PresentState::Deleted),
+        false if has_no_room(bytes, repository_free, target_free) => {
+            return Ok(PresentState::SetAside);
+        }
+        false => {}
     }
     Err(OpsError::refused(
         format!(
             "the present state ({}) need not be lost: the repository has {} free, and {} has {} free",
-            Bytes(present),
+            Bytes(bytes),
             Bytes(repository_free),
             target.display(),
             Bytes(target_free)
@@ -77,14 +90,14 @@ impl Prepared<'_> {
         let name = &self.instance.name;
         match (self.plan.present_state, &self.options.discard_current) {
             (PresentState::Nothing, _) => return Ok(Saved::Not),
-            (PresentState::SetAside, reason) => {
+            (PresentState::SetAside | PresentState::Deleted, reason) => {
                 let reason = reason.as_deref().unwrap_or_default();
                 context.events.warn(format!(
                     "The present state of {name} is in no snapshot, which was asked for: {reason}."
                 ));
                 return Ok(Saved::Not);
             }
-            (PresentState::Snapshot, _) => {}
+            (PresentState::Snapshot | PresentState::SnapshotThenDeleted, _) => {}
         }
         // What backups leave out is overwritten, too, so here nothing is left out but what this very job has staged.
         let mut instance = self.instance.clone();
@@ -114,8 +127,10 @@ impl Prepared<'_> {
                 Ok(Saved::Snapshot(outcome.id, doubt))
             }
             Err(error) if error.is_cancelled() => Err(error),
+            // What may pass is no reason to delete the only copy.
+            Err(error) if !self.plan.present_state.goes_on_after(&error) => Err(error),
             Err(error) => {
-                context.events.warn(format!("No snapshot of the present state of {name} could be taken ({error}); it is set aside."));
+                context.events.warn(format!("No snapshot of the present state of {name} could be taken ({error}); it is {}.", self.plan.present_state.without_snapshot()));
                 Cancel::check(&context.cancel)?;
                 Ok(Saved::Not)
             }
@@ -123,9 +138,67 @@ impl Prepared<'_> {
     }
 }
 
+impl Prepared<'_> {
+    /// Delete the old states that there is no room for. Until the journal says that they are given up, an error leaves
+    /// all as it was; from then on, run again, the restore goes on from here.
+    pub(super) fn give_up(
+        &self,
+        journal: &mut Journal,
+        saved: &Saved,
+        context: &Context,
+    ) -> Result<(), OpsError> {
+        let name = &self.instance.name;
+        let given_up: Vec<&Item> = self.items.iter().filter(|item| item.gives_up).collect();
+        room::ensure_still_enough(&self.items)?;
+        given_up.iter().try_for_each(|item| item.ensure_same_place())?;
+        let reason = self.options.discard_current.clone().unwrap_or_default();
+        let (snapshot, before) = (self.plan.snapshot, saved.snapshot());
+        journal.set_given_up(GivenUp { reason: reason.clone(), snapshot, before });
+        journal.write(self.steps(), Phase::TakingAway)?;
+        context.events.phase("setting aside", name.to_string());
+        given_up.iter().try_for_each(|item| item.swap.take_away())?;
+        context.cancel.check()?;
+        journal.write(self.steps(), Phase::GivenUp)?;
+        context.events.phase("deleting", name.to_string());
+        let targets: Vec<String> =
+            given_up.iter().map(|item| item.swap.target.display().to_string()).collect();
+        context.events.warn(format!(
+            "What was in {} is deleted before its new state is there, which was asked for: {reason}.",
+            targets.join(", ")
+        ));
+        Ok(given_up.iter().try_for_each(|item| item.swap.discard())?)
+    }
+}
+
+impl PresentState {
+    /// Whether the restore goes on although the snapshot before it failed.
+    fn goes_on_after(self, error: &OpsError) -> bool {
+        let is_unreadable = matches!(
+            error,
+            OpsError::Component { source, .. } if !matches!(source, WalkError::Sink(_))
+        );
+        self != Self::SnapshotThenDeleted || is_unreadable || error.is_no_room()
+    }
+
+    /// What becomes of it then.
+    fn without_snapshot(self) -> &'static str {
+        match self {
+            Self::SnapshotThenDeleted => "deleted without one, as asked for",
+            _ => "set aside",
+        }
+    }
+}
+
 /// Whether the old state of an item, which is aside by now, may go; otherwise why not.
-pub(super) fn may_remove_aside(item: &Item, saved: &Saved, watch: &Watch) -> Result<(), String> {
+pub(super) fn may_remove_aside(
+    item: &Item,
+    saved: &Saved,
+    watch: Option<&Watch>,
+) -> Result<(), String> {
     let target = item.swap.target.display();
+    let Some(watch) = watch else {
+        return Err(format!("Something came to {target} while the restore made its new state"));
+    };
     if !item.exists {
         return Err(format!("{target} was not there when the restore began"));
     }

@@ -1,6 +1,7 @@
 //! Restores of real trees: what they put where, what they refuse, and what becomes of the state before.
 
 mod bench;
+mod discard;
 mod faults;
 mod interrupted;
 mod losses;
@@ -38,7 +39,8 @@ fn paths_in_each_other_are_restored_once_with_the_directories_that_lead_there() 
     let wanted = paths(&["/files/one/d/e/f", "/files/one/d/e", "/files/one/d/e"]);
     let options = IntoOptions { wanted, ..IntoOptions::default() };
     let restored = bench.restore(&session, &options, &bench.context()).unwrap();
-    let from: Vec<&str> = restored.plan.replaced.iter().map(|item| item.from.as_str()).collect();
+    let from: Vec<String> =
+        restored.plan.replaced.iter().map(|item| item.from.to_string()).collect();
     assert_eq!(from, ["/files/one/d/e"]);
     assert!(!restored.plan.is_whole);
     assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o7777, 0o2710);

@@ -1,8 +1,8 @@
 //! Where findings are gathered. However much is damaged, the report stays short enough to be held in memory and read.
 
-use super::report::{Finding, FindingKind, MAX_PATHS, Severity};
+use super::report::{Finding, FindingKind, LostPath, MAX_PATHS, Severity};
+use crate::model::exact_path::ExactPath;
 use crate::model::id::{BlobId, SnapshotId};
-use crate::model::node::display_path;
 use crate::repository::RepositoryError;
 use crate::repository::format::pack::BlobKind;
 use crate::store::FileKind;
@@ -120,7 +120,8 @@ impl Ledger {
         let room = MAX_PATHS - finding.paths.len();
         for name in names.iter().take(room) {
             let path = [directory, b"/", name].concat();
-            finding.paths.push(format!("{}:{}", snapshot.short(), display_path(&path)));
+            let path = ExactPath::of_bytes("path", &path);
+            finding.paths.push(LostPath { snapshot, path });
         }
         finding.more_paths += count - names.len().min(room) as u64;
     }
@@ -178,7 +179,8 @@ mod tests {
         assert_eq!(overflow.snapshots, [snapshot]);
         assert_eq!(overflow.paths.len(), MAX_PATHS);
         assert_eq!(overflow.more_paths, 4000 * 3 - MAX_PATHS as u64);
-        assert_eq!(findings[0].paths, ["01010101:/a/b", "01010101:/a/c"]);
+        let paths: Vec<String> = findings[0].paths.iter().map(ToString::to_string).collect();
+        assert_eq!(paths, ["01010101:/a/b", "01010101:/a/c"]);
         assert_eq!(findings[0].more_paths, 1);
         assert_eq!(findings[MAX_FINDINGS + 1].severity, Severity::Note);
     }

@@ -1,5 +1,6 @@
 //! What a check is asked, and what it answers.
 
+use crate::model::exact_path::ExactPath;
 use crate::model::id::{FileId, SnapshotId};
 use serde::Serialize;
 use std::fmt;
@@ -150,11 +151,26 @@ pub struct Finding {
     pub message: String,
     /// The snapshots that it touches, newest first: these do not restore as they were. Empty where nothing is lost.
     pub snapshots: Vec<SnapshotId>,
-    /// Up to [`MAX_PATHS`] of the paths that are lost, as `SNAPSHOT:/path` with a short id; of several snapshots that
-    /// share a directory, the newest is named.
-    pub paths: Vec<String>,
+    /// Up to [`MAX_PATHS`] of the paths that are lost; of several snapshots that share a directory, the newest is named.
+    pub paths: Vec<LostPath>,
     /// How many more there are. A directory that is shared by snapshots, or comes several times in one, counts once.
     pub more_paths: u64,
+}
+
+/// A path that does not restore. Shown to people it is `SNAPSHOT:/path` with a short id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LostPath {
+    /// A snapshot that has it.
+    pub snapshot: SnapshotId,
+    /// `path`: where it is in the snapshot.
+    #[serde(flatten)]
+    pub path: ExactPath,
+}
+
+impl fmt::Display for LostPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.snapshot.short(), self.path)
+    }
 }
 
 /// What a check has found.

@@ -41,6 +41,11 @@ pub struct TreeNode {
 
 /// A tree as bytes. The nodes must be sorted by name.
 pub fn encode(nodes: &[TreeNode]) -> Vec<u8> {
+    encode_within(nodes, usize::MAX).expect("nothing is longer than the address space")
+}
+
+/// The same; none where that would be more than `limit` bytes.
+pub fn encode_within(nodes: &[TreeNode], limit: usize) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(64 + nodes.len() * 400);
     out.extend(b"{\"nodes\":[");
     for (index, node) in nodes.iter().enumerate() {
@@ -48,9 +53,12 @@ pub fn encode(nodes: &[TreeNode]) -> Vec<u8> {
             out.push(b',');
         }
         encode_node(node, &mut out);
+        if out.len() > limit {
+            return None;
+        }
     }
     out.extend(b"]}\n");
-    out
+    (out.len() <= limit).then_some(out)
 }
 
 fn encode_node(TreeNode { node, content, subtree }: &TreeNode, out: &mut Vec<u8>) {
@@ -179,7 +187,7 @@ fn mode_from_go(go: u32) -> u32 {
 }
 
 /// Bytes of memory that the nodes of one tree may take, and those of all trees that are open at one time: more than a
-/// million entries.
+/// million entries. Who builds trees keeps to it, so that what is stored can be read.
 pub const MAX_MEMORY: usize = 512 * 1024 * 1024;
 
 impl TreeNode {
@@ -457,6 +465,8 @@ pub(in crate::repository) mod tests {
         let memory = nodes.iter().map(TreeNode::memory).sum();
         assert_eq!(decode_within(&bytes, memory).unwrap(), nodes);
         assert!(decode_within(&bytes, memory - 1).is_err());
+        assert_eq!(encode_within(&nodes, bytes.len()), Some(bytes.clone()));
+        assert_eq!(encode_within(&nodes, bytes.len() - 1), None);
     }
 
     #[test]

@@ -172,6 +172,14 @@ impl io::Write for FileStream {
 }
 
 impl PendingContent {
+    /// How many blobs it has.
+    pub fn blobs(&self) -> usize {
+        match &self.0 {
+            Pending::One { .. } => 1,
+            Pending::Known(content) => content.blobs.len(),
+        }
+    }
+
     /// Wait until all blobs are known.
     pub fn wait(self) -> Result<Content, RepositoryError> {
         let (shared, promise, size) = match self.0 {

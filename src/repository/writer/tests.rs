@@ -61,7 +61,7 @@ fn write(
         pending.push(stream.finish()?);
     }
     let contents = pending.into_iter().map(PendingContent::wait).collect::<Result<Vec<_>, _>>()?;
-    let tree = writer.tree(&[])?;
+    let tree = writer.tree(b"/", &[])?;
     let snapshot = writer.commit(snapshot_file(tree), &lock, &Events::ignored())?;
     Ok((snapshot, contents))
 }
@@ -126,7 +126,7 @@ fn an_index_of_a_run_without_its_lock_lists_no_pack_that_was_removed_meanwhile()
     let mut stream = writer.file();
     stream.append(&noise(9_000_000, 1)).unwrap();
     stream.finish().unwrap().wait().unwrap();
-    let tree = writer.tree(&[]).unwrap();
+    let tree = writer.tree(b"/", &[]).unwrap();
     writer.finish().unwrap();
     // As after so many blobs that an index is written before the end.
     writer.shared.write_index(&mut self::lock(&writer.shared.stored)).unwrap();
@@ -189,7 +189,7 @@ fn every_failing_call_fails_the_run_or_leaves_a_snapshot_that_reads_back() {
                         stream.append(file)?;
                         contents.push(stream.finish()?.wait()?);
                     }
-                    let tree = writer.tree(&[])?;
+                    let tree = writer.tree(b"/", &[])?;
                     writer.commit(snapshot_file(tree), &lock, &Events::ignored())?;
                     Ok(contents)
                 });
@@ -243,11 +243,11 @@ fn a_directory_with_a_name_twice_is_not_stored() {
     let directory = tempfile::tempdir().unwrap();
     let repository = repository(&directory);
     let writer = Writer::start(&repository, BlobIndex::default(), &Cancel::new()).unwrap();
-    let stored = writer.tree(&[]).unwrap();
+    let stored = writer.tree(b"/", &[]).unwrap();
     let nodes = ["a", "b", "b"].map(|name| {
         let node = tree::tests::node(name.as_bytes(), NodeKind::Directory);
         tree::TreeNode { node, content: Vec::new(), subtree: Some(stored) }
     });
-    assert!(writer.tree(&nodes[..2]).is_ok());
-    assert!(writer.tree(&nodes).is_err());
+    assert!(writer.tree(b"/", &nodes[..2]).is_ok());
+    assert!(writer.tree(b"/", &nodes).is_err());
 }

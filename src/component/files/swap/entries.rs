@@ -48,7 +48,7 @@ impl SwapPlan {
         sync(work)
     }
 
-    fn set_old_aside(&self, before_move: Step<'_>) -> Result<(), SwapError> {
+    pub(super) fn set_old_aside(&self, before_move: Step<'_>) -> Result<(), SwapError> {
         let Self { target, aside, .. } = self;
         match DirBuilder::new().mode(0o700).create(aside) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -94,15 +94,15 @@ impl SwapPlan {
             before_move().map_err(failed("move", &from))?;
             match rename_new(&from, &to) {
                 Err(Errno::EXIST) => self.set_aside(name, before_move)?,
-                other => return other.map_err(failed("put in place", &from)),
+                other => return other.map_err(failed("put in place", &to)),
             }
         }
-        Err(failed("put in place", &from)(Errno::EXIST))
+        Err(failed("put in place", &to)(Errno::EXIST))
     }
 }
 
 /// Whether a swap made it: its own directory, or what an earlier one has kept, which nobody else has.
-fn is_ours(name: &OsStr) -> bool {
+pub(super) fn is_ours(name: &OsStr) -> bool {
     let name = name.as_bytes();
     name.starts_with(BEFORE.as_bytes()) || name.starts_with(RESTORE.as_bytes())
 }

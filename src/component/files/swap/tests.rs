@@ -5,6 +5,7 @@ mod watching;
 use super::entries::names;
 use super::remove::remove;
 use super::*;
+use rustix::mount::{MountFlags, UnmountFlags};
 use std::os::unix::fs::PermissionsExt as _;
 
 fn tree(path: &Path, files: &[(&str, &str)]) {
@@ -170,10 +171,11 @@ fn entries_swap(target: &Path, new: &[(&str, &str)]) -> SwapPlan {
 }
 
 fn entries_swap_named(target: &Path, tag: &str, new: &[(&str, &str)]) -> SwapPlan {
-    let (method, is_mount, staged_inode) = (SwapMethod::Entries, false, None);
+    let (method, is_mount) = (SwapMethod::Entries, false);
+    let (parent_inode, staged_inode) = (None, None);
     let (staged, aside) = names_for(target, method, tag).unwrap();
     let target = target.to_owned();
-    let swap = SwapPlan { target, staged, aside, method, is_mount, staged_inode };
+    let swap = SwapPlan { target, staged, aside, method, is_mount, parent_inode, staged_inode };
     swap.prepare().unwrap();
     tree(&swap.staged, new);
     swap
@@ -363,24 +365,88 @@ fn deep_and_closed_trees_are_removed() {
     assert_eq!(names(&outside).unwrap(), ["kept"]);
 }
 
-/// A file system in memory; unmounted with this handle.
+#[test]
+fn where_a_tree_was_begun_is_told_from_a_place_that_is_not_mounted() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = directory.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mounted = Mounted::at(&disk);
+    tree(&disk.join("t"), &[("a", "old")]);
+    let swap = plan(&disk.join("t"), "j").unwrap();
+    tree(&swap.staged, &[("a", "half")]);
+    drop(mounted);
+    for result in [swap.abandon(), swap.put_back(), swap.discard()] {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("is its file system mounted?"), "{error}");
+    }
+    fs::remove_dir(&disk).unwrap();
+    assert!(swap.abandon().is_err());
+}
+
+#[test]
+fn what_is_taken_away_comes_back_or_is_deleted_and_again_changes_nothing() {
+    for entries in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("t");
+        let make = |tag: &str| {
+            let method = if entries { SwapMethod::Entries } else { SwapMethod::Rename };
+            let (staged, aside) = names_for(&target, method, tag).unwrap();
+            let target = target.clone();
+            SwapPlan {
+                target,
+                staged,
+                aside,
+                method,
+                is_mount: false,
+                parent_inode: None,
+                staged_inode: None,
+            }
+        };
+        tree(&target, &[("a", "old"), ("b", "old")]);
+        let swap = make("1");
+        swap.put_back().unwrap();
+        swap.take_away().unwrap();
+        assert!(swap.is_nothing_there().unwrap(), "{entries}");
+        assert_eq!(read(&swap.aside), pairs(&[("a", "old"), ("b", "old")]));
+        for _ in 0..2 {
+            swap.put_back().unwrap();
+            assert_eq!(read(&target), pairs(&[("a", "old"), ("b", "old")]), "{entries}");
+        }
+        swap.take_away().unwrap();
+        // What takes its place meanwhile is not replaced.
+        tree(&target, &[("a", "late")]);
+        assert!(swap.put_back().is_err());
+        assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "late");
+        assert_eq!(fs::read_to_string(swap.aside.join("a")).unwrap(), "old");
+        remove(&target.join("a")).unwrap();
+        for _ in 0..2 {
+            swap.discard().unwrap();
+            assert!(!swap.aside.exists(), "{entries}");
+        }
+        let mut swap = make("2");
+        swap.prepare().unwrap();
+        tree(&swap.staged, &[("a", "new")]);
+        swap.staged_is_complete().unwrap();
+        swap.execute().unwrap();
+        assert_eq!(read(&target), pairs(&[("a", "new")]), "{entries}");
+    }
+}
+
+/// A file system in memory; unmounted with this handle. Without a program that does it: one that is being started holds
+/// the locks of all threads for a moment.
 struct Mounted(PathBuf);
 
 impl Mounted {
     fn at(place: &Path) -> Self {
-        let mount = std::process::Command::new("mount")
-            .args(["-t", "tmpfs", "none"])
-            .arg(place)
-            .status()
-            .expect("mount is there, and this is root: tests/run says so");
-        assert!(mount.success());
+        rustix::mount::mount("none", place, "tmpfs", MountFlags::empty(), None)
+            .expect("this is root: tests/run says so");
         Self(place.to_owned())
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        std::process::Command::new("umount").arg("--lazy").arg(&self.0).status().ok();
+        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).ok();
     }
 }
 

@@ -9,7 +9,7 @@ use super::{SwapError, SwapMethod, SwapPlan, exists, failed};
 use crate::component::files::descent::{Descent, list_reversed, open_directory};
 use rustix::fs::{AtFlags, CWD, FileType, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -162,18 +162,45 @@ impl Watch {
 }
 
 /// The bytes that a tree takes on its disk.
-pub fn size_on_disk(path: &Path) -> io::Result<u64> {
-    let of = |stat: &Stat| u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SizeOnDisk {
+    /// All of them.
+    pub taken: u64,
+    /// Those that are free once the tree is removed: of files that have a name elsewhere, none.
+    pub freed: u64,
+}
+
+/// Measure a tree. A file of several names counts once.
+pub fn size_on_disk(path: &Path) -> io::Result<SizeOnDisk> {
+    let mut size = SizeOnDisk::default();
+    let mut names_seen: HashMap<(u64, u64), u64> = HashMap::new();
+    let mut add = |stat: &Stat| {
+        let bytes = u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512);
+        let names = if is_directory(stat) { 1 } else { stat.st_nlink };
+        let seen = match names {
+            ..=1 => 1,
+            _ => *names_seen
+                .entry((stat.st_dev, stat.st_ino))
+                .and_modify(|seen| *seen += 1)
+                .or_insert(1),
+        };
+        if seen == 1 {
+            size.taken = size.taken.saturating_add(bytes);
+        }
+        if seen >= names {
+            size.freed = size.freed.saturating_add(bytes);
+        }
+    };
     let stat = rustix::fs::stat(path)?;
-    let mut bytes = of(&stat);
+    add(&stat);
     if is_directory(&stat) {
         let directory = File::open(path)?;
         find_below(directory.into(), |stat| {
-            bytes = bytes.saturating_add(of(stat));
+            add(stat);
             false
         })?;
     }
-    Ok(bytes)
+    Ok(size)
 }
 
 /// The path of the first entry below a directory of which `is_it` says so.

@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, Tree, copy_files, temporary, tree};
 use super::*;
+use crate::model::exact_path::ExactPath;
 use crate::store::Store;
 use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::local::LocalStore;
@@ -86,7 +87,7 @@ fn in_place_it_leaves_the_old_state_or_the_new_one_and_loses_nothing() {
             assert_eq!(fs::read_to_string(bench.path("one/a")).unwrap(), "old a");
             assert_eq!(bench.instance_tree().len(), present.len() - 1, "{call} {fault:?}");
             assert!(restored.before.is_some() || restored.aside.len() == 2);
-            for aside in &restored.aside {
+            for aside in restored.aside.iter().map(ExactPath::path) {
                 let name = aside.to_str().unwrap().rsplit('-').next().unwrap();
                 let kept =
                     tree(aside).into_iter().map(|(path, entry)| (format!("{name}/{path}"), entry));

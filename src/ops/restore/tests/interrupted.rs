@@ -11,13 +11,24 @@ use std::path::Path;
 
 /// A restore whose process ends when the phase begins.
 fn crash_at(bench: &Bench, session: &Session, phase: &'static str) {
-    let context = bench.context_with(move |now| assert!(now != phase, "crashed on command"));
-    let options = IntoOptions::default();
-    let restore = || bench.restore(session, &options, &context).map(drop);
-    assert!(catch_unwind(AssertUnwindSafe(restore)).is_err(), "{phase}");
+    crash_when(bench, session, &IntoOptions::default(), move |now| now == phase);
+    assert_eq!(bench.journals().len(), 1, "{phase}");
+}
+
+/// A restore whose process ends at the phase that is chosen.
+pub(super) fn crash_when(
+    bench: &Bench,
+    session: &Session,
+    options: &IntoOptions,
+    is_chosen: impl Fn(&str) -> bool + Send + Sync + 'static,
+) {
+    let context = bench.context_with(move |now| assert!(!is_chosen(now), "crashed on command"));
+    let restore = || bench.restore(session, options, &context).map(drop);
+    assert!(catch_unwind(AssertUnwindSafe(restore)).is_err());
     bench.warnings();
-    let [journal] = &bench.journals()[..] else { panic!("{phase}: {:?}", bench.journals()) };
-    edit(journal, |json| json["boot_id"] = "an earlier one".into());
+    for journal in bench.journals() {
+        edit(&journal, |json| json["boot_id"] = "an earlier one".into());
+    }
 }
 
 fn edit(journal: &Path, change: impl FnOnce(&mut serde_json::Value)) {
@@ -108,6 +119,35 @@ fn a_journal_that_cannot_be_finished_stops_its_own_instance_only() {
     fs::rename(bench.path("elsewhere"), bench.path(&staged)).unwrap();
     bench.backup(&session);
     assert_eq!(bench.instance_tree(), old);
+}
+
+#[test]
+fn a_journal_is_kept_until_what_the_restore_has_made_can_be_looked_for() {
+    let bench = Bench::new();
+    let session = bench.session();
+    let (_, present) = bench.backed_up_and_changed(&session);
+    crash_at(&bench, &session, "reading");
+    let (away, there) = (bench.root.with_extension("away"), bench.root.clone());
+    // As if the disk of the instance were not mounted, and the state's were.
+    fs::rename(&there, &away).unwrap();
+    for name in ["one", "two"] {
+        fs::create_dir_all(there.join(name)).unwrap();
+    }
+    for name in ["state", "repository"] {
+        fs::rename(away.join(name), there.join(name)).unwrap();
+    }
+    let error = bench.try_backup(&session, "data").unwrap_err();
+    assert!(error.to_string().contains("is its file system mounted?"), "{error}");
+    assert_eq!(bench.journals().len(), 1);
+    for name in ["state", "repository"] {
+        fs::rename(there.join(name), away.join(name)).unwrap();
+    }
+    fs::remove_dir_all(&there).unwrap();
+    fs::rename(&away, &there).unwrap();
+    assert!(!bench.leftovers().is_empty());
+    bench.backup(&session);
+    assert_eq!(bench.instance_tree(), present);
+    assert!(bench.leftovers().is_empty() && bench.journals().is_empty());
 }
 
 #[test]

@@ -39,12 +39,9 @@ fn what_is_written_after_the_snapshot_before_was_begun_is_kept_and_told() {
     let restored = bench.restore(&session, &IntoOptions::default(), &context).unwrap();
     assert!(restored.before.is_some());
     let [aside] = restored.aside.as_slice() else { panic!("{:?}", restored.aside) };
-    assert_eq!(fs::read_to_string(aside.join("d/e/late")).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(aside.path().join("d/e/late")).unwrap(), "precious");
     let warnings = bench.warnings();
-    assert!(
-        warnings.contains(aside.to_str().unwrap()) && warnings.contains("changed"),
-        "{warnings}"
-    );
+    assert!(warnings.contains(&aside.to_string()) && warnings.contains("changed"), "{warnings}");
     assert!(!bench.path("one/d/e/late").exists() && bench.journals().is_empty());
 }
 
@@ -80,7 +77,7 @@ fn what_appears_where_nothing_was_is_kept_and_told() {
     let restored = bench.restore(&session, &IntoOptions::default(), &context).unwrap();
     assert_eq!(bench.instance_tree(), expected);
     let [aside] = restored.aside.as_slice() else { panic!("{:?}", restored.aside) };
-    assert_eq!(fs::read_to_string(aside.join("late")).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(aside.path().join("late")).unwrap(), "precious");
     assert!(bench.warnings().contains("was not there when the restore began"));
 }
 

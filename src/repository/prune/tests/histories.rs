@@ -24,7 +24,7 @@ fn take_snapshot(bench: &mut Bench, mask: u32, number: usize) {
         nodes.push(file_node(&name, content.len() as u64, blobs));
         files.insert(name, content);
     }
-    let tree = writer.tree(&nodes).unwrap();
+    let tree = writer.tree(b"/", &nodes).unwrap();
     let file = snapshot_file(tree, number);
     let snapshot = writer.commit(file, &bench.lock, &Events::ignored()).unwrap();
     bench.expected.insert(snapshot.id, files);

@@ -82,9 +82,17 @@ fn every_change_after_the_moment_is_seen_and_none_before() {
 #[test]
 fn the_size_of_a_tree_is_that_of_all_its_files() {
     let directory = tempfile::tempdir().unwrap();
-    let empty = size_on_disk(directory.path()).unwrap();
-    tree(&directory.path().join("d"), &[("f", &"x".repeat(100_000))]);
+    let empty = size_on_disk(directory.path()).unwrap().taken;
+    let (inner, file) = (directory.path().join("d"), directory.path().join("d/f"));
+    tree(&inner, &[("f", &"x".repeat(100_000))]);
     let size = size_on_disk(directory.path()).unwrap();
-    assert!((100_000..200_000).contains(&(size - empty)), "{size} {empty}");
+    assert!((100_000..200_000).contains(&(size.taken - empty)), "{size:?} {empty}");
+    assert_eq!(size.freed, size.taken);
+    // A second name takes no room, and one elsewhere keeps it from being freed.
+    fs::hard_link(&file, inner.join("g")).unwrap();
+    assert_eq!(size_on_disk(directory.path()).unwrap(), size);
+    fs::hard_link(&file, directory.path().join("elsewhere")).unwrap();
+    let inner = size_on_disk(&inner).unwrap();
+    assert!(inner.taken > 100_000 && inner.freed < 100_000, "{inner:?}");
     assert!(size_on_disk(&directory.path().join("none")).is_err());
 }

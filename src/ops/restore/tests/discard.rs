@@ -1,0 +1,330 @@
+//! Old states that are given up because there is no room for the new ones beside them: only where a person said so, and
+//! never more than that.
+
+use super::bench::{Bench, Tree, temporary};
+use super::interrupted::crash_when;
+use super::*;
+use crate::ops::restore::free_bytes;
+use crate::ops::restore::interrupted;
+use crate::ops::restore::into::PresentState;
+use crate::ops::session::Session;
+use rustix::mount::{MountFlags, UnmountFlags};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use tempfile::TempDir;
+
+const MIB: usize = 1 << 20;
+/// Of the file that makes all the difference.
+const LARGE: usize = 2 * MIB;
+
+/// A file system in memory; unmounted with this handle. Without a program that does it: one that is being started holds
+/// the locks of all threads for a moment.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn at(place: &Path) -> Self {
+        rustix::mount::mount("none", place, "tmpfs", MountFlags::empty(), c"size=16m")
+            .expect("this is root: tests/run says so");
+        Self(place.to_owned())
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).ok();
+    }
+}
+
+/// Where the small disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Small {
+    /// Below everything, the repository too.
+    All,
+    /// Below all but the repository.
+    ButRepository,
+    /// Mounted as the directory `one`.
+    One,
+}
+
+const ALL: [Small; 3] = [Small::All, Small::ButRepository, Small::One];
+
+/// An instance with a snapshot and a later state, on a disk that has no room for both.
+struct Full {
+    bench: Bench,
+    snapshot: Tree,
+    present: Tree,
+    filler: PathBuf,
+    // In this order: what is in the disk, the disk, where it is mounted.
+    _disk: Mounted,
+    _place: TempDir,
+}
+
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let next = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        u8::try_from(state >> 56).unwrap()
+    };
+    (0..length).map(next).collect()
+}
+
+impl Full {
+    fn new(small: Small) -> Self {
+        let place = temporary();
+        let (bench, disk) = if small == Small::One {
+            let bench = Bench::new();
+            let disk = Mounted::at(&bench.path("one"));
+            fs::create_dir_all(bench.path("one/d/e")).unwrap();
+            fs::write(bench.path("one/a"), "old a").unwrap();
+            (bench, disk)
+        } else {
+            fs::create_dir(place.path().join("disk")).unwrap();
+            fs::create_dir(place.path().join("repository")).unwrap();
+            let disk = Mounted::at(&place.path().join("disk"));
+            let root = TempDir::new_in(place.path().join("disk")).unwrap();
+            if small == Small::ButRepository {
+                symlink(place.path().join("repository"), root.path().join("repository")).unwrap();
+            }
+            (Bench::in_directory(root), disk)
+        };
+        let session = bench.session();
+        fs::write(bench.path("one/large"), noise(1, LARGE)).unwrap();
+        let snapshot = bench.instance_tree();
+        bench.backup(&session);
+        fs::write(bench.path("one/large"), noise(2, LARGE)).unwrap();
+        let filler = disk.0.join("filler");
+        let free = usize::try_from(free_bytes(&disk.0).unwrap()).unwrap();
+        let filler =
+            if small == Small::One { bench.path("one/.belay-before-filler") } else { filler };
+        fs::write(&filler, vec![0; free - LARGE / 2]).unwrap();
+        bench.change();
+        let present = bench.present();
+        Self { bench, snapshot, present, filler, _disk: disk, _place: place }
+    }
+
+    fn session(&self) -> Session {
+        self.bench.session()
+    }
+}
+
+impl Bench {
+    /// The instance without what fills its disk.
+    fn present(&self) -> Tree {
+        let mut tree = self.instance_tree();
+        tree.retain(|path, _| !path.contains("filler"));
+        tree
+    }
+
+    /// What restores left, without what fills the disk.
+    fn left(&self) -> Vec<String> {
+        let mut left = self.leftovers();
+        left.retain(|path| !path.contains("filler"));
+        left
+    }
+}
+
+fn discarding() -> IntoOptions {
+    IntoOptions { discard_current: Some("the disk is full".into()), ..IntoOptions::default() }
+}
+
+#[test]
+fn an_old_state_is_deleted_first_only_when_told_to() {
+    for small in ALL {
+        let full = Full::new(small);
+        let (bench, session) = (&full.bench, full.session());
+        let error = bench.restore(&session, &IntoOptions::default(), &bench.context()).unwrap_err();
+        assert!(error.to_string().contains("needs 2."), "{small:?}: {error}");
+        assert!(error.hint().unwrap().contains("--discard-current --reason"), "{:?}", error.hint());
+        assert_eq!((bench.present(), bench.left().len()), (full.present.clone(), 0), "{small:?}");
+
+        let restored = bench.restore(&session, &discarding(), &bench.context()).unwrap();
+        assert_eq!(bench.present(), full.snapshot, "{small:?}");
+        let warnings = bench.warnings();
+        assert!(warnings.contains("asked for: the disk is full"), "{warnings}");
+        let [given_up] = &restored.given_up[..] else { panic!("{:?}", restored.given_up) };
+        assert_eq!(
+            (given_up.reason.as_str(), given_up.before),
+            ("the disk is full", restored.before)
+        );
+        assert!(bench.left().is_empty() && bench.journals().is_empty(), "{:?}", bench.left());
+        let deleted: Vec<bool> =
+            restored.plan.replaced.iter().map(|replaced| replaced.deleted_first).collect();
+        assert_eq!(deleted, [true, small != Small::One], "only where there is no room");
+        if small == Small::All {
+            assert_eq!(restored.plan.present_state, PresentState::Deleted);
+            assert_eq!(restored.before, None);
+            continue;
+        }
+        assert_eq!(restored.plan.present_state, PresentState::SnapshotThenDeleted);
+        let before = SnapshotRef::Prefix(restored.before.unwrap().to_string());
+        let (target, context) = (temporary(), bench.context());
+        let target = target.path().join("target");
+        to_dir((&session, None), &before, &Wanted::default(), &target, false, &context).unwrap();
+        assert_eq!(fs::read(target.join("files/one/large")).unwrap(), noise(2, LARGE));
+    }
+}
+
+#[test]
+fn what_does_not_fit_even_then_is_refused_before_anything_is_touched() {
+    let full = Full::new(Small::ButRepository);
+    let (bench, session) = (&full.bench, full.session());
+    fs::write(bench.path("one/large"), "small now").unwrap();
+    let free = usize::try_from(free_bytes(&bench.root).unwrap()).unwrap();
+    fs::write(full.filler.with_extension("2"), vec![0; free - LARGE / 2]).unwrap();
+    let present = bench.present();
+    for options in [IntoOptions::default(), discarding()] {
+        let error = bench.restore(&session, &options, &bench.context()).unwrap_err();
+        assert!(!error.hint().unwrap().contains("--discard-current"), "{:?}", error.hint());
+        assert_eq!((bench.present(), bench.left().len()), (present.clone(), 0));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_whole_is_known_before_anything_is_deleted() {
+    let full = Full::new(Small::ButRepository);
+    let (bench, session) = (&full.bench, full.session());
+    let repository = bench.path("repository");
+    let context = bench.context_with(move |phase| {
+        if phase == "verifying" {
+            fs::rename(repository.join("data"), repository.join("elsewhere")).unwrap();
+        }
+    });
+    bench.restore(&session, &discarding(), &context).unwrap_err();
+    assert_eq!((bench.present(), bench.left().len()), (full.present, 0));
+    assert!(bench.journals().is_empty());
+}
+
+#[test]
+fn interrupted_anywhere_it_is_told_and_the_same_restore_finishes_it() {
+    // The first half is before anything is deleted, and takes all of it back.
+    let moments = [("restoring", 1), ("verifying", 1), ("setting aside", 1), ("deleting", 1)]
+        .into_iter()
+        .chain([("restoring", 2), ("swapping", 1), ("clearing", 1)]);
+    // At the same time: a lock takes its time.
+    std::thread::scope(|scope| {
+        for (small, (phase, time)) in moments.flat_map(|moment| ALL.map(|small| (small, moment))) {
+            scope.spawn(move || finished_after(small, phase, time));
+        }
+    });
+}
+
+/// Crash when a phase begins for the nth time, and run the same again.
+fn finished_after(small: Small, phase: &'static str, time: usize) {
+    let full = Full::new(small);
+    let (bench, session) = (&full.bench, full.session());
+    let times = AtomicUsize::new(0);
+    crash_when(bench, &session, &discarding(), move |now| {
+        now == phase && times.fetch_add(1, SeqCst) + 1 == time
+    });
+    let case = format!("{small:?} {phase} {time}");
+    let told = interrupted(&bench.config.state_dir).join("\n");
+    let is_missing = phase == "deleting" || time == 2;
+    assert_eq!(
+        told.contains("is deleted, as asked for (the disk is full)"),
+        is_missing,
+        "{case}: {told}"
+    );
+    if is_missing {
+        for _ in 0..2 {
+            let error = bench.try_backup(&session, "data").unwrap_err();
+            assert!(error.to_string().contains("(the disk is full)"), "{case}: {error}");
+            assert!(error.hint().unwrap().contains("belay restore"), "{case}");
+        }
+        // Not by a part of what is missing.
+        let wanted = paths(&["/files/two"]);
+        let options = IntoOptions { wanted, ..IntoOptions::default() };
+        let error = bench.restore(&session, &options, &bench.context()).unwrap_err();
+        assert!(error.to_string().contains("is deleted"), "{case}: {error}");
+    } else {
+        bench.try_backup(&session, "other").unwrap();
+    }
+    let (latest, options) = (SnapshotRef::Latest("data".into()), discarding());
+    let again = crate::ops::restore::into::prepare(
+        &bench.config,
+        &session,
+        bench.instance(),
+        &latest,
+        &options,
+        &bench.context(),
+    );
+    let is_done = phase == "swapping" || phase == "clearing";
+    if is_done {
+        assert_eq!(bench.present(), full.snapshot, "{case}");
+        return;
+    }
+    let again = again.unwrap();
+    if !is_missing {
+        assert_eq!(bench.present(), full.present, "{case}");
+    }
+    let restored = again.execute(&bench.context()).unwrap();
+    assert_eq!(bench.present(), full.snapshot, "{case}");
+    assert_eq!(restored.given_up.len(), 1, "{case}: it is told, also after the second run");
+    assert!(bench.left().is_empty() && bench.journals().is_empty(), "{case}: {:?}", bench.left());
+    bench.backup(&session);
+}
+
+#[test]
+fn a_failure_after_the_deletion_says_what_is_missing_and_how_it_comes_back() {
+    let full = Full::new(Small::ButRepository);
+    let (bench, session) = (&full.bench, full.session());
+    let (data, elsewhere) = (bench.path("repository/data"), bench.path("repository/elsewhere"));
+    let (from, to) = (data.clone(), elsewhere.clone());
+    let context = bench.context_with(move |phase| {
+        if phase == "deleting" {
+            fs::rename(&from, &to).unwrap();
+        }
+    });
+    bench.restore(&session, &discarding(), &context).unwrap_err();
+    let warnings = bench.warnings();
+    assert!(warnings.contains("is deleted, as asked for (the disk is full)"), "{warnings}");
+    assert!(warnings.contains("Run the restore again: belay restore "), "{warnings}");
+    assert!(bench.left().is_empty() && bench.journals().len() == 1);
+    fs::rename(&elsewhere, &data).unwrap();
+    // Something came meanwhile: it is no part of what was given up.
+    fs::create_dir(bench.path("one")).unwrap();
+    fs::write(bench.path("one/late"), "precious").unwrap();
+    let restored = bench.restore(&session, &discarding(), &bench.context()).unwrap();
+    assert_eq!(bench.present(), full.snapshot);
+    assert_eq!(restored.given_up.len(), 1);
+    let before = SnapshotRef::Prefix(restored.before.unwrap().to_string());
+    let (target, context) = (temporary(), bench.context());
+    let target = target.path().join("target");
+    to_dir((&session, None), &before, &Wanted::default(), &target, false, &context).unwrap();
+    assert_eq!(fs::read_to_string(target.join("files/one/late")).unwrap(), "precious");
+    assert!(bench.journals().is_empty());
+}
+
+#[test]
+fn what_a_link_led_to_comes_back_after_it_was_given_up() {
+    let full = Full::new(Small::ButRepository);
+    let (bench, session) = (&full.bench, full.session());
+    fs::rename(bench.path("one"), bench.path("real")).unwrap();
+    symlink(bench.path("real"), bench.path("one")).unwrap();
+    crash_when(bench, &session, &discarding(), |phase| phase == "deleting");
+    bench.restore(&session, &discarding(), &bench.context()).unwrap();
+    assert_eq!(fs::read(bench.path("real/large")).unwrap(), noise(1, LARGE));
+    assert!(bench.path("one").is_symlink() && bench.journals().is_empty());
+}
+
+#[test]
+fn what_only_seemed_to_fit_fails_with_the_path_that_it_was_for_and_is_deleted_first_when_told_to() {
+    let full = Full::new(Small::ButRepository);
+    let (bench, session) = (&full.bench, full.session());
+    fs::remove_file(bench.path("one/large")).unwrap();
+    // Of a byte each, which take a block.
+    for number in 0..300 {
+        fs::write(bench.path(&format!("two/{number}")), "x").unwrap();
+    }
+    bench.backup(&session);
+    let free = usize::try_from(free_bytes(&bench.root).unwrap()).unwrap();
+    fs::write(full.filler.with_extension("2"), vec![0; free - MIB / 2]).unwrap();
+    let present = bench.present();
+    let error = bench.restore(&session, &IntoOptions::default(), &bench.context()).unwrap_err();
+    let place = bench.path("two").display().to_string();
+    assert!(error.to_string().contains(&place), "{error}");
+    assert!(!error.to_string().contains(".belay-"), "{error}");
+    assert_eq!((bench.present(), bench.left().len()), (present.clone(), 0));
+    let restored = bench.restore(&session, &discarding(), &bench.context()).unwrap();
+    assert_eq!((bench.present(), restored.given_up.len()), (present, 1));
+}
