@@ -323,6 +323,163 @@ fn secrets_show_nowhere() {
     }
 }
 
+/// Everything that a restore has to bring back, as PostgreSQL's own programs tell it.
+fn picture(postgres: &Postgres) -> String {
+    let mut all = postgres.run("pg_dumpall", &["--globals-only"]);
+    for database in ["tooljet_production", "tooljet_db"] {
+        all.push_str(&postgres.run("pg_dump", &[database]));
+        all.push_str(&postgres.sql(
+            database,
+            "SELECT d.datname, r.rolname, s.setconfig FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole ORDER BY 1, 2",
+        ));
+        all.push_str(&postgres.sql(
+            "postgres",
+            &format!("SELECT datname, pg_get_userbyid(datdba), datcollate, datctype, datacl, datallowconn, datconnlimit FROM pg_database WHERE datname = '{database}'"),
+        ));
+    }
+    // Newer programs write a different word into each dump.
+    all.lines()
+        .filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The workspaces' roles with the passwords that ToolJet has for them: in the fixture they begin with their id.
+fn workspaces(postgres: &Postgres) -> Vec<(String, String)> {
+    let ids = postgres.sql("tooljet_production", "SELECT id FROM organizations ORDER BY 1");
+    ids.lines().map(|id| (format!("user_{id}"), format!("pw-{}", &id[..8]))).collect()
+}
+
+/// Each workspace's role logs in and reads a table of its own, by a name without a schema.
+fn assert_workspaces_work(postgres: &Postgres, scale: usize) {
+    let workspaces = workspaces(postgres);
+    assert_eq!(workspaces.len(), 2);
+    for (role, password) in workspaces {
+        let organization = role.strip_prefix("user_").unwrap();
+        let table = postgres.sql(
+            "tooljet_production",
+            &format!(
+                "SELECT id FROM internal_tables WHERE organization_id = '{organization}' LIMIT 1"
+            ),
+        );
+        let count = format!("SELECT count(*) FROM \"{}\"", table.trim());
+        let read = postgres.sql_as(&role, &password, "tooljet_db", &count).ok();
+        assert_eq!(read.stdout().trim(), (100 * scale).to_string());
+    }
+}
+
+const DROP: &str = "SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database WHERE datname LIKE 'tooljet%' \\gexec
+SELECT format('DROP ROLE %I', rolname) FROM pg_roles WHERE rolname LIKE 'user\\_%' \\gexec
+";
+
+/// Drop both databases and the workspaces' roles.
+fn destroy(instance: &Instance) {
+    let script = instance.sandbox.path("drop.sql");
+    fs::write(&script, DROP).unwrap();
+    instance.postgres.script(&script);
+}
+
+#[test]
+fn what_was_dropped_comes_back_and_works() {
+    let instance = Instance::new(20);
+    let before = picture(&instance.postgres);
+    instance.backup().ok();
+    destroy(&instance);
+    let environment = fs::read_to_string(instance.environment_path()).unwrap();
+    // The target has another place and other keys: those come back, and the place stays.
+    let other = environment
+        .replace("=01010101", "=0a0a0a0a")
+        .replace("TOOLJET_HOST=http://localhost:8082", "TOOLJET_HOST=http://other:1");
+    fs::write(instance.environment_path(), &other).unwrap();
+    let planned =
+        instance.sandbox.belay(&["restore", "latest:tj", "--into", "tj", "--dry-run"]).ok();
+    assert!(
+        planned.stdout().contains("database tooljet_production")
+            && planned.stdout().contains("LOCKBOX_MASTER_KEY"),
+        "{}",
+        planned.stdout()
+    );
+    assert_eq!(
+        instance
+            .postgres
+            .sql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'tooljet%'")
+            .trim(),
+        "0"
+    );
+    instance.sandbox.belay(&["restore", "latest:tj", "--into", "tj", "--yes"]).ok();
+    support::assert_same_text(&before, &picture(&instance.postgres));
+    assert_workspaces_work(&instance.postgres, 20);
+    let restored = fs::read_to_string(instance.environment_path()).unwrap();
+    assert_eq!(restored, other.replace("=0a0a0a0a", "=01010101"));
+    instance.backup().ok();
+}
+
+#[test]
+fn a_restore_over_a_running_instance_saves_it_first_and_keeps_what_was_written_meanwhile() {
+    let instance = Instance::new(1);
+    instance.backup().ok();
+    let good = picture(&instance.postgres);
+    instance.postgres.sql("tooljet_production", "DELETE FROM app_versions; INSERT INTO metadata VALUES (gen_random_uuid(), '{\"new\": true}')");
+    let (role, _) = workspaces(&instance.postgres).remove(0);
+    instance
+        .postgres
+        .sql("postgres", &format!("ALTER ROLE \"{role}\" PASSWORD 'another' CONNECTION LIMIT 3"));
+    let changed = picture(&instance.postgres);
+    // Somebody is connected.
+    let mut holder = instance.postgres.program("psql");
+    holder.args(["-d", "tooljet_production", "-c", "SELECT pg_sleep(100000)"]);
+    let holder = support::Running::start(holder);
+    wait_until("somebody to be connected", || {
+        instance
+            .postgres
+            .sql(
+                "postgres",
+                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(1%'",
+            )
+            .trim()
+            == "1"
+    });
+    let first = instance.sandbox.list().pop().unwrap().id;
+    let run = instance
+        .sandbox
+        .belay(&["restore", &first, "--into", "tj", "--yes", "--json"])
+        .code_in(&[0, 3]);
+    holder.wait();
+    support::assert_same_text(&good, &picture(&instance.postgres));
+    assert_workspaces_work(&instance.postgres, 1);
+    let saved = run.json()["before"].as_str().unwrap().to_owned();
+    assert_eq!(run.json()["aside"].as_array().unwrap().len(), 0, "nobody wrote meanwhile");
+    let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'belay%'";
+    assert_eq!(instance.postgres.sql("postgres", left).trim(), "0");
+    // And back again.
+    instance.sandbox.belay(&["restore", &saved, "--into", "tj", "--yes"]).ok();
+    support::assert_same_text(&changed, &picture(&instance.postgres));
+}
+
+#[test]
+fn a_restore_that_cannot_be_done_leaves_the_old_state_serving() {
+    let instance = Instance::new(1);
+    instance.backup().ok();
+    let before = picture(&instance.postgres);
+    let restore = || instance.sandbox.belay(&["restore", "latest:tj", "--into", "tj", "--yes"]);
+    // The programs for reading fail, and the one for writing.
+    instance.with_pg_dump("exec $REAL \"$@\"");
+    let pg_restore = instance.sandbox.path("tools/pg_restore");
+    fs::remove_file(&pg_restore).unwrap();
+    for script in [
+        "#!/bin/sh\nexit 1\n",
+        "#!/bin/sh\nhead -c 10000 >/dev/null; kill -9 $$\n",
+        "#!/bin/sh\ncat >/dev/null; exit 0\n",
+    ] {
+        fs::write(&pg_restore, script).unwrap();
+        fs::set_permissions(&pg_restore, fs::Permissions::from_mode(0o755)).unwrap();
+        restore().code(1);
+        support::assert_same_text(&before, &picture(&instance.postgres));
+        let left = "SELECT count(*) FROM pg_database WHERE datname LIKE 'belay%'";
+        assert_eq!(instance.postgres.sql("postgres", left).trim(), "0", "{script}");
+    }
+}
+
 fn walk(directory: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory).unwrap().flatten() {

@@ -99,13 +99,15 @@ impl Connection {
         format!("PostgreSQL {} at {host} (via {})", self.server.version, self.access.via())
     }
 
+    /// The same for cleaning up, which a cancelled job does, too.
+    pub fn anew(&self) -> Self {
+        Self { access: self.access.anew(), ..self.clone() }
+    }
+
     /// End what this run may have left on the server: a `pg_dump` in a container outlives the `docker exec` that began it.
     /// Where that cannot be done, it ends by itself.
     pub fn end_own(&self) {
-        // The run itself may have been cancelled.
-        let access = self.access.anew();
-        let connection =
-            Self { access, application: format!("{} ends", self.application), ..self.clone() };
+        let connection = Self { application: format!("{} ends", self.application), ..self.anew() };
         let database = self.server.databases.first().map_or("postgres", String::as_str);
         let end = |mut session: Session| {
             session.execute(&format!(

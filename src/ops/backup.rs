@@ -102,6 +102,8 @@ pub fn backup(
     // An instance that is half restored must not be sealed as if it were whole.
     super::restore::finish_interrupted(config, instance, &busy, &context.events)
         .inspect_err(|error| record_failure(config, instance, error, context))?;
+    super::restore::databases::finish_interrupted(config, session, instance, context)
+        .inspect_err(|error| record_failure(config, instance, error, context))?;
     backup_locked(config, session, instance, options, context)
 }
 

@@ -43,6 +43,18 @@ pub fn size(variable: &str, short: u64) -> u64 {
     })
 }
 
+/// Both must be the same; tells the first lines that differ.
+#[track_caller]
+pub fn assert_same_text(expected: &str, found: &str) {
+    let differing = expected.lines().zip(found.lines()).find(|(one, other)| one != other);
+    assert!(
+        expected == found,
+        "first difference: {differing:?}; lengths {} and {}",
+        expected.len(),
+        found.len()
+    );
+}
+
 /// Fails the test when it does not run as root, and says what for.
 pub fn require_root(reason: &str) {
     assert!(rustix::process::geteuid().is_root(), "this test needs root: {reason}");

@@ -1,5 +1,6 @@
 //! What the manifest says of databases: enough to make them again, and to tell whether all came back.
 
+use super::restore::ArchiveFacts;
 use super::{Connection, DatabaseFacts, DumpedDatabase};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub struct DatabaseDetails {
     /// What it is like.
     #[serde(flatten)]
     pub facts: DatabaseFacts,
+    /// What its archive needs of a server.
+    pub archive: ArchiveFacts,
     /// Where its dump is in the snapshot.
     pub dump: String,
     /// Rows by table: by schema, then by name.
@@ -54,6 +57,13 @@ impl PostgresDetails {
                 .insert(table.table.to_string(), table.rows);
         }
         let large_objects = dumped.summary.large_objects;
-        self.databases.push(DatabaseDetails { facts: dumped.facts, dump, rows, large_objects });
+        let archive = ArchiveFacts::of(&dumped.summary);
+        self.databases.push(DatabaseDetails {
+            facts: dumped.facts,
+            archive,
+            dump,
+            rows,
+            large_objects,
+        });
     }
 }

@@ -182,9 +182,8 @@ pub(super) fn globals_of(
     database: &str,
 ) -> Result<Vec<u8>, PostgresError> {
     let program = connection.tools.path("pg_dumpall");
-    let mut command = connection
-        .client(&program, database)
-        .arguments(["--globals-only", "-w", "-l", database]);
+    let mut command =
+        connection.client(&program, database).arguments(["--globals-only", "-w", "-l", database]);
     if !connection.server.reads_passwords {
         command = command.argument("--no-role-passwords");
     }
