@@ -329,6 +329,7 @@ fn a_transaction_prepared_after_the_plan_stops_the_swap() {
     restore.undo_keep_out().unwrap();
     assert_workspaces_work(&server);
     assert_eq!(restore.state().unwrap(), State::Old { fresh: 2, kept_out: false });
+    assert_eq!(restore.verify(&plan.databases[0], &taken.expected(0)).unwrap(), [""; 0]);
     server.run("tooljet_db", "ROLLBACK PREPARED 'late'");
     restore.keep_out().unwrap();
     restore.swap(&work).unwrap();
@@ -528,7 +529,7 @@ fn one_who_is_no_superuser_restores_what_it_may_and_is_told_the_rest() {
     let server = PostgresServer::start();
     server.run("postgres", "CREATE ROLE manager LOGIN CREATEDB CREATEROLE PASSWORD 'of-manager'; CREATE ROLE app LOGIN PASSWORD 'of-app'; CREATE ROLE sees");
     server.run("postgres", "CREATE DATABASE d OWNER app");
-    server.run_as("app", "of-app", "d", "CREATE SCHEMA s; CREATE TABLE s.t (a int); INSERT INTO s.t SELECT generate_series(1, 9); GRANT USAGE ON SCHEMA s TO sees");
+    server.run_as("app", "of-app", "d", "CREATE SCHEMA s; CREATE TABLE s.t (a int); INSERT INTO s.t SELECT generate_series(1, 9); GRANT USAGE ON SCHEMA s TO sees; GRANT CREATE ON SCHEMA public TO sees");
     let mut taken = Taken::from(&server, &["d"]);
     taken.passwords = vec![("app".into(), Zeroizing::new("of-app".into()))];
     let before = picture(&server, &["d"]);

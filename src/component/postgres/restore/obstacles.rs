@@ -35,6 +35,7 @@ pub(super) struct FoundRole {
     is_ours: bool,
     /// Whether we may hand out membership in it.
     is_managed: bool,
+    is_superuser: bool,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +60,7 @@ pub(super) struct FoundDatabase {
 const LOOK: &str = "SELECT
     (SELECT json_agg(json_build_object('name', r.rolname,
         'is_ours', pg_has_role(r.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END),
-        'is_managed', pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION'))) FROM pg_roles r) AS roles,
+        'is_superuser', r.rolsuper, 'is_managed', pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION'))) FROM pg_roles r) AS roles,
     (SELECT json_agg(json_build_object('name', d.datname, 'oid', d.oid::int8, 'owner', pg_get_userbyid(d.datdba),
         'allows_connections', d.datallowconn, 'tablespace', t.spcname, 'is_ours', pg_has_role(d.datdba, 'MEMBER'),
         'is_template', d.datistemplate, 'connection_limit', d.datconnlimit,
@@ -114,10 +115,12 @@ impl Found {
         self.roles.iter().find(|role| role.name == name)
     }
 
-    /// Of the owners, those that one who is no superuser has to become a member of.
+    /// Of the owners, those that one who is no superuser has to become a member of; the server's own cannot be joined.
     pub(super) fn to_be_joined(&self, owners: &BTreeSet<String>, new: &[String]) -> Vec<String> {
-        let is_strange =
-            |name: &&String| self.role(name).map_or(new.contains(name), |role| !role.is_ours);
+        let is_strange = |name: &&String| {
+            !name.starts_with("pg_")
+                && self.role(name).map_or(new.contains(name), |role| !role.is_ours)
+        };
         owners.iter().filter(is_strange).cloned().collect()
     }
 
@@ -143,10 +146,10 @@ impl Found {
             ));
         }
         // Until 15, CREATEROLE was enough for all roles but superusers.
-        let may_manage = |name: &str| {
-            self.role(name)
-                .is_none_or(|role| role.is_managed || (major < 16 && self.may_create_roles))
+        let is_enough = |role: &FoundRole| {
+            role.is_managed || (major < 16 && self.may_create_roles && !role.is_superuser)
         };
+        let may_manage = |name: &str| self.role(name).is_none_or(is_enough);
         let others = joins.iter().map(String::as_str).chain(changes.iter().copied());
         let closed: BTreeSet<&str> = others.filter(|name| !may_manage(name)).collect();
         for role in closed {
