@@ -153,13 +153,16 @@ impl Found {
         let others = joins.iter().map(String::as_str).chain(changes.iter().copied());
         let closed: BTreeSet<&str> = others.filter(|name| !may_manage(name)).collect();
         for role in closed {
-            found.push(obstacle(
-                format!("the user that connects has no say over the role {role}"),
+            let hint = if self.role(role).is_some_and(|role| role.is_superuser) {
+                "connect as a superuser: what is a superuser's only superusers can make".to_owned()
+            } else {
                 format!(
                     "as an administrator of the server: GRANT {} TO … WITH ADMIN OPTION",
                     identifier(role)
-                ),
-            ));
+                )
+            };
+            let what = format!("the user that connects has no say over the role {role}");
+            found.push(obstacle(what, hint));
         }
         found
     }
