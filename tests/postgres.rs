@@ -107,7 +107,7 @@ fn end(mut child: Child) {
 fn what_was_dropped_comes_back_whole() {
     let server = tooljet();
     let odd = ODD.replace('"', "\"\"");
-    server.run("postgres", &format!("CREATE ROLE \"Reader = 'x'\" ADMIN tooljet"));
+    server.run("postgres", "CREATE ROLE \"Reader = 'x'\" ADMIN tooljet");
     server.run("postgres", &format!("CREATE DATABASE \"{odd}\" OWNER tooljet TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de-DE' CONNECTION LIMIT 7"));
     for statements in [
         format!("COMMENT ON DATABASE \"{odd}\" IS 'it''s \\ odd'"),
@@ -407,6 +407,17 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
     assert_eq!(databases(&server), "postgres tooljet_db tooljet_production");
 }
 
+/// A source that breaks off.
+struct Broken<'a>(&'a [u8]);
+impl Read for Broken<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(io::Error::other("it is damaged")),
+            count => Ok(count),
+        }
+    }
+}
+
 #[test]
 fn a_bad_archive_and_what_did_not_come_back_are_told() {
     let server = tooljet();
@@ -427,16 +438,6 @@ fn a_bad_archive_and_what_did_not_come_back_are_told() {
     let error = fill(&mut io::empty()).unwrap_err();
     assert!(error.to_string().contains("too short"), "{error}");
 
-    /// A source that breaks off.
-    struct Broken<'a>(&'a [u8]);
-    impl Read for Broken<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            match self.0.read(buffer)? {
-                0 => Err(io::Error::other("it is damaged")),
-                count => Ok(count),
-            }
-        }
-    }
     let error = fill(&mut Broken(&dump[..10_000])).unwrap_err();
     assert_eq!(error.to_string(), "could not read the dump of database tooljet_db: it is damaged");
 

@@ -11,10 +11,8 @@ use belay::model::via::Via;
 use zeroize::Zeroizing;
 
 fn in_the_way(plan: &RestorePlan) -> String {
-    plan.obstacles
-        .iter()
-        .map(|obstacle| format!("{} | {}\n", obstacle.what, obstacle.hint))
-        .collect()
+    let told = plan.obstacles.iter().map(|known| format!("{} | {}", known.what, known.hint));
+    told.collect::<Vec<_>>().join("\n")
 }
 
 #[test]
