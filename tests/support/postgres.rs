@@ -76,7 +76,7 @@ impl PostgresServer {
         let server = Self { directory, port, process };
         let begun = Instant::now();
         while !server.program("pg_isready").output().unwrap().status.success() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{}", server.log());
+            assert!(begun.elapsed() < Duration::from_mins(1), "{}", server.log());
             std::thread::sleep(Duration::from_millis(20));
         }
         server

@@ -13,6 +13,7 @@ mod globals;
 mod obstacles;
 mod password;
 mod plan;
+mod probes;
 mod roles;
 mod swap;
 mod verify;

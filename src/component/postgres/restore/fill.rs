@@ -5,8 +5,11 @@ use crate::access::{AccessError, Finished};
 use crate::component::postgres::PostgresError;
 use crate::component::postgres::dump::warnings_of;
 use std::io::{self, Read, Write as _};
+use std::time::Duration;
 
 const BUFFER_BYTES: usize = 256 * 1024;
+/// Nothing is read or said while indexes are built.
+const SILENCE: Duration = Duration::from_hours(24);
 /// The longest line of `pg_restore` that is told.
 const MOST_OF_LINE: usize = 500;
 /// From 17 on, `pg_restore` sets this, which older servers do not know. No other error is passed over.
@@ -26,7 +29,8 @@ impl Restore<'_> {
         let mut command = connection
             .client(&connection.tools.path("pg_restore"), &planned.fresh)
             // The name is our own, and plain.
-            .arguments(["--no-password", "-d", &planned.fresh]);
+            .arguments(["--no-password", "-d", &planned.fresh])
+            .silence(SILENCE);
         if !sets_too_much {
             command = command.argument("--exit-on-error");
         }

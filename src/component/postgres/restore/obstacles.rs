@@ -2,9 +2,8 @@
 
 use super::plan::Obstacle;
 use super::{ArchiveFacts, Wanted};
-use crate::access::Command;
 use crate::component::postgres::session::{Session, identifier, literal};
-use crate::component::postgres::{Connection, DatabaseFacts, PostgresError, ServerFacts};
+use crate::component::postgres::{Connection, PostgresError, ServerFacts};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -35,6 +34,7 @@ pub(super) struct FoundRole {
     is_ours: bool,
     /// Whether we may hand out membership in it.
     is_managed: bool,
+    is_superuser: bool,
 }
 
 #[derive(Deserialize)]
@@ -59,7 +59,7 @@ pub(super) struct FoundDatabase {
 const LOOK: &str = "SELECT
     (SELECT json_agg(json_build_object('name', r.rolname,
         'is_ours', pg_has_role(r.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END),
-        'is_managed', pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION'))) FROM pg_roles r) AS roles,
+        'is_superuser', r.rolsuper, 'is_managed', pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION'))) FROM pg_roles r) AS roles,
     (SELECT json_agg(json_build_object('name', d.datname, 'oid', d.oid::int8, 'owner', pg_get_userbyid(d.datdba),
         'allows_connections', d.datallowconn, 'tablespace', t.spcname, 'is_ours', pg_has_role(d.datdba, 'MEMBER'),
         'is_template', d.datistemplate, 'connection_limit', d.datconnlimit,
@@ -77,7 +77,7 @@ const LOOK: &str = "SELECT
         AND a.pid <> pg_backend_pid()) AS connections
     FROM pg_roles m WHERE m.rolname = current_user";
 
-fn obstacle(what: String, hint: impl Into<String>) -> Obstacle {
+pub(super) fn obstacle(what: String, hint: impl Into<String>) -> Obstacle {
     Obstacle { what, hint: hint.into() }
 }
 
@@ -114,10 +114,12 @@ impl Found {
         self.roles.iter().find(|role| role.name == name)
     }
 
-    /// Of the owners, those that one who is no superuser has to become a member of.
+    /// Of the owners, those that one who is no superuser has to become a member of; the server's own cannot be joined.
     pub(super) fn to_be_joined(&self, owners: &BTreeSet<String>, new: &[String]) -> Vec<String> {
-        let is_strange =
-            |name: &&String| self.role(name).map_or(new.contains(name), |role| !role.is_ours);
+        let is_strange = |name: &&String| {
+            !name.starts_with("pg_")
+                && self.role(name).map_or(new.contains(name), |role| !role.is_ours)
+        };
         owners.iter().filter(is_strange).cloned().collect()
     }
 
@@ -143,20 +145,23 @@ impl Found {
             ));
         }
         // Until 15, CREATEROLE was enough for all roles but superusers.
-        let may_manage = |name: &str| {
-            self.role(name)
-                .is_none_or(|role| role.is_managed || (major < 16 && self.may_create_roles))
+        let is_enough = |role: &FoundRole| {
+            role.is_managed || (major < 16 && self.may_create_roles && !role.is_superuser)
         };
+        let may_manage = |name: &str| self.role(name).is_none_or(is_enough);
         let others = joins.iter().map(String::as_str).chain(changes.iter().copied());
         let closed: BTreeSet<&str> = others.filter(|name| !may_manage(name)).collect();
         for role in closed {
-            found.push(obstacle(
-                format!("the user that connects has no say over the role {role}"),
+            let hint = if self.role(role).is_some_and(|role| role.is_superuser) {
+                "connect as a superuser: what is a superuser's only superusers can make".to_owned()
+            } else {
                 format!(
                     "as an administrator of the server: GRANT {} TO … WITH ADMIN OPTION",
                     identifier(role)
-                ),
-            ));
+                )
+            };
+            let what = format!("the user that connects has no say over the role {role}");
+            found.push(obstacle(what, hint));
         }
         found
     }
@@ -326,96 +331,4 @@ pub(super) fn of_roles(unknown: &[String]) -> Vec<Obstacle> {
         )
     };
     unknown.iter().map(what).collect()
-}
-
-/// Whether the server knows the databases' locales: a collation like each is made, and dropped again.
-pub(super) fn of_locales(
-    session: &mut Session,
-    databases: &[DatabaseFacts],
-) -> Result<Vec<Obstacle>, PostgresError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        encoding: String,
-        problem: String,
-    }
-    let mut found = Vec::new();
-    let mut asked = BTreeSet::new();
-    for facts in databases {
-        let DatabaseFacts { collate, ctype, provider, locale, .. } = facts;
-        let locale = literal(locale.as_deref().unwrap_or_default());
-        let mut probes = vec![format!(
-            "provider = libc, lc_collate = {}, lc_ctype = {}",
-            literal(collate),
-            literal(ctype)
-        )];
-        match provider.as_str() {
-            "i" => probes.push(format!("provider = icu, locale = {locale}")),
-            "b" => probes.push(format!("provider = builtin, locale = {locale}")),
-            _ => {}
-        }
-        for probe in probes {
-            if !asked.insert((facts.encoding.clone(), probe.clone())) {
-                continue;
-            }
-            let create = literal(&format!("CREATE COLLATION pg_temp.belay_probe ({probe})"));
-            session.execute(&format!(
-                "SELECT set_config('belay.problem', '', false), set_config('belay.probe', {create}, false) \\g /dev/null
-                DO $probe$ BEGIN EXECUTE current_setting('belay.probe'); DROP COLLATION pg_temp.belay_probe;
-                EXCEPTION WHEN OTHERS THEN PERFORM set_config('belay.problem', SQLERRM, false); END $probe$;"
-            ))?;
-            let answer: Answer = session.row(
-                "SELECT current_setting('belay.problem') AS problem, current_setting('server_encoding') AS encoding",
-            )?;
-            // A locale fits one encoding only: for another one only the making of the database tells.
-            if answer.encoding == facts.encoding && !answer.problem.is_empty() {
-                found.push(obstacle(
-                    format!("the server does not have the locale of the database {} ({probe}): {}", facts.name, answer.problem),
-                    "make it on the server (locale-gen, or the package of locales), and restart the server",
-                ));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// Whether there is room, where that can be asked: where the programs run on the server's own host.
-pub(super) fn of_room(
-    connection: &Connection,
-    session: &mut Session,
-    databases: &[DatabaseFacts],
-) -> Result<Option<Obstacle>, PostgresError> {
-    #[derive(Deserialize)]
-    struct Place {
-        directory: Option<String>,
-    }
-    let host = connection.target.host.as_deref().unwrap_or("/");
-    if !host.starts_with('/') && !["localhost", "127.0.0.1", "::1"].contains(&host) {
-        return Ok(None);
-    }
-    let Place { directory } = session.row(
-        "SELECT current_setting('data_directory') AS directory WHERE pg_has_role('pg_read_all_settings', 'MEMBER')
-        UNION ALL SELECT NULL LIMIT 1",
-    )?;
-    let needed: u64 = databases.iter().map(|facts| facts.size_bytes).sum();
-    let free = directory.as_ref().and_then(|directory| free_bytes(connection, directory));
-    let (Some(directory), Some(free)) = (directory, free.filter(|free| *free < needed)) else {
-        return Ok(None);
-    };
-    let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
-    Ok(Some(obstacle(
-        format!(
-            "the databases take {} MiB beside the present ones, and {directory} has {} MiB left",
-            mib(needed),
-            mib(free)
-        ),
-        "make room there",
-    )))
-}
-
-fn free_bytes(connection: &Connection, directory: &str) -> Option<u64> {
-    let asking = Command::new("df").arguments(["-Pk", "--", directory]);
-    let output = connection.access.run(&asking, &[], 64 * 1024).ok()?;
-    let text = String::from_utf8_lossy(&output).into_owned();
-    let kib: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -3,7 +3,7 @@
 use super::globals::Globals;
 use super::obstacles::{self, Found};
 use super::roles::{ChangedRole, RoleWork, RolesBefore, Situation, decide};
-use super::{ArchiveFacts, Wanted, acl};
+use super::{ArchiveFacts, Wanted, acl, probes};
 use crate::component::postgres::dump::globals_of;
 use crate::component::postgres::session::{Session, identifier};
 use crate::component::postgres::{Connection, DatabaseFacts, PostgresError};
@@ -119,8 +119,8 @@ pub fn look(
         notes.push(format!("tablespaces of the snapshot are not on this server ({}): what is in them goes where its database is", names(&gone)));
     }
     obstacles.extend(found.obstacles(connection, maintenance, wanted));
-    obstacles.extend(obstacles::of_locales(&mut session, wanted.databases)?);
-    obstacles.extend(obstacles::of_room(connection, &mut session, wanted.databases)?);
+    obstacles.extend(probes::of_locales(&mut session, wanted.databases)?);
+    obstacles.extend(probes::of_room(connection, &mut session, wanted.databases)?);
     notes.extend(found.notes(wanted));
     session.close()?;
     let plan = RestorePlan {

@@ -76,13 +76,19 @@ impl Restore<'_> {
         session.close()
     }
 
-    /// Open the old databases again, as they were.
+    /// Open the old databases again, as they were, and the fresh ones.
     pub fn undo_keep_out(&self) -> Result<(), PostgresError> {
         let mut session = self.server()?;
         self.expect_old(&mut session)?;
-        for planned in &self.plan.databases {
-            if planned.old.as_ref().is_some_and(|old| old.allows_connections) {
-                let name = identifier(&planned.facts.name);
+        let seen = Self::seen(&mut session)?;
+        for PlannedDatabase { facts, fresh, old } in &self.plan.databases {
+            let was_open = old.as_ref().is_some_and(|old| old.allows_connections);
+            let to_open = |seen: &&Seen| {
+                !seen.allows_connections
+                    && (seen.name == *fresh || (was_open && seen.name == facts.name))
+            };
+            for closed in seen.iter().filter(to_open) {
+                let name = identifier(&closed.name);
                 session.execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true;"))?;
             }
         }
@@ -182,10 +188,14 @@ impl Restore<'_> {
         }
     }
 
-    fn read_state(&self, session: &mut Session) -> Result<State, PostgresError> {
-        let seen: Vec<Seen> = session.query(
+    fn seen(session: &mut Session) -> Result<Vec<Seen>, PostgresError> {
+        session.query(
             "SELECT oid::int8 AS oid, datname AS name, datallowconn AS allows_connections FROM pg_database",
-        )?;
+        )
+    }
+
+    fn read_state(&self, session: &mut Session) -> Result<State, PostgresError> {
+        let seen = Self::seen(session)?;
         let find = |name: &str| seen.iter().find(|seen| seen.name == name);
         let (mut fresh, mut aside, mut kept_out) = (0, 0, false);
         let mut sides = Vec::new();
