@@ -334,7 +334,7 @@ fn picture(postgres: &Postgres) -> String {
         ));
         all.push_str(&postgres.sql(
             "postgres",
-            &format!("SELECT datname, pg_get_userbyid(datdba), datcollate, datctype, datacl, datallowconn, datconnlimit FROM pg_database WHERE datname = '{database}'"),
+            &format!("SELECT datname, pg_get_userbyid(datdba), datcollate, datctype, (SELECT array_agg(a::text ORDER BY a::text) FROM unnest(coalesce(datacl, acldefault('d', datdba))) a), datallowconn, datconnlimit FROM pg_database WHERE datname = '{database}'"),
         ));
     }
     // Newer programs write a different word into each dump.

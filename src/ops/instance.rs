@@ -2,12 +2,11 @@
 
 mod deployment;
 
-use super::session::Session;
 use super::{Context, OpsError};
 use crate::access::{Access, ContainerFacts};
 use crate::component::environment::EnvironmentFile;
 use crate::component::postgres::Target;
-use crate::config::{Config, Instance};
+use crate::config::{Config, Instance, SecretSources};
 use crate::platform::recipe::Recipe;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -79,12 +78,12 @@ impl<'a> Living<'a> {
     }
 
     /// Where its databases are: as the configuration says, and otherwise as its environment says.
-    pub(super) fn databases(&self, session: &Session) -> Result<Databases, OpsError> {
+    pub(super) fn databases(&self, secrets: &SecretSources) -> Result<Databases, OpsError> {
         let settings = &self.instance.postgres;
         let via = settings.via.as_ref().unwrap_or(&self.instance.via);
         let password = match &settings.password {
             Some(reference) => {
-                Some(Zeroizing::new(reference.resolve(&session.secrets)?.expose().to_owned()))
+                Some(Zeroizing::new(reference.resolve(secrets)?.expose().to_owned()))
             }
             None => None,
         };

@@ -111,7 +111,7 @@ impl Run<'_> {
         }
         self.context.events.phase("looking at", self.instance.name.to_string());
         let living = Living::look(self.config, self.instance, self.context)?;
-        let databases = living.databases(self.session)?;
+        let databases = living.databases(&self.session.secrets)?;
         let mut keys = KeyProof::of(&living);
         draft.add(self.read_postgres(&databases, writer, &mut keys)?);
         let mut parts = vec!["postgres"];

@@ -213,7 +213,7 @@ pub fn finish_interrupted(
         )
     })?;
     let living = Living::look(config, instance, context)?;
-    let databases = living.databases(session)?;
+    let databases = living.databases(&session.secrets)?;
     let application = format!("belay {}", entry.job);
     let via = instance.via.clone();
     let journal = Journal { directory, name, via, entry };

@@ -91,7 +91,7 @@ pub fn prepare<'a>(
             reason: error.to_string(),
         })?;
     let living = Living::look(config, instance, context)?;
-    let databases = living.databases(session)?;
+    let databases = living.databases(&session.secrets)?;
     let job = job::random_job_id()?;
     let failed = |source| OpsError::Postgres { instance: instance.name.to_string(), source };
     let (connection, maintenance) = open(&databases, &format!("belay {job}")).map_err(failed)?;
