@@ -106,7 +106,7 @@ fn an_instance_in_containers_and_on_another_host_comes_back() {
         "exec /usr/lib/postgresql/*/bin/psql -X -q -v ON_ERROR_STOP=1 -U postgres -d postgres >/dev/null",
     ]);
     seeding.stdin(Stdio::from(fs::File::open(&seed_file).unwrap()));
-    Run::of(seeding).ok();
+    assert!(seeding.status().unwrap().success());
     let before = container.picture();
 
     let environment = sandbox.path("far.env");

@@ -77,6 +77,7 @@ done
 find "$root" -type f -perm -u+x -size +0 | while read -r f; do ldd "$f" 2>/dev/null | grep -o '/[^ ]*' || true; done | sort -u | while read -r l; do
   [ -e "$root$l" ] || { mkdir -p "$root$(dirname "$l")"; cp -L "$l" "$root$l"; }
 done
+chmod 1777 "$root/tmp"
 cp /etc/passwd /etc/group "$root/etc/"
 tar -C "$root" -c . | docker import - "$0" >/dev/null"#;
         let (variable, value) = self.variable();
