@@ -44,11 +44,13 @@ impl Access {
     }
 
     /// The same for cleaning up, which a cancelled job does, too.
+    #[must_use]
     pub fn anew(&self) -> Self {
         Self { cancel: Cancel::new(), ..self.clone() }
     }
 
     /// The same, but to another place.
+    #[must_use]
     pub fn to(&self, via: Via) -> Self {
         Self { via, ..self.clone() }
     }

@@ -13,7 +13,7 @@ mod session;
 mod tools;
 
 pub use details::{DatabaseDetails, PostgresDetails};
-pub use dump::{Begun, DumpedDatabase};
+pub use dump::{Begun, DumpedDatabase, Tap};
 pub use error::PostgresError;
 pub use facts::{DatabaseFacts, ServerFacts, Setting};
 pub use session::{Session, identifier, literal};
@@ -100,6 +100,7 @@ impl Connection {
     }
 
     /// The same for cleaning up, which a cancelled job does, too.
+    #[must_use]
     pub fn anew(&self) -> Self {
         Self { access: self.access.anew(), ..self.clone() }
     }

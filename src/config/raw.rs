@@ -138,7 +138,7 @@ pub(super) struct RawComponents {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPostgres {
-    /// Where psql and pg_dump run; the default is where the instance lives.
+    /// Where the server's own programs run; the default is where the instance lives.
     #[schemars(with = "Option<String>")]
     pub via: Option<Spanned<String>>,
     /// A name, an address, or the directory of the server's socket, as seen from there.
@@ -153,7 +153,7 @@ pub(super) struct RawPostgres {
     /// Which databases. The default is those that the environment names, or all.
     #[serde(default)]
     pub databases: Vec<String>,
-    /// A directory with psql, pg_dump, pg_dumpall and pg_restore, by absolute path.
+    /// A directory with the server's own programs, by absolute path.
     #[schemars(with = "Option<String>")]
     pub tools: Option<Spanned<String>>,
 }

@@ -33,6 +33,14 @@ struct Held {
     tables: Vec<TableName>,
 }
 
+/// Who looks at rows as they come by.
+pub struct Tap<'a> {
+    /// Which.
+    pub wanted: &'a [Wanted],
+    /// What sees them.
+    pub row: &'a mut dyn FnMut(&TapRow<'_>),
+}
+
 /// A database that was read to its end.
 pub struct DumpedDatabase {
     /// What it is like.
@@ -97,12 +105,12 @@ impl<'a> Begun<'a> {
         &self.held[position].facts
     }
 
-    /// Read a database to its end, into `sink`. `tap` is given the rows of the wanted tables as they come by.
+    /// Read a database to its end, into `sink`. `tap` sees the rows that it wants as they come by.
     pub fn dump(
         &self,
         position: usize,
         sink: &mut dyn Write,
-        (wanted, tap): (&[Wanted], &mut dyn FnMut(&TapRow<'_>)),
+        tap: &mut Tap<'_>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<DumpedDatabase, PostgresError> {
         let Held { snapshot, facts, tables, .. } = &self.held[position];
@@ -114,7 +122,7 @@ impl<'a> Begun<'a> {
             .argument(format!("--snapshot={snapshot}"));
         let mut running = self.connection.access.start(&command, false)?;
         let mut tee = Tee { pipe: running.stdout(), sink, bytes: 0, progress, failure: None };
-        let read = archive::read_archive(&mut tee, wanted, tap);
+        let read = archive::read_archive(&mut tee, tap.wanted, tap.row);
         let failure = tee.failure.take();
         drop(tee);
         if let Some(source) = failure {

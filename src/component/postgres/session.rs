@@ -130,7 +130,7 @@ impl Session {
                     let why = if left == 0 { "the answer is too long" } else { "it ended" };
                     return Err(self.broken(why));
                 }
-                Ok(_) if &answer[begin..] == [END.as_bytes(), b"\n"].concat() => {
+                Ok(_) if answer[begin..] == [END.as_bytes(), b"\n"].concat() => {
                     answer.truncate(begin);
                     return Ok(answer);
                 }

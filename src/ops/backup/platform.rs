@@ -6,7 +6,7 @@ use super::seal::Draft;
 use super::{Component, Run, progress_of};
 use crate::component::postgres::archive::TapRow;
 use crate::component::postgres::{
-    Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError,
+    Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError, Tap,
 };
 use crate::config::Platform;
 use crate::model::manifest::{ComponentManifest, FileManifest, KeyFit};
@@ -19,6 +19,7 @@ use crate::repository::format::tree::TreeNode;
 use crate::repository::writer::{Content, FileStream, Writer};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write as _;
 
 /// What is known of the whole once its parts were read.
@@ -203,7 +204,8 @@ impl Run<'_> {
             let mut told = |bytes| progress(before + bytes, position as u64);
             let wanted = keys.wanted(name);
             let mut seen = |row: &TapRow<'_>| keys.row(row);
-            let dumped = begun.dump(position, &mut stream, (&wanted, &mut seen), &mut told)?;
+            let mut tap = Tap { wanted: &wanted, row: &mut seen };
+            let dumped = begun.dump(position, &mut stream, &mut tap, &mut told)?;
             before += dumped.summary.size_bytes;
             let file = file_name(name);
             part.add_stream(&format!("{file}.dump"), stream).map_err(stored)?;
@@ -273,7 +275,8 @@ fn file_name(database: &str) -> String {
         if matches!(character, '/' | '%') || character.is_control() || is_leading_dot {
             let mut bytes = [0; 4];
             for byte in character.encode_utf8(&mut bytes).bytes() {
-                name.push_str(&format!("%{byte:02X}"));
+                // Writing to a string does not fail.
+                let _ = write!(name, "%{byte:02X}");
             }
         } else {
             name.push(character);

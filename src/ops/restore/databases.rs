@@ -86,6 +86,12 @@ impl JobResult for RestoredDatabases {
     }
 }
 
+/// Rows ever written to each database.
+#[derive(Deserialize)]
+struct Written {
+    written: Vec<u64>,
+}
+
 /// A restore that was planned, and may be carried out.
 pub struct PreparedDatabases<'a> {
     config: &'a Config,
@@ -159,7 +165,6 @@ impl PreparedDatabases<'_> {
         let (before, writes) = match swapped {
             Ok(swapped) => swapped,
             Err(error) => {
-                drop(restore);
                 journal::resolve(&self.connection, journal, &context.events);
                 return Err(error);
             }
@@ -181,7 +186,6 @@ impl PreparedDatabases<'_> {
                 aside.join(", ")
             ));
         }
-        drop(restore);
         Ok(self.result(true, before, aside))
     }
 
@@ -279,10 +283,6 @@ impl PreparedDatabases<'_> {
                 FROM pg_stat_database WHERE datid IN ({})",
             oids.join(", ")
         );
-        #[derive(Deserialize)]
-        struct Written {
-            written: Vec<u64>,
-        }
         let read = |mut session: Psql| {
             let written: Written = session.row(&query)?;
             session.close().map(|()| written.written)

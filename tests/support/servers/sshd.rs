@@ -27,7 +27,8 @@ impl Sshd {
         fs::create_dir_all("/run/sshd").unwrap();
         let port = free_port();
         let set =
-            variables.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>();
+            variables.iter().map(|(name, value)| format!(" {name}={value}")).collect::<Vec<_>>();
+        let set = set.concat();
         let set = if set.is_empty() { set } else { format!("SetEnv{set}\n") };
         let shown = |name: &str| path(name).display().to_string();
         fs::write(

@@ -80,7 +80,7 @@ impl Journal {
         plan: &RestorePlan,
         environment: Option<String>,
     ) {
-        self.entry.maintenance = maintenance.to_owned();
+        maintenance.clone_into(&mut self.entry.maintenance);
         self.entry.plan = Some(plan.clone());
         self.entry.environment = environment;
     }

@@ -4,8 +4,10 @@ use super::{
     DatabasesPlan, IntoOptions, PreparedDatabases, PresentState, ReplacedDatabase, Source,
 };
 use crate::component::environment::{EnvironmentFile, Merged, merge};
-use crate::component::postgres::restore::{ArchiveFacts, Wanted, look};
-use crate::component::postgres::{Connection, DatabaseDetails, DatabaseFacts, PostgresDetails};
+use crate::component::postgres::restore::{ArchiveFacts, PlannedDatabase, Wanted, look};
+use crate::component::postgres::{
+    Connection, DatabaseDetails, DatabaseFacts, PostgresDetails, PostgresError,
+};
 use crate::config::{Config, Instance};
 use crate::model::manifest::{ComponentManifest, KeyFit, Manifest};
 use crate::ops::instance::{Databases, Living};
@@ -67,29 +69,13 @@ pub fn prepare<'a>(
     }
     let source = Source::open(session, snapshot, context)?;
     let as_clone = ensure_same_instance(session, instance, &source, options)?;
-    let short = source.snapshot.id.short();
-    let to_dir =
-        "restore it into a directory with --to-dir, and follow the runbook in docs/OPERATIONS.md";
-    let Some(manifest) = &source.manifest else {
-        return Err(OpsError::refused(
-            format!("snapshot {short} has no manifest that says what belongs where"),
-            to_dir,
-        ));
-    };
-    let Some(postgres) = component(manifest, "postgres") else {
-        return Err(OpsError::refused(format!("snapshot {short} has no databases"), to_dir));
-    };
+    let (manifest, details) = details_of(&source)?;
     if !options.wanted.components.is_empty() || !options.wanted.paths.is_empty() {
         return Err(OpsError::usage(
             "--component and --path restore parts of files; databases come back together with their keys",
             "leave them out, or restore the part with --to-dir",
         ));
     }
-    let details: PostgresDetails =
-        serde_json::from_value(postgres.details.clone()).map_err(|error| OpsError::WrongFile {
-            object: format!("the manifest of snapshot {short}"),
-            reason: error.to_string(),
-        })?;
     let living = Living::look(config, instance, context)?;
     let databases = living.databases(&session.secrets)?;
     let job = job::random_job_id()?;
@@ -115,30 +101,18 @@ pub fn prepare<'a>(
         notes.push("the keys in this snapshot do not decrypt what is encrypted in it".into());
     }
     let environment = merged(&living, &source, manifest, &mut notes)?;
+    if !restore_plan.obstacles.is_empty() {
+        let obstacles = restore_plan.obstacles;
+        return Err(failed(PostgresError::InTheWay { obstacles }));
+    }
     let any_exists = restore_plan.databases.iter().any(|database| database.old.is_some());
-    let present_state = match (&options.discard_current, any_exists) {
-        (_, false) => PresentState::Nothing,
-        (Some(_), true) => PresentState::SetAside,
-        (None, true) => PresentState::Snapshot,
-    };
-    let rows =
-        |details: &DatabaseDetails| details.rows.values().flat_map(|tables| tables.values()).sum();
     let plan = DatabasesPlan {
         snapshot: source.snapshot.id,
         time: source.snapshot.file.time,
         instance: instance.name.to_string(),
         as_clone,
         server: connection.told(),
-        databases: restore_plan
-            .databases
-            .iter()
-            .zip(&details)
-            .map(|(planned, details)| ReplacedDatabase {
-                name: planned.facts.name.clone(),
-                rows: rows(details),
-                exists: planned.old.is_some(),
-            })
-            .collect(),
+        databases: restore_plan.databases.iter().zip(&details).map(replaced).collect(),
         creates_roles: restore_plan.creates_roles.clone(),
         changes_roles: restore_plan.changes_roles.iter().map(|role| role.name.clone()).collect(),
         environment: environment
@@ -146,12 +120,12 @@ pub fn prepare<'a>(
             .flat_map(|(_, merged)| merged.replaced.iter().chain(&merged.added).cloned())
             .collect(),
         notes,
-        present_state,
+        present_state: match (&options.discard_current, any_exists) {
+            (_, false) => PresentState::Nothing,
+            (Some(_), true) => PresentState::SetAside,
+            (None, true) => PresentState::Snapshot,
+        },
     };
-    if !restore_plan.obstacles.is_empty() {
-        let obstacles = restore_plan.obstacles;
-        return Err(failed(crate::component::postgres::PostgresError::InTheWay { obstacles }));
-    }
     Ok(PreparedDatabases {
         config,
         session,
@@ -170,11 +144,39 @@ pub fn prepare<'a>(
     })
 }
 
+fn replaced((planned, details): (&PlannedDatabase, &DatabaseDetails)) -> ReplacedDatabase {
+    ReplacedDatabase {
+        name: planned.facts.name.clone(),
+        rows: details.rows.values().flat_map(|tables| tables.values()).sum(),
+        exists: planned.old.is_some(),
+    }
+}
+
+/// What the manifest says of the databases.
+fn details_of(source: &Source) -> Result<(&Manifest, PostgresDetails), OpsError> {
+    let short = source.snapshot.id.short();
+    let to_dir =
+        "restore it into a directory with --to-dir, and follow the runbook in docs/OPERATIONS.md";
+    let Some(manifest) = &source.manifest else {
+        let message = format!("snapshot {short} has no manifest that says what belongs where");
+        return Err(OpsError::refused(message, to_dir));
+    };
+    let Some(postgres) = component(manifest, "postgres") else {
+        return Err(OpsError::refused(format!("snapshot {short} has no databases"), to_dir));
+    };
+    let details =
+        serde_json::from_value(postgres.details.clone()).map_err(|error| OpsError::WrongFile {
+            object: format!("the manifest of snapshot {short}"),
+            reason: error.to_string(),
+        })?;
+    Ok((manifest, details))
+}
+
 /// A connection to a database that is not itself put back.
 pub(super) fn open(
     databases: &Databases,
     application: &str,
-) -> Result<(Connection, &'static str), crate::component::postgres::PostgresError> {
+) -> Result<(Connection, &'static str), PostgresError> {
     let mut free =
         MAINTENANCE.into_iter().filter(|name| !databases.names.iter().any(|other| other == name));
     let maintenance = free.next().unwrap_or("template1");
