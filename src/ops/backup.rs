@@ -221,7 +221,7 @@ impl Run<'_> {
             draft.seal(&expected, |components| self.manifest(started, components, &writer))?;
 
         let manifest = sealed.manifest.clone();
-        let file = self.store(sealed, &writer, before.newest.as_ref())?;
+        let file = self.store(sealed, &writer, before.newest())?;
         let snapshot = writer.commit(file, &lock, &self.context.events)?;
         self.record(&snapshot, &manifest);
         Ok(self.outcome(snapshot.id, manifest))
@@ -258,7 +258,7 @@ impl Run<'_> {
         let started = Timestamp::now();
         let events = &self.context.events;
         events.phase("reading", format!("{} of {}", name, self.instance.name));
-        let previous = match &before.newest {
+        let previous = match before.newest() {
             Some(previous) if !self.options.reread => previous.component(reader, name, writer)?,
             _ => None,
         };
