@@ -11,7 +11,7 @@ pub(super) mod remove;
 mod watch;
 mod written;
 
-pub use self::watch::{SizeOnDisk, Watch, size_on_disk};
+pub use self::watch::{SizeOnDisk, Watch};
 
 use self::mounts::{is_mount_point, mounted_below};
 use rustix::fs::{Access, AtFlags, CWD, RenameFlags};
