@@ -165,7 +165,7 @@ fn plan_text(plan: &IntoPlan) -> String {
         PresentState::Nothing => "Nothing is there now that could be lost.".into(),
         PresentState::Snapshot => "What is there now goes into a snapshot first; where it cannot be read, it is set aside.".into(),
         PresentState::SetAside => "What is there now goes into NO snapshot, as asked for; it is only set aside.".into(),
-        PresentState::SnapshotThenDeleted => format!("What is there now goes into a snapshot first; where it cannot be read, it goes into none. {DELETED_FIRST}"),
+        PresentState::SnapshotThenDeleted => format!("What is there now goes into a snapshot first; where it cannot be read, or the repository has no room, it goes into none. {DELETED_FIRST}"),
         PresentState::Deleted => format!("What is there now goes into NO snapshot: there is no room for one. {DELETED_FIRST}"),
     });
     lines.join("\n")

@@ -237,7 +237,7 @@ impl Run<'_> {
         })?;
 
         let manifest = sealed.manifest.clone();
-        let file = self.store(sealed, &writer, before.newest.as_ref())?;
+        let file = self.store(sealed, &writer, before.newest())?;
         let snapshot = writer.commit(file, &lock, &self.context.events)?;
         self.record(&snapshot, &manifest);
         Ok(self.outcome(snapshot.id, manifest))
@@ -274,13 +274,13 @@ impl Run<'_> {
         let started = Timestamp::now();
         let events = &self.context.events;
         events.phase("reading", format!("{} of {}", name, self.instance.name));
-        let previous = match &before.newest {
+        let previous = match before.newest() {
             Some(previous) if !self.options.reread => previous.component(reader, name, writer)?,
             _ => None,
         };
         let mut checksums = ChecksumWriter::new(writer.file());
         let mut builder = TreeBuilder::new(writer, previous, &mut checksums);
-        let options = WalkOptions { exclude: self.exclude(root) };
+        let options = WalkOptions { exclude: self.exclude(root), ..WalkOptions::default() };
         let mut progress = progress_of(events);
         let read = walk::read_tree(
             &root.path,
@@ -502,18 +502,14 @@ fn counts_of(report: &WalkReport) -> BTreeMap<String, u64> {
 
 fn warnings_of(component: &str, report: &WalkReport) -> Vec<String> {
     let changed = "changed each time it was read; the snapshot has it as it was read last";
-    let unsettled =
-        "changed each time it was listed; what came or was renamed there meanwhile may be missing";
     // A few files that come and go are usual, and noted one by one.
     let vanished = report.vanished.count;
     let mass = (vanished > MANY_VANISHED && vanished > report.files / 10).then(|| {
         let files = report.files;
         format!("{vanished} entries vanished before they could be read, and {files} files did not: was the tree replaced meanwhile?")
     });
-    let sentences = told(&report.changed, changed)
-        .chain(told(&report.unsettled, unsettled))
-        .chain(mass)
-        .chain(report.warnings.iter().cloned());
+    let sentences =
+        told(&report.changed, changed).chain(mass).chain(report.warnings.iter().cloned());
     sentences.map(|sentence| format!("{component}: {sentence}")).collect()
 }
 

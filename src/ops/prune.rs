@@ -3,7 +3,7 @@
 use super::job::{self, JobResult, JobSubject};
 use super::select::{self, TAG_BEFORE_RESTORE};
 use super::session::Session;
-use super::{Context, OpsError, sync};
+use super::{Context, OpsError, restore, sync};
 use crate::catalog::{Catalog, JobKind, Outcome};
 use crate::config::{Config, Instance};
 use crate::model::id::RepositoryId;
@@ -118,7 +118,7 @@ fn plan(
         .values()
         .filter(|instance| Some(&instance.repository) == session.name.as_ref());
     for instance in own {
-        let decisions = match decide(catalog, instance, &view) {
+        let decisions = match decide(catalog, config, instance, &view) {
             Err(OpsError::Refused { message, hint }) => {
                 let hint = hint.unwrap_or_default();
                 context.events.warn(format!(
@@ -143,12 +143,16 @@ fn plan(
 /// What retention says of an instance of this host; none where it was never backed up from here.
 fn decide(
     catalog: &Catalog,
+    config: &Config,
     instance: &Instance,
     view: &sync::View,
 ) -> Result<Option<Vec<Decision>>, OpsError> {
     let Some(id) = super::adopt::own_id(catalog, instance)? else {
         return Ok(None);
     };
+    let needed = restore::needed(&config.state_dir)?;
+    let pins = view.pins.iter().map(|pin| (pin.snapshot, &pin.reason));
+    let pins: Vec<_> = pins.chain(needed.iter().map(|(id, reason)| (*id, reason))).collect();
     let candidates: Vec<Candidate> = view
         .records
         .iter()
@@ -158,11 +162,10 @@ fn decide(
             time: record.time,
             // The state that a restore overwrote is pinned, and takes no good snapshot's place.
             good: record.is_good() && !select::has_tag(&record.tags, TAG_BEFORE_RESTORE),
-            pinned: view
-                .pins
+            pinned: pins
                 .iter()
-                .filter(|pin| pin.snapshot == record.id)
-                .map(|pin| pin.reason.clone())
+                .filter(|(pinned, _)| *pinned == record.id)
+                .map(|(_, reason)| (*reason).clone())
                 .collect(),
         })
         .collect();

@@ -17,8 +17,8 @@ mod selection;
 mod tests;
 
 pub use extract::Extracted;
-pub(super) use interrupted::finish_interrupted;
 pub use interrupted::interrupted;
+pub(super) use interrupted::{finish_interrupted, needed};
 
 use self::selection::Selection;
 use super::select::SnapshotRef;

@@ -166,7 +166,7 @@ impl TreeCreator {
     pub fn leave(&mut self) -> Result<(), CreateError> {
         self.way.pop();
         let left = self.descent.pop();
-        left.map_err(failed("go back to the directory", || self.shown_here()))
+        left.map(drop).map_err(failed("go back to the directory", || self.shown_here()))
     }
 
     /// Make an empty file of the node's size, whose content and metadata follow.

@@ -13,18 +13,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const KEPT_OPEN: usize = 64;
 /// Bytes of names that are asked for at a time.
 const LIST_BYTES: usize = 32 * 1024;
-/// How often a directory is listed that changes meanwhile.
-const LISTINGS: u32 = 5;
 /// Within this time after a change another one may leave no newer time: more than a tick of the kernel's clock.
-const TICK: Duration = Duration::from_millis(20);
+pub(super) const TICK: Duration = Duration::from_millis(20);
 
 /// Device and inode number: what tells one directory from all others that exist at the same time.
 pub(super) type Identity = (u64, u64);
 
 /// What an open directory is.
 pub(super) fn identity(fd: impl AsFd) -> rustix::io::Result<Identity> {
-    let stat = rustix::fs::fstat(fd)?;
-    Ok((stat.st_dev, stat.st_ino))
+    rustix::fs::fstat(fd).map(|stat| identity_of(&stat))
+}
+
+/// What something that was examined is.
+pub(super) fn identity_of(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
 }
 
 /// Open the entry `name` of a directory, which must be a directory itself and no symbolic link to one.
@@ -45,36 +47,17 @@ pub(super) fn open_at(
     }
 }
 
-/// Names of entries.
+/// Names of entries of a directory, in reverse order, each once, without `.` and `..`.
 pub(super) type Names = Vec<Vec<u8>>;
 
-/// What is in a directory.
-pub(super) struct Listing {
-    /// In reverse order, each once, without `.` and `..`.
-    pub(super) names: Names,
-    /// Whether nothing came, went or was renamed meanwhile. While it does, a file system may give a name twice, or leave
-    /// one out that was there all the time.
-    pub(super) is_settled: bool,
-}
-
-/// List a directory; again where it changes meanwhile. Where it always does, what several listings saw together.
-pub(super) fn list_settled(fd: &OwnedFd) -> rustix::io::Result<Listing> {
-    let mut names = Names::new();
-    for listing in 1..=LISTINGS {
-        let before = rustix::fs::fstat(fd)?;
-        let is_recent = changed_within(&before, TICK);
-        let listed = list_reversed(fd)?;
-        if !is_recent && times(&before) == times(&rustix::fs::fstat(fd)?) {
-            return Ok(Listing { names: listed, is_settled: true });
-        }
-        names.extend(listed);
-        names.sort_unstable_by(|a, b| b.cmp(a));
-        names.dedup();
-        if listing < LISTINGS {
-            std::thread::sleep(TICK);
-        }
-    }
-    Ok(Listing { names, is_settled: false })
+/// List a directory as it is at one moment; none where something came, went or was renamed meanwhile, or so shortly before
+/// that its times may not tell. A file system may then give a name twice, or leave one out that was there all the time.
+pub(super) fn list_settled(fd: &OwnedFd) -> rustix::io::Result<Option<Names>> {
+    let before = rustix::fs::fstat(fd)?;
+    let is_recent = changed_within(&before, TICK);
+    let names = list_reversed(fd)?;
+    let is_settled = !is_recent && times(&before) == times(&rustix::fs::fstat(fd)?);
+    Ok(is_settled.then_some(names))
 }
 
 fn times(stat: &Stat) -> (i64, u64, i64, u64) {
@@ -89,7 +72,7 @@ fn changed_within(stat: &Stat, time: Duration) -> bool {
     SystemTime::now().duration_since(changed).is_ok_and(|age| age < time)
 }
 
-/// The names in a directory at about this time, in reverse order, each once, without `.` and `..`.
+/// The names in a directory at about this time.
 pub(super) fn list_reversed(fd: &OwnedFd) -> rustix::io::Result<Names> {
     // It may have been listed before.
     rustix::fs::seek(fd, SeekFrom::Start(0))?;
@@ -172,24 +155,26 @@ impl Descent {
         Ok(())
     }
 
-    /// Go back to the parent. [`Errno::STALE`] when it is not where it was.
-    pub(super) fn pop(&mut self) -> rustix::io::Result<()> {
-        let Some(left) = self.levels.pop() else { return Ok(()) };
+    /// Go back to the parent; returns the name and identity of what was left, none at the root. [`Errno::STALE`] when the
+    /// parent is not where it was.
+    pub(super) fn pop(&mut self) -> rustix::io::Result<Option<(Vec<u8>, Identity)>> {
+        let Some(Level { name, identity: left, fd }) = self.levels.pop() else { return Ok(None) };
+        let was = Some((name, left));
         let Some(parent) = self.levels.last_mut().filter(|parent| parent.fd.is_none()) else {
-            return Ok(());
+            return Ok(was);
         };
         // The short way; it is wrong when the child was moved, and closed to some when it is not searchable.
-        if let Some(Ok(fd)) = left.fd.as_ref().map(|child| open_directory(child, b".."))
+        if let Some(Ok(fd)) = fd.map(|child| open_directory(child, b".."))
             && identity(&fd)? == parent.identity
         {
             parent.fd = Some(fd);
-            return Ok(());
+            return Ok(was);
         }
         let fd = self.open_from_root()?;
         if let Some(level) = self.levels.last_mut() {
             level.fd = Some(fd);
         }
-        Ok(())
+        Ok(was)
     }
 
     /// Open the innermost directory again, by all names that lead there.
@@ -212,7 +197,6 @@ impl Descent {
 mod tests {
     use super::*;
     use std::fs;
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
     /// A descent of `depth` levels, made in `root`.
     fn deep(root: &std::path::Path, depth: usize) -> Descent {
@@ -253,24 +237,27 @@ mod tests {
             fs::write(file(number), b"").unwrap();
         }
         let fd = open_directory(rustix::fs::CWD, path(root.path())).unwrap();
-        let is_over = AtomicBool::new(false);
+        let (begin, begun) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                let new = root.path().join("new");
-                for number in (0..count).cycle().take_while(|_| !is_over.load(SeqCst)) {
-                    fs::write(&new, b"").unwrap();
-                    fs::rename(&new, file(number)).unwrap();
+            let (new, file) = (root.path().join("new"), &file);
+            scope.spawn(move || {
+                while begun.recv().is_ok() {
+                    for number in 0..count {
+                        fs::write(&new, b"").unwrap();
+                        fs::rename(&new, file(number)).unwrap();
+                    }
                 }
             });
-            for _ in 0..10 {
-                let Listing { mut names, .. } = list_settled(&fd).unwrap();
+            for _ in 0..3 {
+                begin.send(()).unwrap();
+                let names = std::iter::from_fn(|| Some(list_settled(&fd).unwrap()));
+                let mut names = names.flatten().next().unwrap();
                 names.retain(|name| name.starts_with(b"file-"));
                 assert_eq!(names.len(), count);
                 assert!(names.is_sorted_by(|a, b| a > b));
             }
-            is_over.store(true, SeqCst);
+            drop(begin);
         });
-        assert!(list_settled(&fd).unwrap().is_settled);
     }
 
     #[test]
@@ -281,7 +268,7 @@ mod tests {
         fs::rename(root.path().join("d/d/d"), elsewhere.path().join("d")).unwrap();
         fs::rename(root.path().join("d/d"), elsewhere.path().join("e")).unwrap();
         fs::create_dir(root.path().join("d/d")).unwrap();
-        let result = (0..=KEPT_OPEN).try_for_each(|_| descent.pop());
+        let result = (0..=KEPT_OPEN).try_for_each(|_| descent.pop().map(drop));
         assert_eq!(result, Err(Errno::STALE));
     }
 }

@@ -9,8 +9,9 @@ mod entries;
 mod mounts;
 pub(super) mod remove;
 mod watch;
+mod written;
 
-pub use self::watch::{SizeOnDisk, Watch, size_on_disk};
+pub use self::watch::{SizeOnDisk, Watch};
 
 use self::mounts::{is_mount_point, mounted_below};
 use rustix::fs::{Access, AtFlags, CWD, RenameFlags};
@@ -55,10 +56,13 @@ pub enum SwapMethod {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SwapPlan {
     /// What is replaced; it need not exist.
+    #[serde(with = "written")]
     pub target: PathBuf,
     /// The new tree.
+    #[serde(with = "written")]
     pub staged: PathBuf,
     /// Where the old one goes.
+    #[serde(with = "written")]
     pub aside: PathBuf,
     /// How.
     pub method: SwapMethod,

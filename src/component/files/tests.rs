@@ -105,8 +105,8 @@ fn walk_into(
     exclude: &[&str],
     cancel: &Cancel,
 ) -> Result<(Vec<Step>, WalkReport), WalkError<SinkError>> {
-    let options =
-        WalkOptions { exclude: exclude.iter().map(|pattern| (*pattern).to_owned()).collect() };
+    let exclude = exclude.iter().map(|pattern| (*pattern).to_owned()).collect();
+    let options = WalkOptions { exclude, ..WalkOptions::default() };
     let report = read_tree(root, b"root", &options, cancel, &mut sink, &mut |_, _| {})?;
     Ok((sink.steps, report))
 }

@@ -1,19 +1,23 @@
 //! Reading a tree: metadata and content of every entry, in order, into a sink.
 //!
-//! What cannot be read makes the walk fail. A file that changes while it is read is read again; one that keeps changing
-//! is delivered as it was read last, and told. An entry that vanishes before it is opened is told; one whose place
-//! another has taken is looked at again.
+//! What cannot be read makes the walk fail; so does a directory that keeps changing while it is listed, or that another
+//! one has replaced when it was read. A file that changes while it is read is read again; one that keeps changing is
+//! delivered as it was read last, and told. An entry that vanishes before it is opened is told; one whose place another
+//! has taken by then is looked at again.
 
 mod content;
+mod error;
 mod exclude;
+mod listing;
 mod owners;
 
 use self::content::READ_BYTES;
+pub use self::error::WalkError;
 use self::exclude::Excludes;
 use self::owners::Owners;
 use super::attributes::{self, Subject};
-use super::descent::{Descent, Listing, Names, list_settled, open_at};
-use crate::model::event::{Cancel, Cancelled};
+use super::descent::{Descent, Names, identity_of, open_at};
+use crate::model::event::Cancel;
 use crate::model::node::{Node, NodeKind, display_path};
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -22,6 +26,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 /// How often an entry is looked at again when another has taken its place meanwhile.
 const LOOKS: u32 = 5;
@@ -49,12 +54,20 @@ pub trait TreeSink {
     fn end_file(&mut self, file: Self::File, node: &Node) -> Result<(), Self::Error>;
 }
 
-/// What to leave out.
-#[derive(Clone, Debug, Default)]
+/// What to leave out, and how long to wait.
+#[derive(Clone, Debug)]
 pub struct WalkOptions {
     /// Patterns: with a `/` they fit the path below the root, without one the name at any depth. With one at the end they
     /// fit directories only.
     pub exclude: Vec<String>,
+    /// For how long a directory may keep changing each time it is listed before the walk fails.
+    pub patience: Duration,
+}
+
+impl Default for WalkOptions {
+    fn default() -> Self {
+        Self { exclude: Vec::new(), patience: Duration::from_mins(2) }
+    }
 }
 
 /// Paths of one sort that a walk met.
@@ -94,51 +107,8 @@ pub struct WalkReport {
     pub changed: PathList,
     /// Entries that vanished between being listed and being opened.
     pub vanished: PathList,
-    /// Directories that changed each time they were listed.
-    pub unsettled: PathList,
     /// Anything else that a person should know.
     pub warnings: Vec<String>,
-}
-
-/// Why a walk failed.
-#[derive(Debug, thiserror::Error)]
-pub enum WalkError<E: std::error::Error> {
-    /// Something of the tree could not be read.
-    #[error("could not {action} {path}: {source}")]
-    Source {
-        /// What was tried.
-        action: &'static str,
-        /// On what, escaped for people.
-        path: String,
-        /// Why it failed.
-        source: io::Error,
-    },
-    /// A pattern is wrong; the configuration is checked for that.
-    #[error("the pattern to exclude is wrong: {0}")]
-    Pattern(#[from] globset::Error),
-    /// The sink failed.
-    #[error(transparent)]
-    Sink(E),
-    /// Somebody asked to stop.
-    #[error(transparent)]
-    Cancelled(#[from] Cancelled),
-}
-
-impl<E: std::error::Error> WalkError<E> {
-    /// What to do, where there is something to say beyond the reason.
-    pub fn hint(&self) -> Option<&'static str> {
-        let Self::Source { source, .. } = self else { return None };
-        match source.kind() {
-            io::ErrorKind::PermissionDenied => {
-                Some("let the user that runs Belay read it, or leave it out with `exclude`")
-            }
-            io::ErrorKind::NotFound => Some("is the path right, and is its file system mounted?"),
-            io::ErrorKind::StaleNetworkFileHandle => Some(
-                "directories were moved or replaced while they were read: try again when that is over",
-            ),
-            _ => None,
-        }
-    }
 }
 
 /// Read the tree at `root` into `sink`, the root under the given name. `progress` is told bytes and files so far.
@@ -157,6 +127,7 @@ pub fn read_tree<S: TreeSink>(
         sink,
         progress,
         excludes: Excludes::new(&options.exclude)?,
+        patience: options.patience,
         owners: Owners::read(),
         buffer: vec![0; READ_BYTES],
         report: WalkReport::default(),
@@ -171,6 +142,7 @@ struct Walk<'a, S> {
     sink: &'a mut S,
     progress: &'a mut dyn FnMut(u64, u64),
     excludes: Excludes,
+    patience: Duration,
     owners: Owners,
     buffer: Vec<u8>,
     report: WalkReport,
@@ -226,10 +198,11 @@ impl<S: TreeSink> Walk<'_, S> {
         let node = self.node_of_open(name, &fd, &stat, shown)?;
         match node.kind {
             NodeKind::Directory => {
-                let listing = list_settled(&fd).map_err(failed("list", shown))?;
-                let names = self.names_of(listing, shown);
+                let names = self.list(&fd, shown)?.map_err(failed("list", shown))?;
                 self.enter(&node)?;
-                self.directories(fd, names)
+                self.directories(fd, names)?;
+                listing::ensure_same(rustix::fs::stat(root), identity_of(&stat))
+                    .map_err(failed("look again at", shown))
             }
             NodeKind::File { .. } => self.file(&fd, node, stat, shown),
             _ => Err(WalkError::Source {
@@ -254,7 +227,10 @@ impl<S: TreeSink> Walk<'_, S> {
             let Some(name) = frame.names.pop() else {
                 open.pop();
                 self.sink.leave().map_err(WalkError::Sink)?;
-                descent.pop().map_err(failed("go back from", &path))?;
+                let left = descent.pop().map_err(failed("go back from", &path))?;
+                if let Some((name, was)) = left {
+                    self.look_back(descent.here(), &name, was, &path)?;
+                }
                 continue;
             };
             if !path.is_empty() {
@@ -267,13 +243,6 @@ impl<S: TreeSink> Walk<'_, S> {
             }
         }
         Ok(())
-    }
-
-    fn names_of(&mut self, listing: Listing, path: &[u8]) -> Names {
-        if !listing.is_settled {
-            self.report.unsettled.add(path);
-        }
-        listing.names
     }
 
     fn enter(&mut self, node: &Node) -> Walked<(), S> {
@@ -349,8 +318,7 @@ impl<S: TreeSink> Walk<'_, S> {
         let opened = open_at(parent, name, OFlags::DIRECTORY);
         let fd = look!(opened, (Errno::NOENT | Errno::NOTDIR | Errno::LOOP), "open", path);
         let stat = rustix::fs::fstat(&fd).map_err(failed("examine", path))?;
-        let listing = look!(list_settled(&fd), Errno::NOENT, "list", path);
-        let names = self.names_of(listing, path);
+        let names = look!(self.list(&fd, path)?, Errno::NOENT, "list", path);
         let node = self.node_of_open(name, &fd, &stat, path)?;
         self.enter(&node)?;
         Ok(Look::Directory(fd, names))

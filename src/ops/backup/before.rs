@@ -15,18 +15,27 @@ use crate::repository::reader::Reader;
 use crate::repository::writer::Writer;
 use jiff::Timestamp;
 
-/// What there is of the instance already.
+/// What there is of the instance already: the newest snapshot that can be read, and where that is of a state that a
+/// restore overwrote, the newest other one behind it.
 #[derive(Default)]
-pub(super) struct Before {
-    /// The newest snapshot that can be read: what did not change since is not read again.
-    pub(super) newest: Option<PreviousSnapshot>,
-    /// The newest one that is not of a state that a restore overwrote, with its manifest: what the instance should be like.
-    pub(super) regular: Option<(SnapshotId, Manifest)>,
+pub(super) struct Before(Vec<PreviousSnapshot>);
+
+impl Before {
+    /// The newest: what did not change since is not read again.
+    pub(super) fn newest(&self) -> Option<&PreviousSnapshot> {
+        self.0.first()
+    }
+
+    /// The newest that no restore took: what the instance should be like.
+    fn regular(&self) -> Option<&PreviousSnapshot> {
+        self.0.last().filter(|snapshot| snapshot.is_regular)
+    }
 }
 
-/// The snapshot before.
+/// A snapshot before.
 pub(super) struct PreviousSnapshot {
     pub(super) id: SnapshotId,
+    is_regular: bool,
     manifest: Manifest,
     root: Vec<TreeNode>,
 }
@@ -80,7 +89,7 @@ impl Run<'_> {
         let own = |snapshot: &&Snapshot| select::instance_of(&snapshot.file) == Some(self.identity);
         for snapshot in snapshots.readable.iter().rev().filter(own) {
             let is_regular = snapshot.file.tag(TAG_BEFORE_RESTORE).is_none();
-            if before.newest.is_some() && !is_regular {
+            if before.newest().is_some() && !is_regular {
                 continue;
             }
             let read = || {
@@ -89,14 +98,14 @@ impl Run<'_> {
             };
             match read() {
                 Ok(Some((manifest, root))) => {
-                    if before.newest.is_none() {
+                    if before.newest().is_none() {
                         self.warn_of_another_host(&manifest)?;
                     }
-                    if is_regular {
-                        before.regular = Some((snapshot.id, manifest.clone()));
-                    }
                     let id = snapshot.id;
-                    before.newest.get_or_insert(PreviousSnapshot { id, manifest, root });
+                    before.0.push(PreviousSnapshot { id, is_regular, manifest, root });
+                    if is_regular {
+                        break;
+                    }
                 }
                 Ok(None) => {}
                 Err::<_, crate::repository::RepositoryError>(error) if error.is_damage() => {
@@ -107,9 +116,6 @@ impl Run<'_> {
                     ));
                 }
                 Err(error) => return Err(error.into()),
-            }
-            if before.regular.is_some() {
-                break;
             }
         }
         Ok(before)
@@ -144,7 +150,7 @@ impl Run<'_> {
         if may_be_empty || report.files > 0 {
             return Ok(());
         }
-        let Some((id, manifest)) = &before.regular else { return Ok(()) };
+        let Some(PreviousSnapshot { id, manifest, .. }) = before.regular() else { return Ok(()) };
         let known = manifest.components.iter().find(|known| known.name == component);
         let files = known.and_then(|known| known.counts.get("files")).copied().unwrap_or(0);
         if files == 0 {

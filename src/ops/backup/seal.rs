@@ -30,15 +30,17 @@ impl Draft {
         self.components.push(component);
     }
 
-    /// Seal, if every expected component is there, once, and in order.
+    /// Seal, if what will be stored and what the manifest will name is what was expected, once, and in order.
     pub(super) fn seal(
         self,
         expected: &[&str],
         manifest: impl FnOnce(&[Component]) -> Manifest,
     ) -> Result<Sealed, OpsError> {
-        let read: Vec<&str> =
-            self.components.iter().map(|component| component.manifest.name.as_str()).collect();
-        if read.is_empty() || read != expected {
+        let trees = self.components.iter().map(|component| component.tree.node.name.as_slice());
+        let named = self.components.iter().map(|component| component.manifest.name.as_bytes());
+        if !is_whole(expected, trees) || !is_whole(expected, named) {
+            let read: Vec<&str> =
+                self.components.iter().map(|component| component.manifest.name.as_str()).collect();
             let message = format!(
                 "components {expected:?} were expected, and {read:?} were read since {}",
                 self.started
@@ -47,5 +49,27 @@ impl Draft {
         }
         let manifest = manifest(&self.components);
         Ok(Sealed { manifest, components: self.components })
+    }
+}
+
+/// Whether these are the expected ones, and there are any.
+fn is_whole<'a>(expected: &[&str], read: impl Iterator<Item = &'a [u8]>) -> bool {
+    !expected.is_empty() && expected.iter().map(|name| name.as_bytes()).eq(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_expected_and_no_less_is_whole() {
+        let is_whole = |expected: &[&str], read: &[&str]| {
+            is_whole(expected, read.iter().map(|name| name.as_bytes()))
+        };
+        assert!(is_whole(&["a", "b"], &["a", "b"]));
+        for wrong in [&["a"][..], &["b", "a"], &["a", "b", "b"], &["a", "c"], &[]] {
+            assert!(!is_whole(&["a", "b"], wrong), "{wrong:?}");
+        }
+        assert!(!is_whole(&[], &[]), "an instance of nothing");
     }
 }

@@ -8,7 +8,7 @@ use super::journal::{DIRECTORY, Entry, GivenUp, Phase, Step, tag};
 use super::places::resolved;
 use crate::config::{Config, Instance};
 use crate::model::event::Events;
-use crate::model::id::JobId;
+use crate::model::id::{JobId, SnapshotId};
 use crate::model::name::Name;
 use crate::ops::OpsError;
 use crate::ops::private::PrivateDirectory;
@@ -123,6 +123,26 @@ pub fn interrupted(state_dir: &Path) -> Vec<String> {
     problems(state_dir, |_| true)
 }
 
+/// Snapshots that must stay, each with the reason: what restores are to bring that have deleted what was there before, and
+/// what was there. An error where a journal does not say.
+pub(in crate::ops) fn needed(state_dir: &Path) -> Result<Vec<(SnapshotId, String)>, OpsError> {
+    let mut needed = Vec::new();
+    for Found { path, subject, entry, .. } in find(state_dir)? {
+        let Some((instance, _)) = subject else { continue };
+        let entry = entry.map_err(|reason| {
+            OpsError::refused(
+                format!("a restore into '{instance}' may need one of them, and its journal cannot be used: {reason}"),
+                format!("see to it as `belay status` says, and then remove {}", path.display()),
+            )
+        })?;
+        let Some(GivenUp { snapshot, before, .. }) = entry.given_up else { continue };
+        let reason =
+            format!("a restore into {instance} has deleted what was there, and is not done");
+        needed.extend(before.into_iter().chain([snapshot]).map(|id| (id, reason.clone())));
+    }
+    Ok(needed)
+}
+
 fn problems(state_dir: &Path, is_wanted: impl Fn(&Found) -> bool) -> Vec<String> {
     match find(state_dir) {
         Ok(found) => {
@@ -192,6 +212,12 @@ pub(super) fn finish_before_restore(
     Ok(unfinished)
 }
 
+/// What a restore into an instance would have to bring to an end, for a plan of one. What cannot be read is told elsewhere.
+pub(super) fn unfinished(config: &Config, instance: &Instance) -> Vec<Unfinished> {
+    let found = find(&config.state_dir).unwrap_or_default();
+    found.iter().filter(|found| found.is_of(&instance.name)).filter_map(Found::unfinished).collect()
+}
+
 impl Unfinished {
     /// An error that nothing but a restore that brings all of it back is possible.
     pub(super) fn refusal(&self) -> OpsError {
@@ -204,6 +230,18 @@ impl Found {
         self.entry.as_ref().is_ok_and(|entry| entry.phase == Phase::GivenUp)
     }
 
+    /// What another restore has to bring to an end.
+    fn unfinished(&self) -> Option<Unfinished> {
+        let entry = self.entry.as_ref().ok().filter(|_| self.gave_up())?;
+        Some(Unfinished {
+            journal: self.name.clone(),
+            given_up: entry.given_up.clone()?,
+            targets: entry.targets_given_up().cloned().collect(),
+            message: entry.missing(),
+            way_out: self.way_out(),
+        })
+    }
+
     /// Returns what another restore has to bring to an end.
     fn finish(
         &self,
@@ -214,14 +252,8 @@ impl Found {
         let entry = self.entry.as_ref().map_err(Clone::clone)?;
         self.ensure_believable(entry, instance)?;
         let kept = entry.finish(events).map_err(|error| error.to_string())?;
-        if let Some(given_up) = entry.given_up.as_ref().filter(|_| self.gave_up()) {
-            return Ok(Some(Unfinished {
-                journal: self.name.clone(),
-                given_up: given_up.clone(),
-                targets: entry.targets_given_up().cloned().collect(),
-                message: entry.missing(),
-                way_out: self.way_out(),
-            }));
+        if let Some(unfinished) = self.unfinished() {
+            return Ok(Some(unfinished));
         }
         let over: &[String] = match entry.phase {
             Phase::Swapping | Phase::Clearing => &entry.ends,

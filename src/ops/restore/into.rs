@@ -150,7 +150,7 @@ pub fn prepare<'a>(
         for problem in interrupted::interrupted(&config.state_dir) {
             context.events.warn(problem);
         }
-        Vec::new()
+        interrupted::unfinished(config, instance)
     } else {
         interrupted::finish_before_restore(config, instance, &busy, &context.events)?
     };
@@ -338,7 +338,7 @@ impl Prepared<'_> {
             Ok(None) => {}
             Ok(Some(missing)) => context.events.warn(missing),
             Err(error) => context.events.warn(format!(
-                "What was made beside {name} is not removed yet: {error}. The next restore or backup of it does that first."
+                "What the restore into {name} has made and moved is not taken back yet: {error}. The next restore or backup of it does that first."
             )),
         }
     }

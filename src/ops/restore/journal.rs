@@ -199,13 +199,16 @@ impl Entry {
         ))
     }
 
-    /// Undo what was done before the swaps began, as far as that can be undone.
+    /// Undo what was done before the swaps began, as far as that can be undone; of one that cannot be, all others are
+    /// taken back nevertheless.
     fn take_back(&self) -> Result<(), SwapError> {
-        self.steps.iter().try_for_each(|Step { swap, gives_up, .. }| match (self.phase, gives_up) {
+        let undo = |Step { swap, gives_up, .. }: &Step| match (self.phase, gives_up) {
             (Phase::TakingAway, true) => swap.put_back(),
             (Phase::GivenUp, true) => swap.discard(),
             _ => swap.abandon(),
-        })
+        };
+        let undone: Vec<_> = self.steps.iter().map(undo).collect();
+        undone.into_iter().collect()
     }
 
     /// Returns where old states are kept.

@@ -50,18 +50,24 @@ pub(super) fn plan(
     }
     let mut bytes = 0_u64;
     let mut room_beside = None;
-    for target in present.iter().map(|item| &item.swap.target) {
-        bytes = bytes.saturating_add(room::measure(target)?.taken);
+    for swap in present.iter().map(|item| &item.swap) {
+        bytes = bytes.saturating_add(room::measure(swap)?.taken);
+        let target = &swap.target;
         let free = free_bytes(target)?;
         if room_beside.is_none_or(|(_, least)| free < least) {
             room_beside = Some((target, free));
         }
     }
     let repository = session.repository.location();
-    let repository_free = free_bytes(Path::new(&repository))?;
+    let repository = Path::new(&repository);
+    let repository_free = free_bytes(repository)?;
     let (target, target_free) = room_beside.expect("something is there");
     match gives_up {
-        true if repository_free >= bytes => return Ok(PresentState::SnapshotThenDeleted),
+        // How much of it the repository has already is known only by trying, which on the same disk takes what room there
+        // is from the new state.
+        true if repository_free >= bytes || is_elsewhere(repository, &present)? => {
+            return Ok(PresentState::SnapshotThenDeleted);
+        }
         true => return Ok(PresentState::Deleted),
         false if has_no_room(bytes, repository_free, target_free) => {
             return Ok(PresentState::SetAside);
@@ -78,6 +84,17 @@ pub(super) fn plan(
         ),
         "leave out --discard-current: it is for when there is room neither for a snapshot of the present state nor to set it aside",
     ))
+}
+
+/// Whether the repository is on another disk than all that is given up.
+fn is_elsewhere(repository: &Path, present: &[&Item]) -> Result<bool, OpsError> {
+    let device = room::device(repository)?;
+    for item in present.iter().filter(|item| item.gives_up) {
+        if room::device(&item.swap.target)? == device {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn has_no_room(present: u64, repository_free: u64, target_free: u64) -> bool {

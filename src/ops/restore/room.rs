@@ -4,12 +4,15 @@
 use super::extract::Size;
 use super::free_bytes;
 use super::items::Item;
-use crate::component::files::swap::{SizeOnDisk, SwapMethod, size_on_disk};
+use crate::component::files::swap::{SizeOnDisk, SwapMethod, SwapPlan};
 use crate::model::size::Bytes;
 use crate::ops::OpsError;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+/// What is left free where old trees are deleted first.
+const SPARE_BYTES: u64 = 128 * 1024;
 
 /// A file system on which new trees are made.
 struct Disk {
@@ -28,13 +31,14 @@ impl Disk {
         needed
     }
 
-    /// What is free once the old trees are gone.
+    /// What is free for the new trees once the old ones are gone. The journal and the catalog may be on the same disk, and
+    /// are written to when the new trees are there: something is left for that.
     fn free_without_old(&self, items: &[Item]) -> Result<u64, OpsError> {
         let mut free = self.free;
         for item in self.items.iter().map(|index| &items[*index]).filter(|item| item.exists) {
-            free = free.saturating_add(measure(&item.swap.target)?.freed);
+            free = free.saturating_add(measure(&item.swap)?.freed);
         }
-        Ok(free)
+        Ok(free.saturating_sub(SPARE_BYTES))
     }
 
     fn refusal(&self, needed: u64, would_fit: bool) -> OpsError {
@@ -64,12 +68,7 @@ fn disks(items: &[Item], is_meant: impl Fn(&Item) -> bool) -> Result<Vec<Disk>, 
             _ => &item.swap.target,
         };
         let place = wanted.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let device = fs::metadata(place).map_err(|source| OpsError::Io {
-            action: "look for room in",
-            path: place.to_owned(),
-            source,
-        })?;
-        let device = device.dev();
+        let device = device(place)?;
         match disks.iter_mut().find(|disk| disk.device == device) {
             Some(disk) => disk.items.push(index),
             None => disks.push(Disk {
@@ -81,6 +80,16 @@ fn disks(items: &[Item], is_meant: impl Fn(&Item) -> bool) -> Result<Vec<Disk>, 
         }
     }
     Ok(disks)
+}
+
+/// The file system that a path is on.
+pub(super) fn device(path: &Path) -> Result<u64, OpsError> {
+    let metadata = fs::metadata(path).map_err(|source| OpsError::Io {
+        action: "look for room in",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(metadata.dev())
 }
 
 /// See to it that the new trees have room. Where they have not, and a person allows it, the old trees on that disk are
@@ -114,11 +123,11 @@ pub(super) fn ensure_still_enough(items: &[Item]) -> Result<(), OpsError> {
     Ok(())
 }
 
-/// What a tree takes on its disk.
-pub(super) fn measure(tree: &Path) -> Result<SizeOnDisk, OpsError> {
-    size_on_disk(tree).map_err(|source| OpsError::Io {
+/// What the old tree takes on its disk.
+pub(super) fn measure(swap: &SwapPlan) -> Result<SizeOnDisk, OpsError> {
+    swap.size_of_old().map_err(|source| OpsError::Io {
         action: "measure",
-        path: tree.to_owned(),
+        path: swap.target.clone(),
         source,
     })
 }

@@ -68,15 +68,19 @@ impl<'a> Run<'a> {
         self.ensure_may_change()?;
         self.ensure_unchanged(&plan.basis)?;
         // Copying reads what it copies: damage stops the prune before anything was removed.
-        if !self.repack(&plan)? {
-            plan.repack.clear();
-            self.outcome.repack_skipped = true;
-        }
+        let copies = self.repack(&mut plan)?;
         self.forget(&plan)?;
-        let gone = plan.packs_gone();
-        self.rewrite_indexes(&plan.rewrite_indexes, &gone)?;
-        self.remove_packs(&plan)?;
-        self.remove_leftovers()
+        // What no index lists goes first: the index may need its room.
+        self.remove_packs(&plan.unindexed_packs)?;
+        self.remove_leftovers()?;
+        self.reindex(&mut plan, copies)?;
+        let listed = self.repository.store.list(FileKind::Pack)?;
+        let repacked: HashSet<FileId> = plan.repack.iter().map(|pack| pack.id).collect();
+        let sources = listed
+            .iter()
+            .filter(|listed| repacked.contains(&listed.id))
+            .map(|listed| PackToRemove { id: listed.id, bytes: listed.size });
+        self.remove_packs(&plan.remove_packs.iter().copied().chain(sources).collect::<Vec<_>>())
     }
 
     /// Between steps: an error when somebody asked to stop, or the lock is lost.
@@ -137,16 +141,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Remove the packs that no index lists now.
-    fn remove_packs(&mut self, plan: &PrunePlan) -> Result<(), RepositoryError> {
-        let repacked: HashSet<FileId> = plan.repack.iter().map(|pack| pack.id).collect();
-        let sizes = self.repository.store.list(FileKind::Pack)?;
-        let sources = sizes
-            .iter()
-            .filter(|listed| repacked.contains(&listed.id))
-            .map(|listed| PackToRemove { id: listed.id, bytes: listed.size });
-        let packs = plan.unindexed_packs.iter().chain(&plan.remove_packs).copied();
-        let packs: Vec<PackToRemove> = packs.chain(sources).collect();
+    /// Remove packs that no index lists.
+    fn remove_packs(&mut self, packs: &[PackToRemove]) -> Result<(), RepositoryError> {
         if packs.is_empty() {
             return Ok(());
         }

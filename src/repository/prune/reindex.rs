@@ -1,6 +1,8 @@
 //! Replacing index files, one group at a time, so that a full disk needs room for one index file only.
 
+use super::PrunePlan;
 use super::execute::{Run, count};
+use super::repack::Written;
 use crate::model::id::FileId;
 use crate::repository::RepositoryError;
 use crate::repository::format::document;
@@ -19,9 +21,33 @@ struct Group {
 }
 
 impl Run<'_> {
+    /// Take the packs that go off the index. Without room for that the copies of them are given up, which leaves less to
+    /// take off, and makes room for it.
+    pub(super) fn reindex(
+        &mut self,
+        plan: &mut PrunePlan,
+        copies: Written,
+    ) -> Result<(), RepositoryError> {
+        let gone = plan.packs_gone();
+        match self.rewrite_indexes(&plan.rewrite_indexes, &gone) {
+            Err(RepositoryError::Store(error)) if error.is_full() => {
+                if gone.is_empty() {
+                    // It would only have been tidier.
+                    return Ok(());
+                }
+                if plan.repack.is_empty() || self.outcome.removed_indexes > 0 {
+                    return Err(error.into());
+                }
+                self.withdraw(copies, plan, &error)?;
+                self.reindex(plan, Written::default())
+            }
+            other => other,
+        }
+    }
+
     /// Replace `files` by index files without the packs in `gone`. An old file is removed once all that it lists is
     /// durable in new ones.
-    pub(super) fn rewrite_indexes(
+    fn rewrite_indexes(
         &mut self,
         files: &[FileId],
         gone: &HashSet<FileId>,
@@ -31,6 +57,7 @@ impl Run<'_> {
         }
         self.events.phase("replacing", count(files.len(), "index file"));
         let mut group = Group::default();
+        let mut fresh = Vec::new();
         // Two files may list the same pack; two that list different parts of it are both right.
         let mut seen: HashMap<FileId, HashSet<[u8; 32]>> = HashMap::new();
         for &file in files {
@@ -41,23 +68,34 @@ impl Run<'_> {
                 }
                 let more = pack.blobs().count();
                 if group.blobs > 0 && group.blobs + more > MAX_BLOBS {
-                    self.replace(std::mem::take(&mut group))?;
+                    self.replace(std::mem::take(&mut group), &mut fresh)?;
                 }
                 group.blobs += more;
                 group.packs.push(pack);
             }
             group.covered.push(file);
         }
-        self.replace(group)
+        self.replace(group, &mut fresh)
     }
 
-    /// Write a group, and remove what it covers.
-    fn replace(&mut self, group: Group) -> Result<(), RepositoryError> {
+    /// Write a group, and remove what it covers. `fresh` are the groups that cover nothing until more are written; they
+    /// are taken back when there is no room for that.
+    fn replace(&mut self, group: Group, fresh: &mut Vec<FileId>) -> Result<(), RepositoryError> {
         let Group { packs, covered, .. } = group;
         if !packs.is_empty() {
             self.ensure_may_change()?;
             let index = self.seal_index(&IndexFile { supersedes: vec![], packs })?;
-            self.write_index(&index)?;
+            fresh.push(index.0);
+            match self.write_index(&index) {
+                Err(RepositoryError::Store(error)) if error.is_full() => {
+                    self.remove(FileKind::Index, fresh, |_, _| {})?;
+                    return Err(error.into());
+                }
+                other => other?,
+            }
+        }
+        if !covered.is_empty() {
+            fresh.clear();
         }
         self.remove(FileKind::Index, &covered, |outcome, _| outcome.removed_indexes += 1)
     }

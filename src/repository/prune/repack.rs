@@ -10,42 +10,34 @@ use crate::repository::format::index::{IndexFile, IndexPack, MAX_BLOBS};
 use crate::repository::format::pack::{BlobKind, PackedBlob, TARGET_BYTES};
 use crate::repository::reader::Reader;
 use crate::repository::writer::packer::{OpenPack, Packer};
-use crate::store::{FileKind, FileName};
+use crate::store::{FileKind, FileName, StoreError};
 
 /// What the copying wrote, or was about to write.
 #[derive(Default)]
-struct Written {
+pub(super) struct Written {
     packs: Vec<FileId>,
     unindexed: Vec<IndexPack>,
     indexes: Vec<FileId>,
 }
 
 impl Run<'_> {
-    /// Copy what the plan says into new packs, and index these. False when there was no room: then it was undone.
+    /// Copy what the plan says into new packs, and index these. Without room for that it is undone, and no longer planned.
     ///
     /// The reserve is not touched for packs: the index will need it.
-    pub(super) fn repack(&mut self, plan: &PrunePlan) -> Result<bool, RepositoryError> {
+    pub(super) fn repack(&mut self, plan: &mut PrunePlan) -> Result<Written, RepositoryError> {
+        let mut written = Written::default();
         if plan.repack.is_empty() {
-            return Ok(true);
+            return Ok(written);
         }
         self.events.phase("repacking", count(plan.repack.len(), "pack"));
-        let before = self.outcome;
-        let mut written = Written::default();
         match self.copy_and_index(plan, &mut written) {
-            Ok(()) => {
-                self.outcome.repacked_packs = plan.repack.len() as u64;
-                Ok(true)
-            }
+            Ok(()) => self.outcome.repacked_packs = plan.repack.len() as u64,
             Err(RepositoryError::Store(error)) if error.is_full() => {
-                self.events.note(format!(
-                    "There is no room to repack all at once: {error}. What is wholly unused is removed first."
-                ));
-                self.outcome = before;
-                self.withdraw(&written)?;
-                Ok(false)
+                self.withdraw(std::mem::take(&mut written), plan, &error)?;
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
         }
+        Ok(written)
     }
 
     fn copy_and_index(
@@ -139,10 +131,24 @@ impl Run<'_> {
         self.write_index(&index)
     }
 
-    /// Take back what was written: the index files first, so that none ever lists a pack that is not there.
-    fn withdraw(&mut self, written: &Written) -> Result<(), RepositoryError> {
+    /// Without room for the copies take them back, as long as all that they were copied from is still listed: the index
+    /// files first, so that none ever lists a pack that is not there.
+    pub(super) fn withdraw(
+        &mut self,
+        written: Written,
+        plan: &mut PrunePlan,
+        error: &StoreError,
+    ) -> Result<(), RepositoryError> {
+        self.events.note(format!(
+            "There is no room to repack all at once: {error}. What is wholly unused is removed first."
+        ));
         self.remove(FileKind::Index, &written.indexes, |_, _| {})?;
-        self.remove(FileKind::Pack, &written.packs, |_, _| {})
+        self.remove(FileKind::Pack, &written.packs, |_, _| {})?;
+        plan.repack.clear();
+        let outcome = &mut self.outcome;
+        (outcome.repacked_packs, outcome.written_packs, outcome.written_bytes) = (0, 0, 0);
+        (outcome.written_indexes, outcome.repack_skipped) = (0, true);
+        Ok(())
     }
 }
 

@@ -20,7 +20,7 @@ impl SwapPlan {
         if exists(target)? {
             rename_new(target, aside).map_err(failed("set aside", target))?;
         }
-        sync(self.staging_parent())
+        self.sync_parent()
     }
 
     /// Move it back. Whatever came in its place meanwhile stays, and is an error.
@@ -31,7 +31,7 @@ impl SwapPlan {
             if exists(aside)? {
                 rename_new(aside, target).map_err(failed("move back", target))?;
             }
-            return sync(self.staging_parent());
+            return self.sync_parent();
         }
         self.ensure_mounted()?;
         if exists(aside)? {
@@ -56,7 +56,13 @@ impl SwapPlan {
         for path in [&self.staged, &self.aside] {
             remove::remove(path).map_err(failed("remove", path))?;
         }
-        sync(self.staging_parent())
+        self.sync_parent()
+    }
+
+    /// Where nothing is at the target, the directory that it belongs into may not be there either.
+    fn sync_parent(&self) -> Result<(), SwapError> {
+        let parent = self.staging_parent();
+        if exists(parent)? { sync(parent) } else { Ok(()) }
     }
 
     /// Whether nothing is at the target that a restore would replace: no tree, or no entry in the directory that stays.

@@ -466,6 +466,20 @@ fn what_was_mounted_in_a_tree_meanwhile_is_not_removed_with_it() {
 }
 
 #[test]
+fn a_plan_is_written_exactly_and_text_stays_text() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    for name in [&b"a\n\"b"[..], b"a\xff\xc3"] {
+        let target = directory.path().join(std::ffi::OsStr::from_bytes(name));
+        fs::write(&target, "old").unwrap();
+        let plan = plan(&target, "j").unwrap();
+        let json = serde_json::to_value(&plan).unwrap();
+        assert_eq!(json["target"].as_str(), target.to_str());
+        assert_eq!(serde_json::from_value::<SwapPlan>(json).unwrap(), plan);
+    }
+}
+
+#[test]
 fn a_link_to_what_is_not_there_is_not_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let target = directory.path().join("target");

@@ -5,6 +5,7 @@
 //! which may differ from this machine's. Moving an entry changes its ctime, too, so what is moved is looked at before
 //! that. What cannot be examined counts as changed.
 
+use super::entries::is_ours;
 use super::{SwapError, SwapMethod, SwapPlan, exists, failed};
 use crate::component::files::descent::{Descent, list_reversed, open_directory};
 use rustix::fs::{AtFlags, CWD, FileType, Stat, Timespec, Timestamps, UTIME_OMIT};
@@ -156,7 +157,8 @@ impl Watch {
             return Ok(None);
         }
         let directory = open_directory(&parent, name)?;
-        let found = find_below(directory, |stat| changed(stat) >= self.since)?;
+        let names = list_reversed(&directory)?;
+        let found = find_below(directory, names, |stat| changed(stat) >= self.since)?;
         Ok(found.map(|below| path.join(below)))
     }
 }
@@ -170,8 +172,20 @@ pub struct SizeOnDisk {
     pub freed: u64,
 }
 
-/// Measure a tree. A file of several names counts once.
-pub fn size_on_disk(path: &Path) -> io::Result<SizeOnDisk> {
+impl SwapPlan {
+    /// Measure the old tree: what is deleted where it is given up.
+    pub fn size_of_old(&self) -> io::Result<SizeOnDisk> {
+        // Where the directory stays, so does what earlier restores have kept in it.
+        let stays = self.method == SwapMethod::Entries;
+        size_on_disk(&self.target, |name| stays && is_ours(OsStr::from_bytes(name)))
+    }
+}
+
+/// Measure a tree but for the entries of its root that are left out. A file of several names counts once.
+pub(super) fn size_on_disk(
+    path: &Path,
+    is_left_out: impl Fn(&[u8]) -> bool,
+) -> io::Result<SizeOnDisk> {
     let mut size = SizeOnDisk::default();
     let mut names_seen: HashMap<(u64, u64), u64> = HashMap::new();
     let mut add = |stat: &Stat| {
@@ -194,8 +208,10 @@ pub fn size_on_disk(path: &Path) -> io::Result<SizeOnDisk> {
     let stat = rustix::fs::stat(path)?;
     add(&stat);
     if is_directory(&stat) {
-        let directory = File::open(path)?;
-        find_below(directory.into(), |stat| {
+        let directory = File::open(path)?.into();
+        let mut names = list_reversed(&directory)?;
+        names.retain(|name| !is_left_out(name));
+        find_below(directory, names, |stat| {
             add(stat);
             false
         })?;
@@ -203,12 +219,13 @@ pub fn size_on_disk(path: &Path) -> io::Result<SizeOnDisk> {
     Ok(size)
 }
 
-/// The path of the first entry below a directory of which `is_it` says so.
+/// The path of the first entry among `names` in a directory, and below them, of which `is_it` says so.
 fn find_below(
     directory: OwnedFd,
+    names: Vec<Vec<u8>>,
     mut is_it: impl FnMut(&Stat) -> bool,
 ) -> rustix::io::Result<Option<PathBuf>> {
-    let mut open = vec![list_reversed(&directory)?];
+    let mut open = vec![names];
     let mut descent = Descent::new(directory);
     while let Some(names) = open.last_mut() {
         let Some(name) = names.pop() else {

@@ -1,6 +1,8 @@
 //! Trees that change while they are read: what is delivered is what was there, and what is not is told.
 
 use super::*;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 
 fn named(steps: &[Step], wanted: &[u8]) -> Option<Step> {
     let is_it = |step: &&Step| match step {
@@ -157,4 +159,108 @@ fn a_walk_that_is_cancelled_stops_in_the_middle_of_a_file() {
     let error = walk_into(sink, source.path(), &[], &cancel).unwrap_err();
     assert!(matches!(error, WalkError::Cancelled(_)), "{error}");
     assert_eq!(*Rc::get_mut(&mut writes).unwrap().get_mut(), 1);
+}
+
+/// Walk with this patience for a directory that changes.
+fn walk_patiently(
+    root: &Path,
+    patience: Duration,
+    cancel: &Cancel,
+) -> Result<WalkReport, WalkError<SinkError>> {
+    let options = WalkOptions { patience, ..WalkOptions::default() };
+    read_tree(root, b"root", &options, cancel, &mut Memory::default(), &mut |_, _| {})
+}
+
+/// Do this while another thread changes a directory all the time.
+fn beside_changes_of<T>(directory: &Path, act: impl FnOnce() -> T) -> T {
+    let (is_over, path) = (AtomicBool::new(false), directory.join("f"));
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(|| {
+            while !is_over.load(SeqCst) {
+                fs::write(&path, "").unwrap();
+                fs::remove_file(&path).unwrap();
+            }
+        });
+        let done = act();
+        is_over.store(true, SeqCst);
+        changes.join().unwrap();
+        done
+    })
+}
+
+#[test]
+fn a_directory_that_never_keeps_still_fails_the_walk_and_is_named() {
+    let source = tempfile::tempdir().unwrap();
+    let busy = source.path().join("busy");
+    fs::create_dir(&busy).unwrap();
+    let error = beside_changes_of(&busy, || {
+        // The other thread may not run for a moment, which the walk then takes.
+        let walk = || walk_patiently(source.path(), Duration::from_millis(60), &Cancel::new());
+        std::iter::repeat_with(walk).find_map(Result::err).unwrap()
+    });
+    assert!(
+        matches!(&error, WalkError::Unsettled { path, .. } if path == "busy" || path == "."),
+        "{error}"
+    );
+    assert!(error.hint().is_some_and(|hint| hint.contains("exclude")));
+}
+
+#[test]
+fn a_walk_that_waits_for_a_directory_is_cancelled() {
+    let source = tempfile::tempdir().unwrap();
+    let cancel = Cancel::new();
+    let error = beside_changes_of(source.path(), || {
+        std::thread::scope(|scope| {
+            scope.spawn(|| cancel.cancel());
+            let walk = || walk_patiently(source.path(), Duration::from_hours(1), &cancel);
+            std::iter::repeat_with(walk).find_map(Result::err).unwrap()
+        })
+    });
+    assert!(matches!(error, WalkError::Cancelled(_)), "{error}");
+}
+
+/// What a walk gives when this happens to the tree while the file `d/f` of it is read.
+fn walk_while(
+    happens: impl FnOnce(&Path) + 'static,
+) -> Result<(Vec<Step>, WalkReport), WalkError<SinkError>> {
+    let source = tempfile::tempdir().unwrap();
+    let root = source.path().join("root");
+    fs::create_dir_all(root.join("d")).unwrap();
+    for name in ["d/f", "d/g"] {
+        fs::write(root.join(name), name).unwrap();
+    }
+    let changing = root.clone();
+    walk_with(&root, &[], Some(once(move || happens(&changing))))
+}
+
+#[test]
+fn a_directory_that_is_replaced_while_it_is_read_fails_the_walk() {
+    let removed = walk_while(|root| {
+        fs::remove_dir_all(root.join("d")).unwrap();
+        fs::create_dir(root.join("d")).unwrap();
+    });
+    let moved = walk_while(|root| {
+        fs::rename(root.join("d"), root.join("old")).unwrap();
+        fs::write(root.join("d"), "").unwrap();
+    });
+    let moved_root = walk_while(|root| {
+        fs::rename(root, root.with_file_name("old")).unwrap();
+        fs::create_dir(root).unwrap();
+    });
+    for (result, named) in [(removed, " d: "), (moved, " d: "), (moved_root, "/root: ")] {
+        let error = result.unwrap_err();
+        assert!(error.to_string().contains(named), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("replaced")), "{error}");
+    }
+    let gone = walk_while(|root| fs::remove_dir_all(root).unwrap()).unwrap_err();
+    assert!(gone.to_string().contains("/root: "), "{gone}");
+}
+
+#[test]
+fn a_directory_that_is_removed_while_it_is_read_is_told() {
+    let (steps, report) = walk_while(|root| fs::remove_dir_all(root.join("d")).unwrap()).unwrap();
+    assert!(named(&steps, b"f").is_some() && named(&steps, b"g").is_none());
+    assert_eq!(report.vanished.paths, ["d/g"]);
+    let [warning] = &report.warnings[..] else { panic!("{report:?}") };
+    assert!(warning.starts_with("d was removed or moved away"), "{warning}");
 }

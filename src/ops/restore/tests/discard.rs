@@ -1,14 +1,18 @@
 //! Old states that are given up because there is no room for the new ones beside them: only where a person said so, and
 //! never more than that.
 
-use super::bench::{Bench, Tree, temporary};
-use super::interrupted::crash_when;
+use super::bench::{Bench, Tree, copy_files, temporary};
+use super::interrupted::{crash_when, edit};
 use super::*;
+use crate::ops::prune::prune;
 use crate::ops::restore::free_bytes;
 use crate::ops::restore::interrupted;
-use crate::ops::restore::into::PresentState;
+use crate::ops::restore::into::{self, PresentState};
 use crate::ops::session::Session;
+use crate::repository::prune::PruneOptions;
 use rustix::mount::{MountFlags, UnmountFlags};
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use tempfile::TempDir;
@@ -181,6 +185,92 @@ fn what_does_not_fit_even_then_is_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn what_an_earlier_restore_has_kept_in_a_mount_is_not_room_that_is_freed() {
+    let full = Full::new(Small::One);
+    let (bench, session) = (&full.bench, full.session());
+    fs::write(bench.path("one/large"), "small now").unwrap();
+    let free = usize::try_from(free_bytes(&bench.path("one")).unwrap()).unwrap();
+    fs::write(full.filler.with_extension("2"), vec![0; free - LARGE / 2]).unwrap();
+    let present = bench.present();
+    let error = bench.restore(&session, &discarding(), &bench.context()).unwrap_err();
+    assert!(!error.hint().unwrap().contains("--discard-current"), "{:?}", error.hint());
+    assert_eq!((bench.present(), bench.journals().len()), (present, 0));
+}
+
+#[test]
+fn the_last_bytes_of_a_disk_are_not_counted_upon() {
+    let full = Full::new(Small::All);
+    let (bench, session) = (&full.bench, full.session());
+    let free = usize::try_from(free_bytes(&bench.root).unwrap()).unwrap();
+    fs::write(full.filler.with_extension("2"), vec![0; free - MIB / 16]).unwrap();
+    let error = bench.restore(&session, &discarding(), &bench.context()).unwrap_err();
+    assert!(error.to_string().contains("and the restore needs"), "{error}");
+    assert_eq!((bench.present(), bench.left().len()), (full.present, 0));
+}
+
+#[test]
+fn where_the_repository_is_on_another_disk_a_snapshot_before_is_tried_whatever_is_free() {
+    let full = Full::new(Small::ButRepository);
+    let (bench, place) = (&full.bench, temporary());
+    bench.backup(&full.session());
+    let disk = Mounted::at(place.path());
+    copy_files(&bench.path("repository"), &disk.0.join("repository"));
+    fs::remove_file(bench.path("repository")).unwrap();
+    symlink(disk.0.join("repository"), bench.path("repository")).unwrap();
+    let free = usize::try_from(free_bytes(&disk.0).unwrap()).unwrap();
+    fs::write(disk.0.join("filler"), vec![0; free - LARGE / 2]).unwrap();
+    let session = full.session();
+    // Nearly all of it is in the repository already.
+    fs::write(bench.path("one/a"), "precious").unwrap();
+    let restored = bench.restore(&session, &discarding(), &bench.context()).unwrap();
+    assert_eq!(restored.plan.present_state, PresentState::SnapshotThenDeleted);
+    let before = SnapshotRef::Prefix(restored.before.unwrap().to_string());
+    let (target, context) = (temporary(), bench.context());
+    let target = target.path().join("target");
+    to_dir((&session, None), &before, &Wanted::default(), &target, false, &context).unwrap();
+    assert_eq!(fs::read_to_string(target.join("files/one/a")).unwrap(), "precious");
+    // What does not fit is deleted without one, as was asked for.
+    fs::write(bench.path("one/large"), noise(3, LARGE)).unwrap();
+    let restored = bench.restore(&session, &discarding(), &bench.context()).unwrap();
+    assert_eq!((restored.before, restored.given_up.len()), (None, 1));
+}
+
+#[test]
+fn a_directory_that_is_gone_with_the_one_that_held_it_comes_back_beside_what_is_given_up() {
+    let full = Full::new(Small::ButRepository);
+    let (bench, session) = (&full.bench, full.session());
+    fs::create_dir(bench.path("one/d/deep")).unwrap();
+    fs::write(bench.path("one/d/deep/f"), "deep").unwrap();
+    bench.backup(&session);
+    let wanted = paths(&["/files/one/large", "/files/one/d/deep/f", "/files/two"]);
+    let options = IntoOptions { wanted, ..discarding() };
+    for phase in ["setting aside", "deleting"] {
+        fs::remove_dir_all(bench.path("one/d")).unwrap();
+        crash_when(bench, &session, &options, move |now| now == phase);
+        let restored = bench.restore(&session, &options, &bench.context()).unwrap();
+        assert_eq!(fs::read_to_string(bench.path("one/d/deep/f")).unwrap(), "deep");
+        assert_eq!(restored.given_up.len(), 1, "{phase}");
+        assert!(bench.left().is_empty() && bench.journals().is_empty(), "{:?}", bench.left());
+    }
+}
+
+#[test]
+fn what_cannot_be_moved_back_keeps_nothing_else_away() {
+    let full = Full::new(Small::ButRepository);
+    let (bench, session) = (&full.bench, full.session());
+    crash_when(bench, &session, &discarding(), |phase| phase == "deleting");
+    let journal = bench.journals().pop().unwrap();
+    edit(&journal, |entry| entry["phase"] = "taking_away".into());
+    // Something made anew what is away.
+    fs::create_dir(bench.path("one")).unwrap();
+    bench.try_backup(&session, "data").unwrap_err();
+    assert!(bench.path("two/present").exists());
+    fs::remove_dir(bench.path("one")).unwrap();
+    bench.try_backup(&session, "data").unwrap();
+    assert_eq!(bench.present(), full.present);
+}
+
+#[test]
 fn what_cannot_be_read_whole_is_known_before_anything_is_deleted() {
     let full = Full::new(Small::ButRepository);
     let (bench, session) = (&full.bench, full.session());
@@ -240,7 +330,7 @@ fn finished_after(small: Small, phase: &'static str, time: usize) {
         bench.try_backup(&session, "other").unwrap();
     }
     let (latest, options) = (SnapshotRef::Latest("data".into()), discarding());
-    let again = crate::ops::restore::into::prepare(
+    let again = into::prepare(
         &bench.config,
         &session,
         bench.instance(),
@@ -262,6 +352,44 @@ fn finished_after(small: Small, phase: &'static str, time: usize) {
     assert_eq!(restored.given_up.len(), 1, "{case}: it is told, also after the second run");
     assert!(bench.left().is_empty() && bench.journals().is_empty(), "{case}: {:?}", bench.left());
     bench.backup(&session);
+}
+
+#[test]
+fn a_prune_keeps_what_a_restore_that_ended_early_has_still_to_bring() {
+    let mut full = Full::new(Small::ButRepository);
+    let session = full.session();
+    full.bench.config.instances.get_mut("data").unwrap().keep.last = NonZeroU32::new(1);
+    let bench = &full.bench;
+    let first = session.repository.snapshots().unwrap().readable[0].id;
+    bench.backup(&session);
+    let context = bench.context_with(|now| assert!(now != "deleting", "crashed on command"));
+    let (snapshot, options) = (SnapshotRef::Prefix(first.to_string()), discarding());
+    let restore = || {
+        let (config, instance) = (&bench.config, bench.instance());
+        let again = into::prepare(config, &session, instance, &snapshot, &options, &context);
+        again.unwrap().execute(&context).map(drop)
+    };
+    assert!(catch_unwind(AssertUnwindSafe(restore)).is_err());
+    let prune =
+        || prune(&bench.config, &session, &PruneOptions::default(), false, &bench.context());
+    let is_there =
+        || session.repository.snapshots().unwrap().readable.iter().any(|it| it.id == first);
+    prune().unwrap();
+    assert!(is_there());
+    let journal = bench.journals().pop().unwrap();
+    let text = fs::read(&journal).unwrap();
+    fs::write(&journal, "{}").unwrap();
+    prune().unwrap();
+    let warnings = bench.warnings();
+    assert!(warnings.contains("its journal cannot be used") && is_there(), "{warnings}");
+    fs::write(&journal, text).unwrap();
+    let context = bench.context();
+    let again =
+        into::prepare(&bench.config, &session, bench.instance(), &snapshot, &options, &context);
+    again.unwrap().execute(&context).unwrap();
+    assert_eq!(bench.present(), full.snapshot);
+    prune().unwrap();
+    assert!(!is_there());
 }
 
 #[test]
@@ -301,7 +429,14 @@ fn what_a_link_led_to_comes_back_after_it_was_given_up() {
     let (bench, session) = (&full.bench, full.session());
     fs::rename(bench.path("one"), bench.path("real")).unwrap();
     symlink(bench.path("real"), bench.path("one")).unwrap();
-    crash_when(bench, &session, &discarding(), |phase| phase == "deleting");
+    let times = AtomicUsize::new(0);
+    crash_when(bench, &session, &discarding(), move |phase| {
+        phase == "restoring" && times.fetch_add(1, SeqCst) == 1
+    });
+    let (latest, context) = (SnapshotRef::Latest("data".into()), bench.context());
+    let dry = IntoOptions { dry_run: true, ..discarding() };
+    let plan = into::prepare(&bench.config, &session, bench.instance(), &latest, &dry, &context);
+    assert_eq!(plan.unwrap().plan.present_state, PresentState::Nothing);
     bench.restore(&session, &discarding(), &bench.context()).unwrap();
     assert_eq!(fs::read(bench.path("real/large")).unwrap(), noise(1, LARGE));
     assert!(bench.path("one").is_symlink() && bench.journals().is_empty());

@@ -6,6 +6,8 @@ use super::*;
 use crate::ops::restore::interrupted;
 use crate::ops::session::Session;
 use crate::ops::status;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -31,7 +33,7 @@ pub(super) fn crash_when(
     }
 }
 
-fn edit(journal: &Path, change: impl FnOnce(&mut serde_json::Value)) {
+pub(super) fn edit(journal: &Path, change: impl FnOnce(&mut serde_json::Value)) {
     let mut json = serde_json::from_slice(&fs::read(journal).unwrap()).unwrap();
     change(&mut json);
     fs::write(journal, json.to_string()).unwrap();
@@ -80,6 +82,22 @@ fn at_any_phase_it_is_first_told_and_then_finished() {
         assert_eq!(kept.len(), if phase == "swapping" { 2 } else { 0 }, "{phase}: {kept:?}");
         assert!(interrupted(&bench.config.state_dir).is_empty());
     }
+}
+
+#[test]
+fn a_name_of_any_bytes_is_restored_and_what_was_interrupted_of_it_is_finished() {
+    let bench = Bench::new();
+    let session = bench.session();
+    let file = bench.path("one").join(OsStr::from_bytes(b"n\xffme"));
+    fs::write(&file, "old").unwrap();
+    bench.backup(&session);
+    fs::write(&file, "present").unwrap();
+    let wanted = Wanted { paths: vec![b"/files/one/n\xffme".to_vec()], ..Wanted::default() };
+    let options = IntoOptions { wanted, ..IntoOptions::default() };
+    crash_when(&bench, &session, &options, |phase| phase == "swapping");
+    bench.backup(&session);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+    assert!(bench.journals().is_empty());
 }
 
 #[test]

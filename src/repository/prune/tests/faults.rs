@@ -4,7 +4,7 @@
 use super::EVERYTHING;
 use super::support::{Bench, Files, assert_all_is_used, assert_read_back, bytes, copy_files, open};
 use crate::model::event::{Cancel, Event, Events};
-use crate::model::id::SnapshotId;
+use crate::model::id::{FileId, SnapshotId};
 use crate::repository::format::pack::BlobKind;
 use crate::repository::lock::{Lock, LockMode, LockRequest};
 use crate::repository::prune::{
@@ -176,6 +176,20 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
+    /// One with a copy of a repository, a reserve, and so much that is free.
+    fn of(bench: &Bench, free: u64) -> (tempfile::TempDir, Arc<Self>) {
+        let directory = tempfile::tempdir().unwrap();
+        copy_files(&bench.path(), directory.path());
+        let disk = Arc::new(Self {
+            inner: LocalStore::new(directory.path()),
+            capacity: AtomicU64::new(u64::MAX),
+            reserve: AtomicU64::new(4_000),
+            wanted_reserve: 4_000,
+        });
+        disk.capacity.store(disk.used() + free, Ordering::SeqCst);
+        (directory, disk)
+    }
+
     fn used(&self) -> u64 {
         let bytes =
             |kind| -> u64 { self.inner.list(kind).unwrap().iter().map(|listed| listed.size).sum() };
@@ -247,22 +261,10 @@ impl Store for SmallDisk {
 fn on_a_full_disk_the_reserve_is_enough_for_what_is_wholly_unused() {
     let (bench, forget) = bench();
     let expected = remaining(&bench, &forget);
-    let full_of_snapshots = |free: u64| {
-        let directory = tempfile::tempdir().unwrap();
-        copy_files(&bench.path(), directory.path());
-        let disk = Arc::new(SmallDisk {
-            inner: LocalStore::new(directory.path()),
-            capacity: AtomicU64::new(u64::MAX),
-            reserve: AtomicU64::new(4_000),
-            wanted_reserve: 4_000,
-        });
-        disk.capacity.store(disk.used() + free, Ordering::SeqCst);
-        (directory, disk)
-    };
     let mut skipped = 0;
     // From nothing free to room for all: the disk is full at each of the writes once.
     for free in (0..14_000).step_by(400) {
-        let (_directory, disk) = full_of_snapshots(free);
+        let (_directory, disk) = SmallDisk::of(&bench, free);
         let repository = open(Arc::clone(&disk) as Arc<dyn Store>).unwrap();
         let before = disk.used();
         let (events, cancel) = (Events::ignored(), Cancel::new());
@@ -287,4 +289,54 @@ fn on_a_full_disk_the_reserve_is_enough_for_what_is_wholly_unused() {
         assert_next_prune_reclaims_all(&repository, &bench.lock, &forget, &expected);
     }
     assert!((1..35).contains(&skipped), "{skipped} times there was no room to copy");
+}
+
+#[test]
+fn without_room_for_a_large_index_nothing_is_lost_or_left_twice() {
+    let mut bench = Bench::new();
+    let blobs: Vec<Vec<u8>> = (0..900).map(|number| bytes(30, number)).collect();
+    let blobs: Vec<&[u8]> = blobs.iter().map(Vec::as_slice).collect();
+    // Half of the first pack stays, all of the second, and nothing of the third.
+    let parts = [&blobs[..400], &blobs[400..800], &blobs[800..]];
+    let packs = parts.map(|part| bench.unindexed_pack(BlobKind::Data, part));
+    bench.index(&packs.each_ref());
+    bench.snapshot(&[("all", parts[1]), ("half", &blobs[..200])]);
+    let forget = HashSet::from([bench.snapshot(&[("none", parts[2]), ("rest", &blobs[200..400])])]);
+    let expected = remaining(&bench, &forget);
+    let names = |disk: &SmallDisk| -> HashSet<FileId> {
+        let list = |kind| disk.list(kind).unwrap().into_iter().map(|listed| listed.id);
+        list(FileKind::Pack).chain(list(FileKind::Index)).collect()
+    };
+    let (mut failed, mut skipped, mut done) = (0, 0, 0);
+    for free in (0..80_000).step_by(4_000) {
+        let (_directory, disk) = SmallDisk::of(&bench, free);
+        let repository = open(Arc::clone(&disk) as Arc<dyn Store>).unwrap();
+        let before = names(&disk);
+        let (events, cancel) = (Events::ignored(), Cancel::new());
+        match prune(&repository, &bench.lock, &forget, &events, &cancel) {
+            Err(RepositoryError::Store(error)) if error.is_full() => {
+                failed += 1;
+                assert_eq!(names(&disk), before, "{free}");
+            }
+            Err(error) => panic!("{free}: {error}"),
+            Ok(outcome) if !outcome.repack_skipped => done += 1,
+            Ok(mut outcome) => {
+                skipped += 1;
+                let new = names(&disk).difference(&before).count() as u64;
+                assert_eq!(new, outcome.written_indexes, "{free}: copies are left");
+                assert_sound(&repository, &bench, &expected);
+                repack_little_by_little(
+                    (&repository, &bench.lock),
+                    &EVERYTHING,
+                    &mut outcome,
+                    (&events, &cancel),
+                )
+                .unwrap();
+            }
+        }
+        assert_sound(&repository, &bench, &expected);
+        disk.capacity.store(u64::MAX, Ordering::SeqCst);
+        assert_next_prune_reclaims_all(&repository, &bench.lock, &forget, &expected);
+    }
+    assert!(failed > 0 && skipped > 0 && done > 0, "{failed} {skipped} {done}");
 }
