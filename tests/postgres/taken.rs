@@ -4,7 +4,7 @@ use crate::support::PostgresServer;
 use belay::component::postgres::restore::{
     ArchiveFacts, Expected, Restore, RestorePlan, RoleWork, Wanted, look,
 };
-use belay::component::postgres::{Begun, Connection, DatabaseFacts, PostgresError};
+use belay::component::postgres::{Begun, Connection, DatabaseFacts, PostgresError, Tap};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
@@ -41,7 +41,8 @@ impl Taken {
         };
         for position in 0..begun.len() {
             let mut dump = Vec::new();
-            let dumped = begun.dump(position, &mut dump, (&[], &mut |_| {}), &mut |_| {}).unwrap();
+            let mut tap = Tap { wanted: &[], row: &mut |_| {} };
+            let dumped = begun.dump(position, &mut dump, &mut tap, &mut |_| {}).unwrap();
             let mut rows: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
             for table in &dumped.summary.tables {
                 rows.entry(table.schema.to_string())
