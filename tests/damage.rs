@@ -94,16 +94,18 @@ impl Made {
         let sandbox = Sandbox::without_repository();
         sandbox.configure(&["one", "two"], "last = 10");
         let made = sandbox.belay(&["init", "--json"]).ok().json();
+        let recovery_key = string(&made["recovery_key"]);
+        sandbox.make_password_cheap(&recovery_key);
         let mut trees = BTreeMap::new();
         for (seed, name) in [(1, "one"), (2, "two")] {
-            make_tree(&sandbox.source_of(name), seed, 24);
+            make_tree(&sandbox.source_of(name), seed, 8);
             trees.insert(sandbox.backup_of(name), Tree::read(&sandbox.source_of(name)));
         }
         let mut made = Self {
             trees,
             blobs: BTreeMap::new(),
             indexes: BTreeMap::new(),
-            recovery_key: string(&made["recovery_key"]),
+            recovery_key,
             repository: content_of(&sandbox.repository()),
             state: content_of(&sandbox.state()),
         };
@@ -112,7 +114,8 @@ impl Made {
     }
 
     fn cat(sandbox: &Sandbox, what: &str, id: &str) -> Value {
-        sandbox.restic(&["cat", what, id]).ok().json()
+        // To take a lock, restic waits.
+        sandbox.restic(&["cat", "--no-lock", what, id]).ok().json()
     }
 
     fn read_references(&mut self, sandbox: &Sandbox) {
@@ -154,6 +157,16 @@ impl Scene {
         let scene = Self { sandbox, made };
         scene.begin_again();
         scene
+    }
+
+    /// Tries each damage in a scene of its own, all at once: most of the time is spent waiting for locks to settle.
+    fn for_each(damages: &[Damage], attempt: impl Fn(&Self, Damage) + Sync) {
+        std::thread::scope(|threads| {
+            for &damage in damages {
+                let attempt = &attempt;
+                threads.spawn(move || attempt(&Self::new(), damage));
+            }
+        });
     }
 
     /// An undamaged repository again.
@@ -262,10 +275,9 @@ fn string(value: &Value) -> String {
 
 #[test]
 fn a_damaged_pack_is_named_with_the_snapshot_that_needs_it() {
-    let scene = Scene::new();
-    for kind in ["data", "tree"] {
-        let (pack, victim) = scene.pack(kind);
-        for damage in ALL {
+    Scene::for_each(&ALL, |scene, damage| {
+        for kind in ["data", "tree"] {
+            let (pack, victim) = scene.pack(kind);
             scene.begin_again();
             damage.apply(&scene.sandbox.pack_path(&pack));
             scene.check(&["--read-data"], 4).blames(&pack, &victim);
@@ -278,7 +290,7 @@ fn a_damaged_pack_is_named_with_the_snapshot_that_needs_it() {
                 scene.assert_still_restores(survivor, &scene.sandbox.password_file());
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -302,10 +314,8 @@ fn every_part_of_the_packs_is_read_once_in_n_partial_checks() {
 
 #[test]
 fn a_damaged_index_is_named_and_loses_nothing() {
-    let scene = Scene::new();
-    let (index, victim) = scene.index();
-    for damage in ALL {
-        scene.begin_again();
+    Scene::for_each(&ALL, |scene, damage| {
+        let (index, victim) = scene.index();
         damage.apply(&scene.sandbox.repository().join("index").join(&index));
         let report = scene.check(&[], 4);
         // Nothing refers to an index: one that is gone shows in what needs the packs that it listed.
@@ -318,22 +328,20 @@ fn a_damaged_index_is_named_and_loses_nothing() {
         for snapshot in scene.made.trees.keys() {
             scene.assert_still_restores(snapshot, &scene.sandbox.password_file());
         }
-    }
+    });
 }
 
 #[test]
 fn a_damaged_snapshot_file_is_named() {
-    let scene = Scene::new();
-    let victim = scene.made.trees.keys().next().unwrap();
-    for damage in [Damage::Truncate, Damage::FlipBit] {
-        scene.begin_again();
+    Scene::for_each(&[Damage::Truncate, Damage::FlipBit], |scene, damage| {
+        let victim = scene.made.trees.keys().next().unwrap();
         damage.apply(&scene.sandbox.repository().join("snapshots").join(victim));
         scene.check(&[], 4).blames(victim, victim);
         scene.assert_restore_fails(victim);
         for survivor in scene.survivors(victim) {
             scene.assert_still_restores(survivor, &scene.sandbox.password_file());
         }
-    }
+    });
 }
 
 #[test]
@@ -379,10 +387,9 @@ fn a_damaged_config_is_named() {
 
 #[test]
 fn a_damaged_key_is_named_and_the_other_one_still_opens() {
-    let scene = Scene::new();
-    let password_file = scene.sandbox.password_file();
-    let recovery_file = scene.sandbox.path("recovery");
-    for damage in ALL {
+    Scene::for_each(&ALL, |scene, damage| {
+        let password_file = scene.sandbox.password_file();
+        let recovery_file = scene.sandbox.path("recovery");
         // Which of the two keys is whose is not told by their files: each is damaged once.
         for key in scene.sandbox.files("keys") {
             scene.begin_again();
@@ -410,7 +417,7 @@ fn a_damaged_key_is_named_and_the_other_one_still_opens() {
                 scene.assert_still_restores(snapshot, opening);
             }
         }
-    }
+    });
 }
 
 #[test]

@@ -18,6 +18,9 @@ pub use run::{Run, Running, wait_until};
 pub use tree::{Tree, assert_same};
 pub use trees::{add_link_to_bytes, change_tree, make_strange_tree, make_tree, write_file};
 
+use belay::repository::Repository;
+use belay::repository::format::key::ScryptCost;
+use belay::store::local::LocalStore;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -25,6 +28,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -83,7 +87,20 @@ impl Sandbox {
         let made = sandbox.belay(&["init", "--json"]).ok().json();
         let key = made["recovery_key"].as_str().expect("init prints a recovery key");
         key.clone_into(&mut sandbox.recovery_key);
+        sandbox.make_password_cheap(key);
         sandbox
+    }
+
+    /// Replaces the key of the password by one that a random key would get: what a person's password costs, on purpose,
+    /// is most of the time that each command takes here.
+    pub fn make_password_cheap(&self, recovery_key: &str) {
+        let store = Arc::new(LocalStore::new(self.repository()));
+        let repository = Repository::open(store, recovery_key.as_bytes()).unwrap();
+        let keys = repository.keys().unwrap().readable;
+        repository.add_key(PASSWORD.as_bytes(), ScryptCost::RANDOM_KEY, None).unwrap();
+        for key in keys.iter().filter(|key| !key.in_use) {
+            repository.remove_key(key.id).unwrap();
+        }
     }
 
     /// As `new`, but no repository is made yet.

@@ -237,11 +237,11 @@ mod tests {
             fs::write(file(number), b"").unwrap();
         }
         let fd = open_directory(rustix::fs::CWD, path(root.path())).unwrap();
-        let (begin, begun) = std::sync::mpsc::channel();
+        let (begin, rounds) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             let (new, file) = (root.path().join("new"), &file);
             scope.spawn(move || {
-                while begun.recv().is_ok() {
+                while rounds.recv().is_ok() {
                     for number in 0..count {
                         fs::write(&new, b"").unwrap();
                         fs::rename(&new, file(number)).unwrap();

@@ -73,7 +73,7 @@ impl<'a> Run<'a> {
         // What no index lists goes first: the index may need its room.
         self.remove_packs(&plan.unindexed_packs)?;
         self.remove_leftovers()?;
-        self.reindex(&mut plan, copies)?;
+        self.reindex(&mut plan, &copies)?;
         let listed = self.repository.store.list(FileKind::Pack)?;
         let repacked: HashSet<FileId> = plan.repack.iter().map(|pack| pack.id).collect();
         let sources = listed

@@ -26,7 +26,7 @@ impl Run<'_> {
     pub(super) fn reindex(
         &mut self,
         plan: &mut PrunePlan,
-        copies: Written,
+        copies: &Written,
     ) -> Result<(), RepositoryError> {
         let gone = plan.packs_gone();
         match self.rewrite_indexes(&plan.rewrite_indexes, &gone) {
@@ -39,7 +39,7 @@ impl Run<'_> {
                     return Err(error.into());
                 }
                 self.withdraw(copies, plan, &error)?;
-                self.reindex(plan, Written::default())
+                self.reindex(plan, &Written::default())
             }
             other => other,
         }

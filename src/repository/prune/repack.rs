@@ -33,7 +33,8 @@ impl Run<'_> {
         match self.copy_and_index(plan, &mut written) {
             Ok(()) => self.outcome.repacked_packs = plan.repack.len() as u64,
             Err(RepositoryError::Store(error)) if error.is_full() => {
-                self.withdraw(std::mem::take(&mut written), plan, &error)?;
+                self.withdraw(&written, plan, &error)?;
+                written = Written::default();
             }
             Err(error) => return Err(error),
         }
@@ -135,7 +136,7 @@ impl Run<'_> {
     /// files first, so that none ever lists a pack that is not there.
     pub(super) fn withdraw(
         &mut self,
-        written: Written,
+        written: &Written,
         plan: &mut PrunePlan,
         error: &StoreError,
     ) -> Result<(), RepositoryError> {
