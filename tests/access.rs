@@ -70,7 +70,7 @@ fn through_ssh_and_docker() {
     what_is_in_the_way_is_told(&servers);
     a_cancelled_command_ends_on_the_far_side(&servers);
     a_container_says_what_it_was_started_with(&servers);
-    a_broken_line_is_a_failure(servers);
+    a_broken_line_is_a_failure(&servers);
 }
 
 fn any_bytes_arrive_as_they_were(servers: &Servers) {
@@ -200,7 +200,7 @@ fn a_container_says_what_it_was_started_with(servers: &Servers) {
     assert!(servers.access("ssh:far").container_facts().unwrap().is_none());
 }
 
-fn a_broken_line_is_a_failure(servers: Servers) {
+fn a_broken_line_is_a_failure(servers: &Servers) {
     let access = servers.access("ssh:far");
     let mut running = access.start(&Command::shell("echo begun; cat"), true).unwrap();
     let mut stdout = running.stdout();
