@@ -116,12 +116,12 @@ fn an_instance_in_containers_and_on_another_host_comes_back() {
     {
         sandbox.configure(&["data"], "last = 1000");
         let mut config = fs::read_to_string(sandbox.config()).unwrap();
-        config.push_str(&format!(
+        config.extend([format!(
             "\n[access]\nssh_config = \"{}\"\n\n[instance.tj]\nplatform = \"tooljet\"\nvia = \"{via}\"\nenvironment = \"{}\"\n\
              component.postgres = {{ via = \"{postgres}\" }}\n",
             sshd.config().display(),
             text(&environment),
-        ));
+        )]);
         fs::write(sandbox.config(), config).unwrap();
         let belay = |arguments: &[&str]| {
             let mut command = sandbox.belay_command(arguments);

@@ -56,10 +56,10 @@ impl Instance {
         self.sandbox.configure(&["data"], "last = 1000");
         let mut config = fs::read_to_string(self.sandbox.config()).unwrap();
         let path = self.environment_path();
-        config.push_str(&format!(
+        config.extend([format!(
             "\n[instance.tj]\nplatform = \"tooljet\"\nenvironment = \"{}\"\n{more}\n",
             path.display()
-        ));
+        )]);
         fs::write(self.sandbox.config(), config).unwrap();
     }
 
