@@ -272,6 +272,10 @@ impl PreparedDatabases<'_> {
 
     /// How many rows were ever written to each of the old databases; none where the server does not tell.
     fn writes(&self) -> Option<Vec<u64>> {
+        // Before 15 the counts follow what happened only after a while.
+        if self.connection.server().major() < 15 {
+            return None;
+        }
         let oids: Vec<String> = self
             .restore_plan
             .databases
@@ -280,7 +284,7 @@ impl PreparedDatabases<'_> {
             .collect();
         let query = format!(
             "SELECT coalesce(array_agg(tup_inserted + tup_updated + tup_deleted ORDER BY datid), '{{}}') AS written
-                FROM pg_stat_database WHERE datid IN ({})",
+                FROM pg_stat_database WHERE current_setting('track_counts')::bool AND datid IN ({})",
             oids.join(", ")
         );
         let read = |mut session: Psql| {
