@@ -23,6 +23,7 @@ pub use secret::{
 };
 
 use crate::model::name::Name;
+use crate::model::via::Via;
 use crate::policy::retention::Keep;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ pub struct Config {
     pub instances: BTreeMap<Name, Instance>,
     /// What belongs together.
     pub pairs: BTreeMap<Name, Pair>,
+    /// The configuration of `ssh` that is used in place of the user's own.
+    pub ssh_config: Option<PathBuf>,
 }
 
 /// A place where snapshots are stored.
@@ -75,8 +78,13 @@ pub struct Instance {
     pub platform: Platform,
     /// Where it lives.
     pub via: Via,
-    /// Its directories, at least one, each name once, in the order of the names.
+    /// Its directories, each name once, in the order of the names; at least one where the platform is `files`, and none
+    /// where it is not.
     pub paths: Vec<FilesRoot>,
+    /// The file with its environment, where it lives; absolute.
+    pub environment: Option<PathBuf>,
+    /// Its `PostgreSQL` server.
+    pub postgres: PostgresSettings,
     /// Patterns of what to leave out; each is valid in globset's syntax.
     pub exclude: Vec<String>,
     /// Which snapshots to keep; everything when it has no rule.
@@ -94,34 +102,54 @@ impl Instance {
     }
 }
 
-/// What an instance is.
+/// What an instance is. Each but `files` has a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Platform {
     /// Directories.
     Files,
+    /// Databases of a PostgreSQL server.
+    Postgres,
+    /// `ToolJet`.
+    Tooljet,
+}
+
+impl Platform {
+    /// All that this version knows.
+    pub const ALL: [Self; 3] = [Self::Files, Self::Postgres, Self::Tooljet];
+
+    /// As the configuration calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Postgres => "postgres",
+            Self::Tooljet => "tooljet",
+        }
+    }
 }
 
 impl fmt::Display for Platform {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Files => formatter.pad("files"),
-        }
+        formatter.pad(self.as_str())
     }
 }
 
-/// Where an instance lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
-    /// On this machine.
-    Local,
-}
-
-impl fmt::Display for Via {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local => formatter.pad("local"),
-        }
-    }
+/// How the `PostgreSQL` server of an instance is reached. What is not said here, the instance's environment says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PostgresSettings {
+    /// Where its programs run; none is where the instance lives.
+    pub via: Option<Via>,
+    /// A name, an address, or the directory of the server's socket, as seen from there.
+    pub host: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// Who connects.
+    pub user: Option<String>,
+    /// That user's password.
+    pub password: Option<SecretRef>,
+    /// Which databases; where there are none, those of the environment, or all that the server has.
+    pub databases: Vec<String>,
+    /// A directory with `PostgreSQL`'s programs.
+    pub tools: Option<PathBuf>,
 }
 
 /// A directory of an instance, and the name of the component that it is.

@@ -8,8 +8,10 @@
 //! | [`policy`] | retention: pure functions; `now` is an argument | model |
 //! | [`store`] | bytes under names: a local directory; a faulty one for tests | model |
 //! | [`config`] | the file, its validation, secrets | model, policy |
+//! | [`access`] | how commands run where an instance lives: here, by ssh, in containers | model |
 //! | [`repository`] | restic's format 2: format, locks, writer, reader, check, prune | model, store |
-//! | [`component`] | what an instance is made of: files | model |
+//! | [`component`] | what an instance is made of: files, PostgreSQL, the environment file | model |
+//! | [`platform`] | what is particular to a platform: whether keys fit its ciphertext | model |
 //! | [`catalog`] | the local SQLite database | model |
 //! | [`ops`] | one file per operation, readable as a story | all above |
 //! | [`cli`] | the command line; the only layer that knows a terminal | all above |
@@ -19,6 +21,7 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("Belay is for 64-bit Linux");
 
+pub mod access;
 pub mod catalog;
 pub mod cli;
 pub mod component;
@@ -26,6 +29,7 @@ pub mod config;
 pub mod host;
 pub mod model;
 pub mod ops;
+pub mod platform;
 pub mod policy;
 pub mod repository;
 pub mod store;

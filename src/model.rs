@@ -11,3 +11,4 @@ pub mod node;
 pub mod pin;
 pub mod size;
 pub mod snapshot_record;
+pub mod via;

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod doctor;
 mod error;
 pub mod init;
+mod instance;
 mod job;
 pub mod keys;
 pub mod pins;

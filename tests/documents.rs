@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use support::servers::{POSTGRES_PASSWORD, Postgres};
 use support::{Run, Sandbox, Tree, assert_same, text, write_secret};
 
 #[path = "documents/markdown.rs"]
@@ -31,6 +32,7 @@ const SCRIPTS: &[&str] = &[
     "restore-in-place",
     "restore-one-file",
     "stale-locks",
+    "tooljet-by-hand",
 ];
 
 /// What fragments of a configuration are appended to.
@@ -318,6 +320,46 @@ fn restic_alone_brings_everything_back_and_the_sums_prove_it() {
     fs::write(host.target().join("files/uploads/sub/line\nbreak"), "x\n").unwrap();
     let check = "cd target/files && sha256sum --check --quiet ../checksums/uploads.sha256";
     run_in(&host.sandbox, check).code(1);
+}
+
+#[test]
+fn databases_come_back_by_hand_and_each_workspace_logs_in() {
+    let postgres = Postgres::start();
+    let sandbox = Sandbox::new();
+    postgres.script(Path::new("tests/fixtures/tooljet/seed-1.sql"));
+    let environment = fs::read_to_string("tests/fixtures/tooljet/tooljet.env").unwrap();
+    let environment = environment
+        .replace("localhost", "127.0.0.1")
+        .replace("PG_PORT=5432", &format!("PG_PORT={}", postgres.port));
+    let file = sandbox.path("tooljet.env");
+    fs::write(&file, environment).unwrap();
+    let mut config = fs::read_to_string(sandbox.config()).unwrap();
+    config.extend([format!(
+        "\n[instance.tooljet]\nplatform = \"tooljet\"\nenvironment = \"{}\"\n",
+        file.display()
+    )]);
+    fs::write(sandbox.config(), config).unwrap();
+    sandbox.belay(&["backup", "tooljet"]).ok();
+    let ids = postgres.sql("tooljet_production", "SELECT id FROM organizations");
+    let ids: Vec<&str> = ids.lines().collect();
+    assert_eq!(ids.len(), 2);
+    for database in ["tooljet_production", "tooljet_db"] {
+        postgres.sql("postgres", &format!("DROP DATABASE {database}"));
+    }
+    for id in &ids {
+        postgres.sql("postgres", &format!("DROP ROLE \"user_{id}\""));
+    }
+    let connection = format!(
+        "export PGHOST=127.0.0.1 PGPORT={} PGUSER=postgres PGPASSWORD={POSTGRES_PASSWORD}\n",
+        postgres.port
+    );
+    run_in(&sandbox, &(connection + &script("tooljet-by-hand"))).ok();
+    for id in ids {
+        let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()";
+        let password = format!("pw-{}", &id[..8]);
+        let seen = postgres.sql_as(&format!("user_{id}"), &password, "tooljet_db", tables).ok();
+        assert_eq!(seen.stdout().trim(), "3");
+    }
 }
 
 #[test]

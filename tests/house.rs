@@ -44,6 +44,8 @@ const CONFINED: &[(&str, &str)] = &[
     ("poly1305", "repository/format"),
     ("scrypt", "repository/format"),
     ("fastcdc", "repository/format"),
+    ("aes_gcm", "platform/keyfit"),
+    ("hkdf", "platform/keyfit"),
     ("git2", "git"),
     ("opendal", "store"),
 ];

@@ -69,6 +69,7 @@ fn manifest() -> Manifest {
             size_bytes: 5,
             sha256: Sha256([4; 32]),
         }),
+        details: serde_json::Value::Null,
     };
     Manifest {
         schema: SCHEMA_VERSION,

@@ -6,6 +6,7 @@ use super::open::Environment;
 use super::output;
 use super::render::{counted, local_time};
 use crate::config::Instance;
+use crate::model::manifest::KeyFit;
 use crate::model::size::Bytes;
 use crate::ops::backup::{BackupOptions, BackupOutcome, backup, record_failure};
 use crate::ops::session::Session;
@@ -65,7 +66,9 @@ pub(super) fn run(arguments: &BackupArguments, environment: &Environment) -> Res
         }
     }
     let shown = environment.show(&document, String::new)?;
-    Ok(exit(&failures, !document.snapshots.is_empty()).unwrap_or(shown))
+    let is_unfit = document.snapshots.iter().any(|outcome| outcome.key_fit == KeyFit::Unfit);
+    let fitting = if is_unfit { Exit::Damaged } else { shown };
+    Ok(exit(&failures, !document.snapshots.is_empty()).unwrap_or(fitting))
 }
 
 /// How it ends where something failed: with the failures' own code (locked, wrong password, no repository) where all
@@ -119,12 +122,26 @@ fn one(
 }
 
 fn text(outcome: &BackupOutcome) -> String {
+    let count = |kind: &str| outcome.counts.get(kind).copied().unwrap_or(0);
+    let held = if count("databases") > 0 {
+        let databases = counted(count("databases"), "database", "databases");
+        format!("{databases}, {}", counted(count("rows"), "row", "rows"))
+    } else {
+        counted(count("files"), "file", "files")
+    };
+    let keys = match outcome.key_fit {
+        KeyFit::Fit => "; its keys fit",
+        KeyFit::Unfit => {
+            "\nIts keys do NOT decrypt what is encrypted in it: it is kept, and does not count as a good snapshot.\n\
+             What to do: put the right key into the instance's environment, and run the backup again."
+        }
+        KeyFit::Unproven => "",
+    };
     format!(
-        "{}: snapshot {} sealed at {}: {}, {}, {} new, in {:.1} s",
+        "{}: snapshot {} sealed at {}: {held}, {}, {} new, in {:.1} s{keys}",
         outcome.instance,
         outcome.id.short(),
         local_time(jiff::Timestamp::now()),
-        counted(outcome.counts.get("files").copied().unwrap_or(0), "file", "files"),
         Bytes(outcome.size_bytes),
         Bytes(outcome.added_bytes),
         outcome.duration_seconds

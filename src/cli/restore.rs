@@ -1,11 +1,15 @@
 //! `belay restore`.
 
+mod platform;
+
 use super::arguments::RestoreArguments;
 use super::exit::{Exit, Failure};
 use super::open::Environment;
 use super::prompt;
 use super::render::{age, counted, local_time};
+use crate::config::Platform;
 use crate::model::size::Bytes;
+use crate::ops::restore::databases;
 use crate::ops::restore::into::{self, IntoOptions, IntoPlan, PresentState, RestoredInto};
 use crate::ops::restore::{Extracted, RestoredToDir, Wanted, to_dir};
 use crate::ops::session::Session;
@@ -87,27 +91,50 @@ fn in_place(
         discard_current: arguments.reason.clone().filter(|_| arguments.discard_current),
         dry_run: arguments.dry_run,
     };
+    if instance.platform != Platform::Files {
+        let prepared =
+            databases::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
+        if arguments.dry_run {
+            let restored = prepared.dry_run();
+            return environment.show(&restored, || platform::plan_text(&restored.plan));
+        }
+        ask(name, &platform::plan_text(&prepared.plan), arguments, environment)?;
+        let restored = prepared.execute(context)?;
+        return environment.show(&restored, || platform::done_text(&restored));
+    }
     let prepared =
         into::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
     if arguments.dry_run {
         let restored = prepared.dry_run();
         return environment.show(&restored, || plan_text(&restored.plan));
     }
-    if !arguments.yes {
-        environment.pause_progress();
-        if !prompt::is_possible() {
-            return Err(Failure::usage(
-                format!("restoring into '{name}' overwrites it, and there is no terminal to ask"),
-                "look at --dry-run, and give --yes",
-            ));
-        }
-        if !prompt::confirm(&format!("{}\n", plan_text(&prepared.plan)), &context.cancel)? {
-            return Err(Failure::usage("nothing was done", "only a whole `yes` goes on"));
-        }
-    }
+    ask(name, &plan_text(&prepared.plan), arguments, environment)?;
     let restored = prepared.execute(context)?;
     warn(restored.done.as_ref(), environment);
     environment.show(&restored, || done_text(&restored))
+}
+
+/// Go on only when a person wants what the plan says, or said so before.
+fn ask(
+    name: &str,
+    plan: &str,
+    arguments: &RestoreArguments,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    if arguments.yes {
+        return Ok(());
+    }
+    environment.pause_progress();
+    if !prompt::is_possible() {
+        return Err(Failure::usage(
+            format!("restoring into '{name}' overwrites it, and there is no terminal to ask"),
+            "look at --dry-run, and give --yes",
+        ));
+    }
+    if prompt::confirm(&format!("{plan}\n"), &environment.context.cancel)? {
+        return Ok(());
+    }
+    Err(Failure::usage("nothing was done", "only a whole `yes` goes on"))
 }
 
 fn warn(done: Option<&Extracted>, environment: &Environment) {

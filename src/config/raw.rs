@@ -40,6 +40,18 @@ pub(super) struct RawConfig {
     #[serde(default)]
     #[schemars(with = "BTreeMap<Name, RawPair>")]
     pub pair: Tables<RawPair>,
+    /// How instances that live elsewhere are reached.
+    #[serde(default)]
+    pub access: RawAccess,
+}
+
+/// How instances that live elsewhere are reached.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAccess {
+    /// An absolute path: the configuration of ssh that is used in place of the user's own.
+    #[schemars(with = "Option<String>")]
+    pub ssh_config: Option<Spanned<String>>,
 }
 
 /// A place where snapshots are stored.
@@ -84,15 +96,21 @@ pub(super) struct RawDefaults {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawInstance {
-    /// What it is; this version knows "files".
+    /// What it is; this version knows "files", "postgres" and "tooljet".
     #[schemars(with = "String")]
     pub platform: Spanned<String>,
-    /// Where it lives; this version knows "local", the default.
+    /// Where it lives: "local" (the default), "docker:CONTAINER", "ssh:USER@HOST", or a chain of these with "/" between.
     #[schemars(with = "Option<String>")]
     pub via: Option<Spanned<String>>,
-    /// Its directories, by absolute path: a list, or a table of names and paths.
-    #[schemars(with = "RawPaths")]
-    pub paths: Spanned<RawPaths>,
+    /// Directories of the platform "files", by absolute path: a list, or a table of names and paths.
+    #[schemars(with = "Option<RawPaths>")]
+    pub paths: Option<Spanned<RawPaths>>,
+    /// The file with its environment, by absolute path where it lives.
+    #[schemars(with = "Option<String>")]
+    pub environment: Option<Spanned<String>>,
+    /// Where its parts are, as far as its environment does not say.
+    #[serde(default)]
+    pub component: RawComponents,
     /// Patterns of what to leave out, such as "*.tmp".
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
@@ -105,6 +123,39 @@ pub(super) struct RawInstance {
     /// The repository that its snapshots go to; needed when there are several.
     #[schemars(with = "Option<Name>")]
     pub repository: Option<Spanned<String>>,
+}
+
+/// Where the parts of an instance are.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawComponents {
+    /// Its PostgreSQL server.
+    #[schemars(with = "Option<RawPostgres>")]
+    pub postgres: Option<Spanned<RawPostgres>>,
+}
+
+/// How a PostgreSQL server is reached.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPostgres {
+    /// Where the server's own programs run; the default is where the instance lives.
+    #[schemars(with = "Option<String>")]
+    pub via: Option<Spanned<String>>,
+    /// A name, an address, or the directory of the server's socket, as seen from there.
+    pub host: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// Who connects; best a superuser.
+    pub user: Option<String>,
+    /// That user's password.
+    #[schemars(with = "Option<SecretRef>")]
+    pub password: Option<Spanned<String>>,
+    /// Which databases. The default is those that the environment names, or all.
+    #[serde(default)]
+    pub databases: Vec<String>,
+    /// A directory with the server's own programs, by absolute path.
+    #[schemars(with = "Option<String>")]
+    pub tools: Option<Spanned<String>>,
 }
 
 /// A staging and a production instance that belong together.

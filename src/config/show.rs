@@ -2,7 +2,7 @@
 //!
 //! What is written here reads back as the same configuration.
 
-use super::{Config, Instance, Pair, Repository};
+use super::{Config, Instance, Pair, PostgresSettings, Repository};
 use crate::config::location::redact_url;
 use crate::config::secret::SecretRef;
 use crate::model::name::Name;
@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 #[derive(Serialize)]
 struct Shown<'a> {
     state: ShownState<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<ShownAccess<'a>>,
     repository: BTreeMap<&'a Name, ShownRepository<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     instance: BTreeMap<&'a Name, ShownInstance<'a>>,
@@ -42,8 +44,36 @@ struct ShownInstance<'a> {
     exclude: &'a [String],
     timezone: &'a str,
     repository: &'a Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     paths: BTreeMap<&'a Name, Cow<'a, str>>,
     keep: &'a Keep,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    component: BTreeMap<&'static str, ShownPostgres<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownPostgres<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    password: Option<&'a SecretRef>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    databases: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize)]
+struct ShownAccess<'a> {
+    ssh_config: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -58,6 +88,10 @@ impl Config {
     pub fn show(&self) -> String {
         let shown = Shown {
             state: ShownState { dir: self.state_dir.to_string_lossy() },
+            access: self
+                .ssh_config
+                .as_ref()
+                .map(|path| ShownAccess { ssh_config: path.to_string_lossy() }),
             repository: self.repositories.values().map(|it| (&it.name, repository(it))).collect(),
             instance: self.instances.values().map(|it| (&it.name, instance(it))).collect(),
             pair: self.pairs.values().map(|it| (&it.name, pair(it))).collect(),
@@ -83,12 +117,29 @@ fn instance(instance: &Instance) -> ShownInstance<'_> {
         exclude: &instance.exclude,
         timezone: instance.timezone_name(),
         repository: &instance.repository,
+        environment: instance.environment.as_ref().map(|path| path.to_string_lossy()),
         paths: instance
             .paths
             .iter()
             .map(|root| (&root.name, root.path.to_string_lossy()))
             .collect(),
         keep: &instance.keep,
+        component: (instance.postgres != PostgresSettings::default())
+            .then(|| ("postgres", postgres(&instance.postgres)))
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn postgres(settings: &PostgresSettings) -> ShownPostgres<'_> {
+    ShownPostgres {
+        via: settings.via.as_ref().map(ToString::to_string),
+        host: settings.host.as_deref(),
+        port: settings.port,
+        user: settings.user.as_deref(),
+        password: settings.password.as_ref(),
+        databases: &settings.databases,
+        tools: settings.tools.as_ref().map(|path| path.to_string_lossy()),
     }
 }
 

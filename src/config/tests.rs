@@ -127,7 +127,7 @@ fn defaults_are_filled_in() {
     let uploads = config.instance("uploads").unwrap();
     assert_eq!(uploads.keep, Keep::default());
     assert_eq!(uploads.timezone_name(), "UTC");
-    assert_eq!(uploads.via, Via::Local);
+    assert_eq!(uploads.via, Via::local());
     assert_eq!(config.repository_of(uploads).unwrap(), repository);
 }
 
@@ -272,7 +272,7 @@ fn the_schema_knows_the_keys_and_refuses_others() {
     assert_eq!(at("/additionalProperties"), false);
     assert_eq!(at("/$defs/RawRepository/required"), &serde_json::json!(["url", "password"]));
     assert_eq!(at("/$defs/RawRepository/properties/compression/maximum"), 19);
-    assert_eq!(at("/$defs/RawInstance/required"), &serde_json::json!(["platform", "paths"]));
+    assert_eq!(at("/$defs/RawInstance/required"), &serde_json::json!(["platform"]));
     assert_eq!(at("/$defs/Paths/anyOf/0/type"), "array");
     assert_eq!(at("/$defs/Keep/additionalProperties"), false);
 }

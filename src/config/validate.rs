@@ -35,9 +35,11 @@ pub(super) fn validate(raw: &RawConfig, origin: &str, text: &str) -> Result<Conf
     let defaults = checker.defaults(&raw.defaults);
     let instances = checker.instances(raw, &repositories, &state_dir, &defaults);
     let pairs = checker.pairs(&raw.pair, raw);
+    let ssh_config = raw.access.ssh_config.as_ref();
+    let ssh_config = ssh_config.and_then(|path| checker.path("ssh_config", path));
     if checker.problems.is_empty() {
         let (origin, text) = (origin.to_owned(), text.to_owned());
-        return Ok(Config { origin, text, state_dir, repositories, instances, pairs });
+        return Ok(Config { origin, text, state_dir, repositories, instances, pairs, ssh_config });
     }
     let mut problems = checker.problems;
     problems.sort_by_key(|problem| (problem.line, problem.column));
@@ -103,12 +105,7 @@ impl Checker<'_> {
         let location = raw.url.get_ref().parse::<Location>();
         let location =
             location.inspect_err(|error| self.refuse_location("url", &raw.url.span(), error)).ok();
-        let password = raw.password.get_ref().parse::<SecretRef>();
-        let password = password
-            .inspect_err(|error| {
-                self.refuse(&raw.password.span(), format!("password: {error}"), error.hint());
-            })
-            .ok();
+        let password = self.secret("password", &raw.password);
         let compression = raw.compression.as_ref();
         let level = compression.map_or(DEFAULT_COMPRESSION, |level| *level.get_ref());
         if let (Some(given), false) = (compression, COMPRESSION_LEVELS.contains(&level)) {
@@ -126,6 +123,13 @@ impl Checker<'_> {
             compression: i32::try_from(level).ok()?,
             lock_wait: lock_wait?,
         })
+    }
+
+    fn secret(&mut self, key: &str, text: &Spanned<String>) -> Option<SecretRef> {
+        text.get_ref()
+            .parse::<SecretRef>()
+            .inspect_err(|error| self.refuse(&text.span(), format!("{key}: {error}"), error.hint()))
+            .ok()
     }
 
     fn duration(&mut self, key: &str, value: &Spanned<String>) -> Option<Duration> {
@@ -203,9 +207,7 @@ impl Checker<'_> {
             let repository = self.repository_of(name, raw_instance, raw);
             let place = repository.as_ref().and_then(|name| repositories.get(name));
             self.no_backup_of_itself(raw_instance, place, state_dir);
-            if let Some(instance) =
-                self.instance(name.get_ref(), repository, raw_instance, defaults)
-            {
+            if let Some(instance) = self.instance(name, repository, raw_instance, defaults) {
                 instances.insert(name.get_ref().clone(), instance);
             }
         }

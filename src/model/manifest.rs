@@ -95,6 +95,9 @@ pub struct ComponentManifest {
     /// Where the sums of a tree's files are, which may be millions (see `docs/adr/0004`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksums: Option<FileManifest>,
+    /// What only this kind of component has, as the component itself writes and reads it; null where there is nothing.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub details: serde_json::Value,
 }
 
 /// A file in the snapshot.

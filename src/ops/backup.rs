@@ -1,6 +1,8 @@
 //! Backup: lock, find out whose snapshots these are, read every component to its end, seal, write, record.
 
 mod before;
+mod keys;
+mod platform;
 mod seal;
 
 use self::before::{Before, PreviousSnapshot};
@@ -68,6 +70,8 @@ pub struct BackupOutcome {
     pub instance: String,
     /// True: what is not sealed is an error and no outcome.
     pub sealed: bool,
+    /// Whether its keys decrypt what is encrypted in it. An unfit one does not count as good.
+    pub key_fit: KeyFit,
     /// Bytes of content.
     pub size_bytes: u64,
     /// Bytes that were new in the repository.
@@ -97,6 +101,8 @@ pub fn backup(
     let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
     // An instance that is half restored must not be sealed as if it were whole.
     super::restore::finish_interrupted(config, instance, &busy, &context.events)
+        .inspect_err(|error| record_failure(config, instance, error, context))?;
+    super::restore::databases::finish_interrupted(config, session, instance, context)
         .inspect_err(|error| record_failure(config, instance, error, context))?;
     backup_locked(config, session, instance, options, context)
 }
@@ -214,11 +220,21 @@ impl Run<'_> {
             let component = self.read_component(root, &writer, &reader, &before)?;
             draft.add(component);
         }
-        let expected: Vec<&str> =
-            self.instance.paths.iter().map(|root| root.name.as_str()).collect();
+        let platform = self.read_platform(&writer, &mut draft)?;
+        let expected: Vec<&str> = self
+            .instance
+            .paths
+            .iter()
+            .map(|root| root.name.as_str())
+            .chain(platform.parts)
+            .collect();
         writer.settle()?;
-        let sealed =
-            draft.seal(&expected, |components| self.manifest(started, components, &writer))?;
+        let sealed = draft.seal(&expected, |components| {
+            let mut manifest = self.manifest(started, components, &writer);
+            manifest.key_fit = platform.key_fit;
+            manifest.warnings.extend(platform.warnings);
+            manifest
+        })?;
 
         let manifest = sealed.manifest.clone();
         let file = self.store(sealed, &writer, before.newest())?;
@@ -301,6 +317,7 @@ impl Run<'_> {
             counts: counts_of(&report),
             files: Vec::new(),
             checksums: Some(sums_manifest),
+            details: serde_json::Value::Null,
         };
         let warnings = warnings_of(name, &report);
         for warning in &warnings {
@@ -311,7 +328,7 @@ impl Run<'_> {
                 "{name}: {path} vanished before it could be read, and is not in the snapshot."
             ));
         }
-        Ok(Component { tree, sums, manifest, warnings })
+        Ok(Component { tree, sums: Some(sums), manifest, warnings })
     }
 
     /// What the configuration leaves out, and what restores have put directly into the directory. Before a restore the
@@ -352,7 +369,6 @@ impl Run<'_> {
             started,
             finished: Timestamp::now(),
             sealed: true,
-            // Nothing is encrypted in plain files.
             key_fit: KeyFit::Unproven,
             components: components.iter().map(|component| component.manifest.clone()).collect(),
             size_bytes: components.iter().map(|component| component.manifest.size_bytes).sum(),
@@ -372,14 +388,25 @@ impl Run<'_> {
         let time = manifest.started;
         let json = serde_json::to_vec_pretty(&manifest)
             .map_err(|error| crate::repository::RepositoryError::Internal(error.to_string()))?;
-        let (trees, sums) =
-            components.into_iter().map(|component| (component.tree, component.sums)).unzip();
         let mut root = vec![
             made_file(writer, "manifest.json", &json, time)?.0,
             made_file(writer, "belay.toml", self.config.source_text().as_bytes(), time)?.0,
-            made_directory(writer, "files", trees, time)?,
-            made_directory(writer, "checksums", sums, time)?,
         ];
+        let (mut trees, mut sums) = (Vec::new(), Vec::new());
+        for component in components {
+            match component.sums {
+                // A tree among others, and the list of its sums.
+                Some(list) => {
+                    trees.push(component.tree);
+                    sums.push(list);
+                }
+                None => root.push(component.tree),
+            }
+        }
+        if !trees.is_empty() {
+            root.push(made_directory(writer, "files", trees, time)?);
+            root.push(made_directory(writer, "checksums", sums, time)?);
+        }
         let tree = made_tree(writer, &mut root)?;
         let mut tags = vec![
             TAG.to_owned(),
@@ -423,12 +450,14 @@ impl Run<'_> {
             size,
             added,
         });
+        let key_fit = manifest.key_fit;
         let duration_seconds = Timestamp::now().duration_since(manifest.started).as_secs_f64();
         let warnings = manifest.warnings;
         BackupOutcome {
             id,
             instance,
             sealed: true,
+            key_fit,
             size_bytes,
             added_bytes,
             counts,
@@ -441,7 +470,8 @@ impl Run<'_> {
 /// A component that was read to its end.
 pub(super) struct Component {
     tree: TreeNode,
-    sums: TreeNode,
+    /// The sums of a tree's files, which lie beside it; none where the manifest has them.
+    sums: Option<TreeNode>,
     manifest: ComponentManifest,
     warnings: Vec<String>,
 }

@@ -1,9 +1,11 @@
 //! Doctor: everything that could keep a backup or a restore from working, with what to do about each.
 
+mod platform;
+
 use super::session::Session;
 use super::{Context, OpsError, status, sync};
 use crate::catalog::Catalog;
-use crate::config::{self, Config, Instance, Location, SecretSources};
+use crate::config::{self, Config, Instance, Location, Platform, SecretSources};
 use crate::model::size::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -107,6 +109,9 @@ pub fn doctor(
         }
         for instance in instances {
             look_at_instance(instance, repository, &mut findings);
+            if instance.platform != Platform::Files {
+                platform::look_at(config, instance, secrets, context, &mut findings);
+            }
             look_at_last_run(config, instance, &mut findings);
         }
     }

@@ -1,9 +1,11 @@
 //! What can go wrong in an operation, with what to do about it.
 
+use crate::access::AccessError;
 use crate::catalog::CatalogError;
 use crate::component::files::create::CreateError;
 use crate::component::files::swap::SwapError;
 use crate::component::files::walk::WalkError;
+use crate::component::postgres::PostgresError;
 use crate::config::{ConfigError, LocationError, SecretError, UnknownName};
 use crate::model::event::Cancelled;
 use crate::repository::RepositoryError;
@@ -40,6 +42,17 @@ pub enum OpsError {
         component: String,
         /// Why.
         source: WalkError<RepositoryError>,
+    },
+    /// The way to where an instance lives.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The component `postgres`.
+    #[error("component postgres of {instance}: {source}")]
+    Postgres {
+        /// The instance.
+        instance: String,
+        /// What went wrong.
+        source: PostgresError,
     },
     /// Writing restored files.
     #[error(transparent)]
@@ -110,9 +123,13 @@ impl OpsError {
 
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
+        if let Self::Postgres { source, .. } = self {
+            return source.is_cancelled();
+        }
         matches!(
             self,
             Self::Repository(RepositoryError::Cancelled(_))
+                | Self::Access(AccessError::Cancelled(_))
                 | Self::Component {
                     source: WalkError::Cancelled(_)
                         | WalkError::Sink(RepositoryError::Cancelled(_)),
@@ -139,6 +156,8 @@ impl OpsError {
             Self::Repository(error) | Self::Component { source: WalkError::Sink(error), .. } => {
                 error.hint().map(Into::into)
             }
+            Self::Access(error) => error.hint(),
+            Self::Postgres { source, .. } => source.hint(),
             Self::Config(error) => error.hint().map(Into::into),
             Self::Secret(error) => error.hint(),
             Self::Location(error) => error.hint().map(Into::into),

@@ -33,6 +33,8 @@ pub struct Session {
     pub catalog: Option<Catalog>,
     /// How long to wait for locks.
     lock_wait: Duration,
+    /// Where the secrets of instances are found.
+    pub(super) secrets: SecretSources,
 }
 
 /// Tell that the catalog cannot be used, and that the repository has to do.
@@ -86,7 +88,8 @@ impl Session {
             Repository::open(store_at(&repository.location), password.expose().as_bytes())?;
         opened.set_compression(repository.compression);
         let (name, lock_wait) = (Some(repository.name.clone()), repository.lock_wait);
-        Ok(Self { repository: Arc::new(opened), name, catalog: None, lock_wait })
+        let secrets = secrets.clone();
+        Ok(Self { repository: Arc::new(opened), name, catalog: None, lock_wait, secrets })
     }
 
     fn open_catalog(
@@ -111,6 +114,7 @@ impl Session {
             name: None,
             catalog: None,
             lock_wait: DEFAULT_LOCK_WAIT,
+            secrets: SecretSources::of_process(),
         })
     }
 
@@ -121,7 +125,7 @@ impl Session {
         catalog: Option<Catalog>,
         lock_wait: Duration,
     ) -> Self {
-        Self { repository, name, catalog, lock_wait }
+        Self { repository, name, catalog, lock_wait, secrets: SecretSources::of_process() }
     }
 
     /// How long this session waits for locks.

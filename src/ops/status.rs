@@ -167,6 +167,7 @@ fn unknown(instance: &Instance) -> InstanceStatus {
 /// Tell what a process that is gone left half done. Jobs are marked as interrupted; restores are only told.
 pub fn interrupted(config: &Config) -> Result<Vec<String>, OpsError> {
     let mut told = restore::interrupted(&config.state_dir);
+    told.extend(restore::databases::interrupted(&config.state_dir));
     told.extend(job::mark_interrupted(&Catalog::open(&config.state_dir)?)?);
     Ok(told)
 }

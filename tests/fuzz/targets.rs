@@ -1,9 +1,11 @@
-//! What the fuzz targets do with their bytes: one function for each parser of what a repository holds.
+//! What the fuzz targets do with their bytes: one function for each parser of what a repository or a
+//! dump holds.
 //!
 //! Each says whether the bytes were accepted, and panics when the parser broke its word: a panic of its own, a limit
 //! that does not hold, or something accepted that does not come back when it is written and read again.
 //! `tests/fuzz/run` feeds them from libFuzzer, `tests/fuzz_seeds.rs` with the seeds and mutations of them.
 
+use belay::component::postgres::archive::{Wanted, read_archive};
 use belay::model::node::is_valid_name;
 use belay::ops::show::parse_manifest;
 use belay::repository::blob_index::BlobIndex;
@@ -24,6 +26,7 @@ pub type Target = fn(&[u8]) -> bool;
 
 /// All targets by name. A target's seeds are in `tests/fuzz/seeds/NAME`; those that begin with `bad-` are refused.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("archive", archive),
     ("compressed", compressed),
     ("config", config),
     ("document", document),
@@ -53,6 +56,25 @@ fn master() -> MasterKey {
 
 fn seal(plaintext: &[u8]) -> Vec<u8> {
     master().seal(plaintext).expect("the system has randomness")
+}
+
+/// An archive of `pg_dump`, with a table that is wanted and one that is not there.
+pub fn archive(bytes: &[u8]) -> bool {
+    let wanted = ["t", "nowhere"].map(|table| Wanted {
+        schema: "s".to_owned(),
+        table: table.to_owned(),
+        columns: vec!["b".to_owned()],
+    });
+    let mut rows = 0;
+    let Ok(summary) = read_archive(bytes, &wanted, &mut |row| {
+        assert_eq!((row.wanted, row.values.len()), (0, 1));
+        rows += 1;
+    }) else {
+        return false;
+    };
+    assert_eq!(summary.size_bytes, bytes.len() as u64, "it was not read to its end");
+    assert!(summary.tables.iter().map(|table| table.rows).sum::<u64>() >= rows);
+    true
 }
 
 /// A compressed document's bytes, or a blob's.

@@ -5,11 +5,14 @@
 #![allow(dead_code, unused_imports)] // Each test program uses a part.
 #![allow(clippy::unwrap_used)]
 
+mod postgres;
 mod random;
 mod run;
+pub mod servers;
 mod tree;
 mod trees;
 
+pub use postgres::{PROGRAMS, PostgresServer};
 pub use random::Random;
 pub use run::{Run, Running, wait_until};
 pub use tree::{Tree, assert_same};
@@ -42,6 +45,18 @@ pub fn size(variable: &str, short: u64) -> u64 {
     std::env::var(variable).map_or(short, |value| {
         value.parse().unwrap_or_else(|_| panic!("{variable}={value} is no number"))
     })
+}
+
+/// Both must be the same; tells the first lines that differ.
+#[track_caller]
+pub fn assert_same_text(expected: &str, found: &str) {
+    let differing = expected.lines().zip(found.lines()).find(|(one, other)| one != other);
+    assert!(
+        expected == found,
+        "first difference: {differing:?}; lengths {} and {}",
+        expected.len(),
+        found.len()
+    );
 }
 
 /// Fails the test when it does not run as root, and says what for.

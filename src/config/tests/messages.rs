@@ -14,7 +14,7 @@ fn unknown_keys_are_refused_with_their_place_and_the_nearest_known_one() {
     f:7:1: unknown key 'schedule'
       7 | schedule = …
         | ^^^^^^^^
-      hint: known here: platform, via, paths, exclude, keep, timezone, repository
+      hint: known here: platform, via, paths, environment, component, exclude, keep, timezone, repository
     ");
     insta::assert_snapshot!(refused("[repositry.main]\nurl = '/x'"), @r"
     f:1:2: unknown key 'repositry'
@@ -66,7 +66,7 @@ fn broken_toml_and_wrong_types_are_refused_with_their_place() {
 fn all_problems_of_the_values_are_told_at_once() {
     let text = "[repository.main]\nurl = 's3:https://me:hunter2@host/bucket'\npassword = 'hunter2'\ncompression = 20\n\
                 lock_wait = '-5m'\n[state]\ndir = 'state'\n[defaults]\ntimezone = 'Europe/Berln'\n\
-                [instance.uploads]\nplatform = 'file'\nvia = 'ssh:prod'\npaths = [\n  'uploads',\n]\n\
+                [instance.uploads]\nplatform = 'file'\nvia = 'sch:prod'\npaths = [\n  'uploads',\n]\n\
                 exclude = ['', '[a']\nrepository = 'mian'\n[pair.main]\nstaging = 'upload'\nproduction = 'uploads'\n";
     insta::assert_snapshot!(refused(text), @r#"
     f:2:7: url: 's3:' repositories are not supported by this version
@@ -93,13 +93,14 @@ fn all_problems_of_the_values_are_told_at_once() {
       9 | timezone = 'Europe/Berln'
         |            ^^^^^^^^^^^^^^
       hint: did you mean 'Europe/Berlin'?
-    f:11:12: unknown platform 'file': this version knows files
+    f:11:12: unknown platform 'file': this version knows files, postgres, tooljet
       11 | platform = 'file'
          |            ^^^^^^
       hint: did you mean 'files'?
-    f:12:7: unknown access 'ssh:prod': this version knows local
-      12 | via = 'ssh:prod'
+    f:12:7: via: unknown access 'sch': this version knows local, docker, ssh
+      12 | via = 'sch:prod'
          |       ^^^^^^^^^^
+      hint: write such as "local", "docker:NAME", "ssh:USER@HOST" or "ssh:USER@HOST/docker:NAME"
     f:14:3: paths: the path 'uploads' is relative
       14 |   'uploads',
          |   ^^^^^^^^^

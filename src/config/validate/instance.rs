@@ -1,39 +1,48 @@
-//! The checks of one instance: platform, access, directories, patterns, repository.
+//! The checks of one instance: platform, access, directories, patterns, components, repository.
 
 use super::{Checker, Defaults, did_you_mean, overlap};
 use crate::config::location::{Location, absolute_path};
-use crate::config::raw::{RawConfig, RawInstance, RawPaths};
-use crate::config::{FilesRoot, Instance, Platform, Repository, Via};
+use crate::config::raw::{RawConfig, RawInstance, RawPaths, RawPostgres};
+use crate::config::{FilesRoot, Instance, Platform, PostgresSettings, Repository};
 use crate::model::name::Name;
+use crate::model::via::{ParseViaError, Via};
 use std::path::Path;
 use toml::Spanned;
-
-/// The platforms of this version.
-const PLATFORMS: [&str; 1] = ["files"];
-/// The accesses of this version.
-const ACCESSES: [&str; 1] = ["local"];
 
 impl Checker<'_> {
     pub(super) fn instance(
         &mut self,
-        name: &Name,
+        name: &Spanned<Name>,
         repository: Option<Name>,
         raw: &RawInstance,
         defaults: &Defaults,
     ) -> Option<Instance> {
         let platform = self.platform(&raw.platform);
-        let via = raw.via.as_ref().map_or(Some(Via::Local), |via| self.via(via));
-        let paths = self.paths(&raw.paths);
+        let via = raw.via.as_ref().map_or(Some(Via::local()), |via| self.via(via));
+        if let Some(platform) = platform {
+            self.fitting(name, platform, via.as_ref(), raw);
+        }
+        let paths = raw.paths.as_ref().map_or(Some(Vec::new()), |paths| self.paths(paths));
+        let environment =
+            raw.environment.as_ref().map(|environment| self.path("environment", environment));
+        let postgres = raw.component.postgres.as_ref().map(Spanned::get_ref);
+        let postgres =
+            postgres.map_or(Some(PostgresSettings::default()), |postgres| self.postgres(postgres));
         let exclude = self.exclude(&raw.exclude);
         let timezone = match &raw.timezone {
             Some(name) => self.timezone(name),
             None => Some(defaults.timezone.clone()),
         };
         Some(Instance {
-            name: name.clone(),
+            name: name.get_ref().clone(),
             platform: platform?,
             via: via?,
             paths: paths?,
+            environment: match environment {
+                Some(given) => Some(given?),
+                None => None,
+            },
+            postgres: postgres?,
             exclude: exclude?,
             keep: raw.keep.clone().unwrap_or_else(|| defaults.keep.clone()),
             timezone: timezone?,
@@ -42,19 +51,92 @@ impl Checker<'_> {
     }
 
     fn platform(&mut self, platform: &Spanned<String>) -> Option<Platform> {
-        if platform.get_ref() == "files" {
-            return Some(Platform::Files);
+        let named = |known: &Platform| known.as_str() == platform.get_ref();
+        let found = Platform::ALL.into_iter().find(named);
+        if found.is_none() {
+            self.unknown_word("platform", platform, &Platform::ALL.map(Platform::as_str));
         }
-        self.unknown_word("platform", platform, &PLATFORMS);
-        None
+        found
     }
 
     fn via(&mut self, via: &Spanned<String>) -> Option<Via> {
-        if via.get_ref() == "local" {
-            return Some(Via::Local);
+        let parsed = via.get_ref().parse();
+        parsed
+            .inspect_err(|error: &ParseViaError| {
+                let hint = "write such as \"local\", \"docker:NAME\", \"ssh:USER@HOST\" or \"ssh:USER@HOST/docker:NAME\"";
+                self.refuse(&via.span(), format!("via: {error}"), hint);
+            })
+            .ok()
+    }
+
+    /// Each platform has settings that it needs, and others that would be ignored.
+    fn fitting(
+        &mut self,
+        name: &Spanned<Name>,
+        platform: Platform,
+        via: Option<&Via>,
+        raw: &RawInstance,
+    ) {
+        if platform == Platform::Files {
+            if raw.paths.is_none() {
+                let message = format!("the instance '{}' has no paths", name.get_ref());
+                self.refuse(&name.span(), message, "add paths = [\"/DIRECTORY\"]");
+            }
+            if let (Some(text), Some(false)) = (&raw.via, via.map(Via::is_local)) {
+                let hint = "run Belay on that host, for this instance";
+                self.refuse(&text.span(), "via: this version reads files of this host only", hint);
+            }
+            let foreign = [
+                raw.environment.as_ref().map(Spanned::span).map(|span| (span, "environment")),
+                raw.component
+                    .postgres
+                    .as_ref()
+                    .map(Spanned::span)
+                    .map(|span| (span, "component.postgres")),
+            ];
+            for (span, key) in foreign.into_iter().flatten() {
+                let message = format!("{key} means nothing to the platform files");
+                self.refuse(
+                    &span,
+                    message,
+                    "leave it out, or name the platform that it belongs to",
+                );
+            }
+            return;
         }
-        self.unknown_word("access", via, &ACCESSES);
-        None
+        if let Some(paths) = &raw.paths {
+            let message = format!("paths means nothing to the platform {platform}");
+            let hint = "add an instance of the platform files for them";
+            self.refuse(&paths.span(), message, hint);
+        }
+        if let (Platform::Postgres, Some(environment)) = (platform, &raw.environment) {
+            let message = "environment means nothing to the platform postgres";
+            let hint = "say how the server is reached with component.postgres = { … }";
+            self.refuse(&environment.span(), message, hint);
+        }
+        let is_in_container = via.is_some_and(|via| via.container().is_some());
+        if platform == Platform::Tooljet && raw.environment.is_none() && !is_in_container {
+            let message =
+                format!("the instance '{}' does not say where its environment is", name.get_ref());
+            let hint = "add environment = \"/srv/tooljet/.env\", or via = \"docker:CONTAINER\", whose environment counts";
+            self.refuse(&name.span(), message, hint);
+        }
+    }
+
+    fn postgres(&mut self, raw: &RawPostgres) -> Option<PostgresSettings> {
+        let problems_before = self.problems.len();
+        let via = raw.via.as_ref().and_then(|via| self.via(via));
+        let password = raw.password.as_ref().and_then(|text| self.secret("password", text));
+        let tools = raw.tools.as_ref().and_then(|tools| self.path("tools", tools));
+        (self.problems.len() == problems_before).then(|| PostgresSettings {
+            via,
+            host: raw.host.clone(),
+            port: raw.port,
+            user: raw.user.clone(),
+            password,
+            databases: raw.databases.clone(),
+            tools,
+        })
     }
 
     fn unknown_word(&mut self, what: &str, word: &Spanned<String>, known: &[&str]) {
@@ -184,9 +266,10 @@ impl Checker<'_> {
         repository: Option<&Repository>,
         state_dir: &Path,
     ) {
-        let texts: Vec<&Spanned<String>> = match raw.paths.get_ref() {
-            RawPaths::List(list) => list.iter().collect(),
-            RawPaths::Table(table) => table.values().collect(),
+        let texts: Vec<&Spanned<String>> = match raw.paths.as_ref().map(Spanned::get_ref) {
+            Some(RawPaths::List(list)) => list.iter().collect(),
+            Some(RawPaths::Table(table)) => table.values().collect(),
+            None => Vec::new(),
         };
         for text in texts {
             let Ok(path) = absolute_path(text.get_ref()) else { continue };

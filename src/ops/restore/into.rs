@@ -210,7 +210,7 @@ pub fn prepare<'a>(
 }
 
 /// A snapshot of another instance is restored only when a person says, by name, what is overwritten.
-fn ensure_same_instance(
+pub(super) fn ensure_same_instance(
     session: &Session,
     instance: &Instance,
     source: &Source,

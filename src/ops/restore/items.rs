@@ -249,7 +249,10 @@ pub(super) fn ensure_no_link(root: &Path, target: &Path) -> Result<(), OpsError>
 }
 
 /// The entry at a path, and before it those that lead there.
-fn find_nodes(source: &Source, parts: &[&[u8]]) -> Result<Option<Vec<TreeNode>>, OpsError> {
+pub(super) fn find_nodes(
+    source: &Source,
+    parts: &[&[u8]],
+) -> Result<Option<Vec<TreeNode>>, OpsError> {
     let mut tree = Some(source.snapshot.file.tree);
     let mut nodes = Vec::new();
     for part in parts {

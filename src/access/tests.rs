@@ -1,0 +1,112 @@
+//! Commands on this host, and behind stand-ins for `ssh` and `docker` that hand on what they are given as the real ones do.
+//! The real ones are in `tests/access.rs`.
+
+use super::*;
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+fn local() -> Access {
+    Access::new(Via::local(), None, &Cancel::new())
+}
+
+const LIMIT: u64 = 1 << 20;
+
+#[test]
+fn output_and_input_are_streams_and_the_status_counts() {
+    let output = local().run(&Command::new("cat"), b"bytes \0 \xff", LIMIT).unwrap();
+    assert_eq!(output.as_slice(), b"bytes \0 \xff");
+
+    let failing = Command::shell("echo some; echo the reason >&2; exit 3");
+    let error = local().run(&failing, &[], LIMIT).unwrap_err();
+    assert_eq!(error.to_string(), "sh (via local) failed, exit status 3: the reason");
+
+    let missing = Command::new("no-such-program");
+    let error = local().run(&missing, &[], LIMIT).unwrap_err();
+    assert!(matches!(error, AccessError::Start { .. }), "{error:?}");
+    assert!(error.hint().unwrap().contains("install no-such-program"));
+
+    let much = Command::shell("head -c 100000 /dev/zero");
+    assert!(matches!(local().run(&much, &[], 1000), Err(AccessError::TooMuch { .. })));
+}
+
+#[test]
+fn much_on_both_sides_at_once_does_not_stand_still() {
+    let input = vec![b'x'; 4 << 20];
+    let loud = Command::shell("cat; head -c 300000 /dev/zero >&2");
+    let output = local().run(&loud, &input, 8 << 20).unwrap();
+    assert_eq!(output.len(), input.len());
+}
+
+#[test]
+fn what_is_secret_is_in_the_environment_and_not_in_what_is_told() {
+    let command = Command::shell("echo \"$WORD\"; echo \"the word is $WORD\" >&2; exit 1")
+        .secret("WORD", "open-sesame")
+        .variable("PLAIN", "yes");
+    let error = local().run(&command, &[], LIMIT).unwrap_err();
+    assert_eq!(error.to_string(), "sh (via local) failed, exit status 1: the word is …");
+}
+
+#[test]
+fn one_that_says_nothing_is_given_up_with_all_that_it_started() {
+    let marker = tempfile::tempdir().unwrap();
+    let pid = marker.path().join("pid");
+    let command = Command::shell("sleep 1000 & echo $! > \"$1\"; wait")
+        .argument(pid.to_str().unwrap())
+        .silence(Duration::from_millis(300));
+    let begun = Instant::now();
+    let error = local().run(&command, &[], LIMIT).unwrap_err();
+    assert!(matches!(error, AccessError::Silent { .. }), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_mins(1));
+    let pid = std::fs::read_to_string(pid).unwrap();
+    let status = format!("/proc/{}/stat", pid.trim());
+    let is_gone = || std::fs::read_to_string(&status).map_or(true, |stat| stat.contains(") Z "));
+    while !is_gone() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the child is still there");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_slow_consumer_is_no_silent_command() {
+    let command = Command::shell("head -c 1000000 /dev/zero").silence(Duration::from_millis(200));
+    let mut running = local().start(&command, false).unwrap();
+    let mut stdout = running.stdout();
+    let mut buffer = [0; 10];
+    stdout.read_exact(&mut buffer).unwrap();
+    // What is tested is the passing of time itself.
+    std::thread::sleep(Duration::from_millis(600));
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest.len(), 1_000_000 - 10);
+    running.finish().unwrap();
+}
+
+#[test]
+fn cancelling_ends_what_runs() {
+    let cancel = Cancel::new();
+    let access = Access::new(Via::local(), None, &cancel);
+    let mut running = access.start(&Command::shell("echo ready; sleep 1000"), false).unwrap();
+    let mut ready = [0; 5];
+    let mut stdout = running.stdout();
+    stdout.read_exact(&mut ready).unwrap();
+    cancel.cancel();
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    assert!(matches!(running.finish(), Err(AccessError::Cancelled(_))));
+}
+
+#[test]
+fn a_file_is_replaced_in_one_step_with_its_mode() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a file's .env");
+    std::fs::write(&path, "old").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let text = path.to_str().unwrap();
+    local().replace_file(text, b"new \xff\n").unwrap();
+    assert_eq!(local().read_file(text, LIMIT).unwrap().as_slice(), b"new \xff\n");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    local().replace_file(text, b"").unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"");
+}

@@ -1,0 +1,141 @@
+//! Filling a fresh database from its archive, which comes as a stream.
+
+use super::{PlannedDatabase, Restore};
+use crate::access::{AccessError, Finished};
+use crate::component::postgres::PostgresError;
+use crate::component::postgres::dump::warnings_of;
+use std::io::{self, Read, Write as _};
+use std::time::Duration;
+
+const BUFFER_BYTES: usize = 256 * 1024;
+/// Nothing is read or said while indexes are built.
+const SILENCE: Duration = Duration::from_hours(24);
+/// The longest line of `pg_restore` that is told.
+const MOST_OF_LINE: usize = 500;
+/// From 17 on, `pg_restore` sets this, which older servers do not know. No other error is passed over.
+const NEW_SETTING: &str = "transaction_timeout";
+
+impl Restore<'_> {
+    /// Put an archive into the fresh database, with owners, privileges and comments. `progress` is told how many bytes went
+    /// in. What `pg_restore` warned of is returned.
+    pub fn fill(
+        &self,
+        planned: &PlannedDatabase,
+        archive: &mut dyn Read,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<String>, PostgresError> {
+        let connection = self.connection;
+        let sets_too_much = connection.tools.major >= 17 && connection.server.major() < 17;
+        let mut command = connection
+            .client(&connection.tools.path("pg_restore"), &planned.fresh)
+            // The name is our own, and plain.
+            .arguments(["--no-password", "-d", &planned.fresh])
+            .silence(SILENCE);
+        if !sets_too_much {
+            command = command.argument("--exit-on-error");
+        }
+        if self.plan.without_tablespaces {
+            command = command.argument("--no-tablespaces");
+        }
+        let name = &planned.facts.name;
+        let mut running = connection.access.start(&command, true)?;
+        let mut input = running.stdin();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut bytes = 0;
+        loop {
+            let count = match archive.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => {
+                    return Err(PostgresError::Source { database: name.clone(), source });
+                }
+            };
+            if input.write_all(&buffer[..count]).is_err() {
+                // Its end tells why it takes no more.
+                break;
+            }
+            bytes += count as u64;
+            progress(bytes);
+        }
+        drop(input);
+        let said = judge(running.finish(), sets_too_much, name)?;
+        let warnings = warnings_of("pg_restore", name, &said)?;
+        // The archive is believed only when all of it could be read.
+        io::copy(archive, &mut io::sink())
+            .map_err(|source| PostgresError::Source { database: name.clone(), source })?;
+        Ok(warnings)
+    }
+}
+
+/// What it said, where it ended well, or did not only because of the setting.
+fn judge(
+    finished: Result<Finished, AccessError>,
+    sets_too_much: bool,
+    database: &str,
+) -> Result<String, PostgresError> {
+    match finished {
+        Ok(finished) => Ok(finished.said),
+        Err(AccessError::Failed { said, program, via, ending }) => {
+            if said.is_empty() {
+                return Err(AccessError::Failed { said, program, via, ending }.into());
+            }
+            if sets_too_much && only_the_setting(&said) {
+                return Ok(String::new());
+            }
+            Err(PostgresError::Refused { database: database.to_owned(), said: told(&said) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether each of its errors is the one that an old server makes of a new setting.
+fn only_the_setting(said: &str) -> bool {
+    let is_of_it = |line: &str| line.contains(NEW_SETTING);
+    let mut errors = said.lines().filter(|line| line.starts_with("pg_restore: error:")).peekable();
+    errors.peek().is_some()
+        && errors.all(is_of_it)
+        && said.lines().any(|line| line == "pg_restore: warning: errors ignored on restore: 1")
+}
+
+/// Which object it was about, and the error: not the statement, which may hold passwords, and not the rows.
+fn told(said: &str) -> String {
+    let lines = || said.lines().map(|line| line.strip_prefix("pg_restore: ").unwrap_or(line));
+    let error = lines().find(|line| line.starts_with("error:")).or_else(|| lines().next());
+    let object = lines().find_map(|line| line.strip_prefix("from TOC entry "));
+    // `215; 1259 16388 TABLE public t owner`
+    let object = object.and_then(|entry| entry.splitn(4, ' ').nth(3));
+    let error: String = error.unwrap_or_default().chars().take(MOST_OF_LINE).collect();
+    let error = error.trim_start_matches("error: ");
+    match object {
+        Some(object) => format!("{object}: {error}"),
+        None => error.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_one_setting_of_newer_programs_is_passed_over() {
+        let of_it = "pg_restore: while INITIALIZING:\npg_restore: error: could not execute query: ERROR:  unrecognized configuration parameter \"transaction_timeout\"\nCommand was: SET transaction_timeout = 0;\n\n";
+        let end = "pg_restore: warning: errors ignored on restore: 1";
+        assert!(only_the_setting(&format!("{of_it}{end}")));
+        assert!(!only_the_setting(of_it), "it broke off");
+        let other = "pg_restore: error: could not execute query: ERROR:  no\n";
+        assert!(!only_the_setting(&format!("{of_it}{other}{end}")));
+        assert!(!only_the_setting(&format!("{other}{end}")));
+        assert!(!only_the_setting(end));
+    }
+
+    #[test]
+    fn neither_statements_nor_rows_are_told() {
+        let said = "pg_restore: while PROCESSING TOC:\npg_restore: from TOC entry 215; 1259 16388 TABLE public t owner\npg_restore: error: could not execute query: ERROR:  role \"x\" does not exist\nCommand was: CREATE USER MAPPING … OPTIONS (password 'secret');\nDETAIL:  Key (email)=(a@b)\n";
+        let told = told(said);
+        assert_eq!(
+            told,
+            "TABLE public t owner: could not execute query: ERROR:  role \"x\" does not exist"
+        );
+    }
+}

@@ -1,0 +1,295 @@
+//! The parts of a platform's instance besides trees of files: its databases, its environment, and what its host would be
+//! rebuilt from.
+
+use super::keys::{KeyProof, Proven};
+use super::seal::Draft;
+use super::{Component, Run, progress_of};
+use crate::component::postgres::archive::TapRow;
+use crate::component::postgres::{
+    Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError, Tap,
+};
+use crate::config::Platform;
+use crate::model::manifest::{ComponentManifest, FileManifest, KeyFit};
+use crate::model::node::NodeKind;
+use crate::ops::OpsError;
+use crate::ops::instance::{Databases, Living};
+use crate::ops::tree::{made_directory, made_file, made_node};
+use crate::repository::RepositoryError;
+use crate::repository::format::tree::TreeNode;
+use crate::repository::writer::{Content, FileStream, Writer};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// What is known of the whole once its parts were read.
+pub(super) struct PlatformRead {
+    /// Which parts had to be read.
+    pub(super) parts: Vec<&'static str>,
+    pub(super) key_fit: KeyFit,
+    pub(super) warnings: Vec<String>,
+}
+
+/// A part while it is gathered: a directory of its own in the snapshot.
+struct Part<'a> {
+    writer: &'a Writer,
+    name: &'static str,
+    started: Timestamp,
+    nodes: Vec<TreeNode>,
+    files: Vec<FileManifest>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Part<'a> {
+    fn new(writer: &'a Writer, name: &'static str) -> Self {
+        let started = Timestamp::now();
+        Self { writer, name, started, nodes: Vec::new(), files: Vec::new(), warnings: Vec::new() }
+    }
+
+    fn add(&mut self, name: &str, content: &[u8]) -> Result<(), RepositoryError> {
+        let (node, sha256) = made_file(self.writer, name, content, self.started)?;
+        self.noted(name, content.len() as u64, sha256, node);
+        Ok(())
+    }
+
+    fn add_stream(&mut self, name: &str, stream: FileStream) -> Result<(), RepositoryError> {
+        let Content { blobs, size, sha256 } = stream.finish()?.wait()?;
+        let node = made_node(name, NodeKind::File { size }, self.started);
+        self.noted(name, size, sha256, TreeNode { node, content: blobs, subtree: None });
+        Ok(())
+    }
+
+    fn noted(
+        &mut self,
+        name: &str,
+        size_bytes: u64,
+        sha256: crate::model::id::Sha256,
+        node: TreeNode,
+    ) {
+        let path = format!("/{}/{name}", self.name);
+        self.files.push(FileManifest { path, size_bytes, sha256 });
+        self.nodes.push(node);
+    }
+
+    fn finish(
+        self,
+        source: String,
+        counts: BTreeMap<String, u64>,
+        details: serde_json::Value,
+    ) -> Result<Component, RepositoryError> {
+        let tree = made_directory(self.writer, self.name, self.nodes, self.started)?;
+        let manifest = ComponentManifest {
+            name: self.name.to_owned(),
+            kind: self.name.to_owned(),
+            path: format!("/{}", self.name),
+            source,
+            started: self.started,
+            finished: Timestamp::now(),
+            size_bytes: self.files.iter().map(|file| file.size_bytes).sum(),
+            counts,
+            files: self.files,
+            checksums: None,
+            details,
+        };
+        Ok(Component { tree, sums: None, manifest, warnings: self.warnings })
+    }
+}
+
+impl Run<'_> {
+    /// Read what the instance's platform has besides files.
+    pub(super) fn read_platform(
+        &self,
+        writer: &Writer,
+        draft: &mut Draft,
+    ) -> Result<PlatformRead, OpsError> {
+        if self.instance.platform == Platform::Files {
+            // Nothing is encrypted in plain files.
+            return Ok(PlatformRead {
+                parts: Vec::new(),
+                key_fit: KeyFit::Unproven,
+                warnings: Vec::new(),
+            });
+        }
+        self.context.events.phase("looking at", self.instance.name.to_string());
+        let living = Living::look(self.config, self.instance, self.context)?;
+        let databases = living.databases(&self.session.secrets)?;
+        let mut keys = KeyProof::of(&living);
+        draft.add(self.read_postgres(&databases, writer, &mut keys)?);
+        let mut parts = vec!["postgres"];
+        if let Some(component) = self.read_environment(&living, writer)? {
+            draft.add(component);
+            parts.push("environment");
+        }
+        if let Some(component) = self.read_deployment(&living, writer)? {
+            draft.add(component);
+            parts.push("deployment");
+        }
+        let Proven { verdict: key_fit, mut warnings } = keys.finish();
+        for name in &living.recipe.environment.required {
+            let is_key = living.recipe.key_fit.as_ref().is_some_and(|recipe| recipe.key == *name);
+            if !is_key && living.variable(name).is_none() {
+                warnings.push(format!("{name} is not set in the environment"));
+            }
+        }
+        for warning in &mut warnings {
+            *warning = format!("environment: {warning}");
+            self.context.events.warn(warning.as_str());
+        }
+        Ok(PlatformRead { parts, key_fit, warnings })
+    }
+
+    fn failed(&self, source: PostgresError) -> OpsError {
+        if let PostgresError::Sink { source, database } = source {
+            // What the repository says is told as such.
+            return match source.downcast::<RepositoryError>() {
+                Ok(error) => error.into(),
+                Err(source) => self.failed_postgres(PostgresError::Sink { source, database }),
+            };
+        }
+        self.failed_postgres(source)
+    }
+
+    fn failed_postgres(&self, source: PostgresError) -> OpsError {
+        OpsError::Postgres { instance: self.instance.name.to_string(), source }
+    }
+
+    fn read_postgres(
+        &self,
+        databases: &Databases,
+        writer: &Writer,
+        keys: &mut KeyProof,
+    ) -> Result<Component, OpsError> {
+        let application = format!("belay {}", self.job);
+        let first = databases.names.first().map_or("postgres", String::as_str);
+        let connection = Connection::open(
+            databases.access.clone(),
+            databases.target.clone(),
+            first,
+            &application,
+        )
+        .map_err(|error| self.failed(error))?;
+        let names = match databases.names.as_slice() {
+            [] => connection.server().databases.clone(),
+            names => names.to_vec(),
+        };
+        let dumped = self.dump(&connection, &names, writer, keys);
+        if dumped.is_err() {
+            connection.end_own();
+        }
+        dumped.map_err(|error| self.failed(error))
+    }
+
+    fn dump(
+        &self,
+        connection: &Connection,
+        names: &[String],
+        writer: &Writer,
+        keys: &mut KeyProof,
+    ) -> Result<Component, PostgresError> {
+        let mut part = Part::new(writer, "postgres");
+        let stored = |error: RepositoryError| PostgresError::Sink {
+            database: "globals".into(),
+            source: std::io::Error::other(error),
+        };
+        let begun = Begun::begin(connection, names)?;
+        part.add("globals.sql", &begun.globals()?).map_err(stored)?;
+        let mut details = PostgresDetails::of(connection, begun.skew_ms);
+        let mut counts = BTreeMap::from([("databases".to_owned(), begun.len() as u64)]);
+        let events = &self.context.events;
+        let mut before = 0;
+        for (position, name) in names.iter().enumerate() {
+            events.phase("reading", format!("database {name} of {}", self.instance.name));
+            let mut stream = writer.file();
+            let mut progress = progress_of(events);
+            let mut told = |bytes| progress(before + bytes, position as u64);
+            let wanted = keys.wanted(name);
+            let mut seen = |row: &TapRow<'_>| keys.row(row);
+            let mut tap = Tap { wanted: &wanted, row: &mut seen };
+            let dumped = begun.dump(position, &mut stream, &mut tap, &mut told)?;
+            before += dumped.summary.size_bytes;
+            let file = file_name(name);
+            part.add_stream(&format!("{file}.dump"), stream).map_err(stored)?;
+            let settings = dumped.facts.settings_sql(name);
+            part.add(&format!("{file}.settings.sql"), settings.as_bytes()).map_err(stored)?;
+            for warning in &dumped.warnings {
+                let warning = format!("postgres: {name}: {warning}");
+                events.warn(&warning);
+                part.warnings.push(warning);
+            }
+            for (kind, count) in counts_of(&dumped) {
+                *counts.entry(kind.to_owned()).or_insert(0) += count;
+            }
+            details.add(dumped, format!("/postgres/{file}.dump"));
+        }
+        begun.end()?;
+        let details = serde_json::to_value(details).expect("names, numbers and texts become JSON");
+        part.finish(connection.told(), counts, details).map_err(stored)
+    }
+
+    /// The environment file as it is.
+    fn read_environment(
+        &self,
+        living: &Living<'_>,
+        writer: &Writer,
+    ) -> Result<Option<Component>, OpsError> {
+        let (Some(content), Some(path)) = (&living.file, &self.instance.environment) else {
+            return Ok(None);
+        };
+        let mut part = Part::new(writer, "environment");
+        let name = path.file_name().map_or("environment".into(), |name| name.to_string_lossy());
+        part.add(&name, content)?;
+        let source = path.display().to_string();
+        Ok(Some(part.finish(source, BTreeMap::new(), serde_json::Value::Null)?))
+    }
+
+    /// What the instance's container would be made from again.
+    fn read_deployment(
+        &self,
+        living: &Living<'_>,
+        writer: &Writer,
+    ) -> Result<Option<Component>, OpsError> {
+        let Some(container) = &living.container else { return Ok(None) };
+        let mut part = Part::new(writer, "deployment");
+        part.add("container.json", &container.document)?;
+        let mut environment = zeroize::Zeroizing::new(Vec::new());
+        for variable in &container.environment {
+            // Writing to memory does not fail.
+            let _ = writeln!(environment, "{}", variable.as_str());
+        }
+        part.add("environment", &environment)?;
+        for (name, content) in living.compose_files(&self.context.events)? {
+            part.add(&name, &content)?;
+        }
+        let source = format!("{} ({})", living.access.via(), container.image);
+        let details =
+            serde_json::json!({ "image": container.image, "image_id": container.image_id });
+        Ok(Some(part.finish(source, BTreeMap::new(), details)?))
+    }
+}
+
+/// A database's name as that of a file: what a path cannot hold is written as `%NN`.
+fn file_name(database: &str) -> String {
+    let mut name = String::new();
+    for (position, character) in database.char_indices() {
+        let is_leading_dot = position == 0 && character == '.';
+        if matches!(character, '/' | '%') || character.is_control() || is_leading_dot {
+            let mut bytes = [0; 4];
+            for byte in character.encode_utf8(&mut bytes).bytes() {
+                // Writing to a string does not fail.
+                let _ = write!(name, "%{byte:02X}");
+            }
+        } else {
+            name.push(character);
+        }
+    }
+    name
+}
+
+fn counts_of(dumped: &DumpedDatabase) -> [(&'static str, u64); 3] {
+    let summary = &dumped.summary;
+    [
+        ("tables", summary.tables.len() as u64),
+        ("rows", summary.tables.iter().map(|table| table.rows).sum()),
+        ("large objects", summary.large_objects),
+    ]
+}

@@ -1,0 +1,159 @@
+//! An instance of a platform as it is now: its environment in effect, and the ways to its parts.
+
+mod deployment;
+
+use super::{Context, OpsError};
+use crate::access::{Access, ContainerFacts};
+use crate::component::environment::EnvironmentFile;
+use crate::component::postgres::Target;
+use crate::config::{Config, Instance, SecretSources};
+use crate::platform::recipe::Recipe;
+use std::collections::BTreeMap;
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// An environment file of more bytes is none.
+const MOST_ENVIRONMENT_BYTES: u64 = 1024 * 1024;
+
+/// An instance that was looked at.
+pub(super) struct Living<'a> {
+    pub(super) instance: &'a Instance,
+    pub(super) recipe: Recipe,
+    /// Where the instance lives.
+    pub(super) access: Access,
+    /// Its environment file, as it is.
+    pub(super) file: Option<Zeroizing<Vec<u8>>>,
+    /// What Docker knows of its container.
+    pub(super) container: Option<ContainerFacts>,
+    /// Its variables in effect: a container's own override those of the file.
+    variables: BTreeMap<String, Zeroizing<String>>,
+}
+
+/// Where the databases of an instance are.
+pub(super) struct Databases {
+    pub(super) access: Access,
+    pub(super) target: Target,
+    /// Their names; none where all that the server has are meant.
+    pub(super) names: Vec<String>,
+}
+
+impl<'a> Living<'a> {
+    /// Look at an instance.
+    pub(super) fn look(
+        config: &Config,
+        instance: &'a Instance,
+        context: &Context,
+    ) -> Result<Self, OpsError> {
+        let access = Access::new(instance.via.clone(), config.ssh_config.clone(), &context.cancel);
+        let recipe = Recipe::of(instance.platform);
+        let file = match &instance.environment {
+            Some(path) => Some(access.read_file(text_of(path)?, MOST_ENVIRONMENT_BYTES)?),
+            None => None,
+        };
+        let container = access.container_facts()?;
+        let mut variables = BTreeMap::new();
+        if let Some(file) = &file {
+            let file = EnvironmentFile::parse(file).map_err(|error| {
+                OpsError::refused(
+                    format!("the environment file of {} cannot be read: {error}", instance.name),
+                    "is the path of `environment` right?",
+                )
+            })?;
+            for name in file.keys() {
+                let value = file.get(name).unwrap_or_default();
+                variables.insert(name.to_owned(), Zeroizing::new(value.to_owned()));
+            }
+        }
+        for variable in container.iter().flat_map(|facts| &facts.environment) {
+            if let Some((name, value)) = variable.split_once('=') {
+                variables.insert(name.to_owned(), Zeroizing::new(value.to_owned()));
+            }
+        }
+        Ok(Self { instance, recipe, access, file, container, variables })
+    }
+
+    /// The value of a variable in effect; one that is empty is not set.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Where its databases are: as the configuration says, and otherwise as its environment says.
+    pub(super) fn databases(&self, secrets: &SecretSources) -> Result<Databases, OpsError> {
+        let settings = &self.instance.postgres;
+        let via = settings.via.as_ref().unwrap_or(&self.instance.via);
+        let password = match &settings.password {
+            Some(reference) => {
+                Some(Zeroizing::new(reference.resolve(secrets)?.expose().to_owned()))
+            }
+            None => None,
+        };
+        let tools = settings.tools.as_deref().map(text_of).transpose()?.map(ToOwned::to_owned);
+        let target = Target {
+            host: settings.host.clone(),
+            port: settings.port,
+            user: settings.user.clone(),
+            password,
+            tools,
+        };
+        let access = self.access.to(via.clone());
+        let databases = Databases { access, target, names: settings.databases.clone() };
+        if self.recipe.databases.is_empty() { Ok(databases) } else { self.completed(databases) }
+    }
+
+    /// What the configuration leaves open, from the environment.
+    fn completed(&self, mut databases: Databases) -> Result<Databases, OpsError> {
+        let target = &mut databases.target;
+        let of = |variable: &String| self.variable(variable).map(ToOwned::to_owned);
+        let [first, others @ ..] = self.recipe.databases.as_slice() else { return Ok(databases) };
+        // In the server's own container its socket is surer than the name that others know it by.
+        let is_inside =
+            self.instance.postgres.via.as_ref().is_some_and(|via| via.container().is_some());
+        if target.host.is_none() && !is_inside {
+            let host = of(&first.host);
+            for other in others {
+                let another = of(&other.host).is_some_and(|name| host.as_ref() != Some(&name));
+                let another_port = of(&other.port)
+                    .is_some_and(|port| of(&first.port).unwrap_or("5432".into()) != port);
+                if another || another_port {
+                    return Err(OpsError::usage(
+                        format!(
+                            "the databases of {} are on different servers: {} and {} differ",
+                            self.instance.name, first.host, other.host
+                        ),
+                        "if they are one server, say how it is reached: component.postgres = { host = \"…\" }; several servers are not supported yet",
+                    ));
+                }
+            }
+            target.host = host;
+            if target.port.is_none() {
+                target.port = of(&first.port).and_then(|port| port.parse().ok());
+            }
+        }
+        if target.user.is_none() {
+            target.user = of(&first.user);
+            if target.password.is_none() {
+                target.password = of(&first.password).map(Zeroizing::new);
+            }
+        }
+        if databases.names.is_empty() {
+            for database in &self.recipe.databases {
+                let name = of(&database.name).ok_or_else(|| {
+                    OpsError::refused(
+                        format!("{}: the environment does not say {}", self.instance.name, database.name),
+                        format!("set {} there, or name the databases: component.postgres = {{ databases = [\"…\"] }}", database.name),
+                    )
+                })?;
+                databases.names.push(name);
+            }
+            databases.names.dedup();
+        }
+        Ok(databases)
+    }
+}
+
+/// Paths of the configuration are UTF-8, as the file is.
+fn text_of(path: &Path) -> Result<&str, OpsError> {
+    path.to_str().ok_or_else(|| {
+        OpsError::usage(format!("{} is not UTF-8 text", path.display()), "name another path")
+    })
+}

@@ -1,0 +1,297 @@
+//! Restore of a platform's instance in place: its databases beside and swapped in, and the keys that belong to them.
+//!
+//! The order is what keeps promises 4 and 5: the new databases are complete and counted, the new environment file lies beside
+//! the old one, and the present state is in a snapshot, before one transaction exchanges the names. What that snapshot does not
+//! have, because somebody wrote meanwhile, is kept aside and named. A journal lets the next start undo what was not swapped,
+//! and finish what was.
+
+mod journal;
+mod look;
+
+use self::journal::{Journal, Phase};
+pub use self::journal::{finish_interrupted, interrupted};
+pub use self::look::prepare;
+use super::Source;
+use super::into::{IntoOptions, PresentState};
+use crate::catalog::JobKind;
+use crate::component::environment::Merged;
+use crate::component::postgres::restore::{Expected, Restore, RestorePlan, RoleWork};
+use crate::component::postgres::{Connection, DatabaseDetails, PostgresError, Session as Psql};
+use crate::config::{Config, Instance};
+use crate::model::id::{JobId, SnapshotId};
+use crate::ops::backup::{BackupOptions, backup_locked, progress_of};
+use crate::ops::job::{self, JobResult, JobSubject};
+use crate::ops::select::SnapshotRef;
+use crate::ops::session::{InstanceLock, Session};
+use crate::ops::{Context, OpsError, pins};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What is replaced.
+#[derive(Debug, Serialize)]
+pub struct DatabasesPlan {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// When it was taken.
+    pub time: Timestamp,
+    /// The instance that is overwritten.
+    pub instance: String,
+    /// Whether the snapshot is of another instance.
+    pub as_clone: bool,
+    /// The server, for people.
+    pub server: String,
+    /// Each database that comes back.
+    pub databases: Vec<ReplacedDatabase>,
+    /// Roles that are made.
+    pub creates_roles: Vec<String>,
+    /// Roles that become what they were.
+    pub changes_roles: Vec<String>,
+    /// Variables of the environment that get the snapshot's value: keys.
+    pub environment: Vec<String>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+    /// What becomes of the present state.
+    pub present_state: PresentState,
+}
+
+/// A database that comes back.
+#[derive(Debug, Serialize)]
+pub struct ReplacedDatabase {
+    /// Its name on the server.
+    pub name: String,
+    /// The rows that the snapshot has of it.
+    pub rows: u64,
+    /// Whether there is one of this name now.
+    pub exists: bool,
+}
+
+/// What a restore of databases did.
+#[derive(Debug, Serialize)]
+pub struct RestoredDatabases {
+    /// What was planned.
+    pub plan: DatabasesPlan,
+    /// Whether it was done; not in a dry run.
+    pub done: bool,
+    /// The snapshot of the state before.
+    pub before: Option<SnapshotId>,
+    /// Old databases that were kept, by the names that they have now.
+    pub aside: Vec<String>,
+    /// The time between the restored snapshot and now, in seconds: what changed in it is not in the restored state.
+    pub loss_window_seconds: i64,
+}
+
+impl JobResult for RestoredDatabases {
+    fn snapshot(&self) -> Option<SnapshotId> {
+        Some(self.plan.snapshot)
+    }
+}
+
+/// Rows ever written to each database.
+#[derive(Deserialize)]
+struct Written {
+    written: Vec<u64>,
+}
+
+/// A restore that was planned, and may be carried out.
+pub struct PreparedDatabases<'a> {
+    config: &'a Config,
+    session: &'a Session,
+    instance: &'a Instance,
+    options: &'a IntoOptions,
+    job: JobId,
+    source: Source,
+    connection: Connection,
+    maintenance: String,
+    details: Vec<DatabaseDetails>,
+    restore_plan: RestorePlan,
+    roles: RoleWork,
+    /// The new environment file, where it differs from the present one.
+    environment: Option<(String, Merged)>,
+    _busy: InstanceLock,
+    /// What would be done.
+    pub plan: DatabasesPlan,
+}
+
+impl PreparedDatabases<'_> {
+    /// Nothing but the plan.
+    pub fn dry_run(self) -> RestoredDatabases {
+        self.result(false, None, Vec::new())
+    }
+
+    fn result(
+        self,
+        done: bool,
+        before: Option<SnapshotId>,
+        aside: Vec<String>,
+    ) -> RestoredDatabases {
+        let loss_window_seconds = Timestamp::now().duration_since(self.plan.time).as_secs();
+        RestoredDatabases { plan: self.plan, done, before, aside, loss_window_seconds }
+    }
+
+    /// Do what was planned.
+    pub fn execute(self, context: &Context) -> Result<RestoredDatabases, OpsError> {
+        let catalog = self.session.require_catalog()?;
+        let identity = catalog.instance_id(&self.instance.name, &self.instance.repository)?;
+        let subject = JobSubject {
+            kind: JobKind::Restore,
+            instance: identity.map(|id| (&self.instance.name, id)),
+            repository: self.session.name.as_ref(),
+        };
+        let (state_dir, job) = (self.config.state_dir.clone(), self.job);
+        let (restored, _) =
+            job::run(&state_dir, job, &subject, context, |context| self.run(context))?;
+        Ok(restored)
+    }
+
+    fn failed(&self, source: PostgresError) -> OpsError {
+        OpsError::Postgres { instance: self.instance.name.to_string(), source }
+    }
+
+    fn run(self, context: &Context) -> Result<RestoredDatabases, OpsError> {
+        let restore = Restore::new(&self.connection, &self.maintenance, &self.restore_plan)
+            .map_err(|error| self.failed(error))?;
+        let environment = self.environment.as_ref().map(|(path, _)| path.clone());
+        let mut journal = Journal::begin(self.config, self.instance, self.job)?;
+        journal.describe(&self.maintenance, &self.restore_plan, environment);
+        journal.write(Phase::Making)?;
+        let made = self.make(&restore, context).and_then(|()| self.save(context));
+        let swapped = made.and_then(|(before, writes)| {
+            journal.write(Phase::Swapping)?;
+            context.events.phase("swapping", self.instance.name.to_string());
+            let swap = restore.keep_out().and_then(|()| restore.swap(&self.roles));
+            swap.map_err(|error| self.failed(error))?;
+            Ok((before, writes))
+        });
+        let (before, writes) = match swapped {
+            Ok(swapped) => swapped,
+            Err(error) => {
+                journal::resolve(&self.connection, journal, &context.events);
+                return Err(error);
+            }
+        };
+        // The new state is in place: what fails from here on does not make that untrue.
+        let removes_old = before.is_some() && writes.is_some() && writes == self.writes();
+        journal.removes_old(removes_old);
+        let cleared = journal
+            .write(Phase::Clearing)
+            .and_then(|()| journal::finish(&self.connection, journal, &context.events));
+        let aside = cleared.unwrap_or_else(|error| {
+            let name = &self.instance.name;
+            context.events.warn(format!("{name} is restored, but not all is cleared away: {error}. The next restore, or a backup of {name}, does that first."));
+            Vec::new()
+        });
+        if !aside.is_empty() && before.is_some() {
+            context.events.warn(format!(
+                "Somebody wrote after the snapshot of the present state was taken: the old databases are kept as {}.",
+                aside.join(", ")
+            ));
+        }
+        Ok(self.result(true, before, aside))
+    }
+
+    /// Make the new state beside the present one: nothing that serves is touched.
+    fn make(&self, restore: &Restore<'_>, context: &Context) -> Result<(), OpsError> {
+        restore.create(&self.roles).map_err(|error| self.failed(error))?;
+        for (planned, details) in self.restore_plan.databases.iter().zip(&self.details) {
+            let name = &planned.facts.name;
+            context.events.phase("restoring", format!("database {name}"));
+            let mut archive = look::content(&self.source, &details.dump)?;
+            let mut progress = progress_of(&context.events);
+            let warnings = restore
+                .fill(planned, &mut archive, &mut |bytes| progress(bytes, 0))
+                .map_err(|error| self.failed(error))?;
+            for warning in warnings {
+                context.events.warn(format!("{name}: {warning}"));
+            }
+            context.events.phase("verifying", format!("database {name}"));
+            let expected = Expected {
+                rows: &details.rows,
+                large_objects: details.large_objects,
+                extensions: &details.archive.extensions,
+            };
+            let differences =
+                restore.verify(planned, &expected).map_err(|error| self.failed(error))?;
+            if let Some(first) = differences.first() {
+                return Err(OpsError::refused(
+                    format!(
+                        "database {name} did not come back as it was ({} differences): {first}",
+                        differences.len()
+                    ),
+                    "the present state is unchanged; run `belay check --read-data`, and look at the server's log",
+                ));
+            }
+            restore.settle(planned).map_err(|error| self.failed(error))?;
+        }
+        if let Some((path, merged)) = &self.environment {
+            self.place().stage_file(path, &merged.content)?;
+        }
+        Ok(())
+    }
+
+    /// Where the environment file is.
+    fn place(&self) -> crate::access::Access {
+        self.connection.access().to(self.instance.via.clone())
+    }
+
+    /// Take a snapshot of what is overwritten. Returns besides how much had been written to it before.
+    fn save(&self, context: &Context) -> Result<(Option<SnapshotId>, Option<Vec<u64>>), OpsError> {
+        let name = &self.instance.name;
+        match self.plan.present_state {
+            PresentState::Nothing => return Ok((None, None)),
+            PresentState::Snapshot => {}
+            _ => {
+                let reason = self.options.discard_current.as_deref().unwrap_or_default();
+                context.events.warn(format!(
+                    "The present state of {name} is in no snapshot, which was asked for: {reason}."
+                ));
+                return Ok((None, None));
+            }
+        }
+        let writes = self.writes();
+        let before_restore_of = Some(self.plan.snapshot);
+        let options = BackupOptions { before_restore_of, ..BackupOptions::default() };
+        // A part of them may be gone: what is there is saved.
+        let mut instance = self.instance.clone();
+        let existing = self.restore_plan.databases.iter().filter(|database| database.old.is_some());
+        instance.postgres.databases =
+            existing.map(|database| database.facts.name.clone()).collect();
+        match backup_locked(self.config, self.session, &instance, &options, context) {
+            Ok(outcome) => {
+                let reason = format!("state of {name} before a restore");
+                let snapshot = SnapshotRef::Prefix(outcome.id.to_string());
+                pins::pin(self.session, &snapshot, &reason, context)?;
+                Ok((Some(outcome.id), writes))
+            }
+            Err(error) if error.is_cancelled() => Err(error),
+            Err(error) => {
+                context.events.warn(format!("No snapshot of the present state of {name} could be taken ({error}); the old databases are kept aside."));
+                Ok((None, None))
+            }
+        }
+    }
+
+    /// How many rows were ever written to each of the old databases; none where the server does not tell.
+    fn writes(&self) -> Option<Vec<u64>> {
+        // Before 15 the counts follow what happened only after a while.
+        if self.connection.server().major() < 15 {
+            return None;
+        }
+        let oids: Vec<String> = self
+            .restore_plan
+            .databases
+            .iter()
+            .filter_map(|database| Some(database.old.as_ref()?.oid.to_string()))
+            .collect();
+        let query = format!(
+            "SELECT coalesce(array_agg(tup_inserted + tup_updated + tup_deleted ORDER BY datid), '{{}}') AS written
+                FROM pg_stat_database WHERE current_setting('track_counts')::bool AND datid IN ({})",
+            oids.join(", ")
+        );
+        let read = |mut session: Psql| {
+            let written: Written = session.row(&query)?;
+            session.close().map(|()| written.written)
+        };
+        let read = Psql::open(&self.connection, &self.maintenance).and_then(read).ok()?;
+        (read.len() == oids.len()).then_some(read)
+    }
+}

@@ -1,0 +1,4 @@
+//! What is known of each platform: its recipe, and how its encryption keys are proved to fit.
+
+pub mod keyfit;
+pub mod recipe;
