@@ -288,6 +288,12 @@ impl Prepared<'_> {
 
     fn run(mut self, context: &Context) -> Result<RestoredInto, OpsError> {
         let (state_dir, name) = (&self.config.state_dir, &self.instance.name);
+        for unfinished in &self.unfinished {
+            context.events.warn(format!(
+                "What was there before was deleted by a restore that was interrupted, which was asked for: {}.",
+                unfinished.given_up.reason
+            ));
+        }
         let ends = self.unfinished.iter().map(|unfinished| unfinished.journal.clone()).collect();
         let mut journal = Journal::begin(state_dir, self.job, name, ends)?;
         journal.write(self.steps(), Phase::Staging)?;
