@@ -21,14 +21,16 @@ pub use interrupted::interrupted;
 pub(super) use interrupted::{finish_interrupted, needed};
 
 use self::selection::Selection;
+use super::job::{self, JobResult, JobSubject};
 use super::select::SnapshotRef;
 use super::session::Session;
 use super::show::read_manifest;
 use super::{Context, OpsError};
+use crate::catalog::JobKind;
 use crate::component::files::create::TreeCreator;
-use crate::config::Config;
+use crate::config::{Config, Instance};
 use crate::model::exact_path::ExactPath;
-use crate::model::id::SnapshotId;
+use crate::model::id::{JobId, SnapshotId};
 use crate::model::manifest::Manifest;
 use crate::model::size::Bytes;
 use crate::repository::Snapshot;
@@ -71,6 +73,24 @@ pub struct RestoredToDir {
     pub plan: ToDirPlan,
     /// What was written; none after a dry run.
     pub done: Option<Extracted>,
+}
+
+/// Carry a restore in place out as a job of the catalog.
+fn as_job<T: JobResult>(
+    (config, session, instance): (&Config, &Session, &Instance),
+    id: JobId,
+    context: &Context,
+    work: impl FnOnce(&Context) -> Result<T, OpsError>,
+) -> Result<T, OpsError> {
+    let catalog = session.require_catalog()?;
+    let identity = catalog.instance_id(&instance.name, &instance.repository)?;
+    let subject = JobSubject {
+        kind: JobKind::Restore,
+        instance: identity.map(|id| (&instance.name, id)),
+        repository: session.name.as_ref(),
+    };
+    let (restored, _) = job::run(&config.state_dir, id, &subject, context, work)?;
+    Ok(restored)
 }
 
 /// A snapshot opened for a restore.

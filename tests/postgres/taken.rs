@@ -39,7 +39,7 @@ impl Taken {
             rows: Vec::new(),
             large_objects: Vec::new(),
         };
-        for position in 0..begun.len() {
+        for position in 0..names.len() {
             let mut dump = Vec::new();
             let mut tap = Tap { wanted: &[], row: &mut |_| {} };
             let dumped = begun.dump(position, &mut dump, &mut tap, &mut |_| {}).unwrap();

@@ -90,21 +90,6 @@ impl<'a> Begun<'a> {
         Ok(Self { connection, held, skew_ms: if times.is_empty() { 0.0 } else { last - first } })
     }
 
-    /// How many databases there are.
-    pub fn len(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
-    }
-
-    /// What a database is like.
-    pub fn facts(&self, position: usize) -> &DatabaseFacts {
-        &self.held[position].facts
-    }
-
     /// Read a database to its end, into `sink`. `tap` sees the rows that it wants as they come by.
     pub fn dump(
         &self,
@@ -150,29 +135,7 @@ impl<'a> Begun<'a> {
     /// Roles, memberships, and what is set on roles in all databases, as `pg_dumpall` writes them.
     pub fn globals(&self) -> Result<Vec<u8>, PostgresError> {
         let database = self.held.first().map_or("postgres", |held| held.facts.name.as_str());
-        let program = self.connection.tools.path("pg_dumpall");
-        let mut command = self.connection.client(&program, database).arguments([
-            "--globals-only",
-            "-w",
-            "-l",
-            database,
-        ]);
-        if !self.connection.server.reads_passwords {
-            command = command.argument("--no-role-passwords");
-        }
-        let mut running = self.connection.access.start(&command, false)?;
-        let mut globals = Vec::new();
-        let read = running.stdout().take(MOST_GLOBALS_BYTES).read_to_end(&mut globals);
-        let finished = running.finish()?;
-        let invalid = |reason: &str| PostgresError::Invalid {
-            database: "globals".into(),
-            reason: reason.to_owned(),
-            said: None,
-        };
-        read.map_err(|error| invalid(&error.to_string()))?;
-        warnings_of("pg_dumpall", "globals", &finished.said)?;
-        let is_whole = String::from_utf8_lossy(&globals).lines().any(|line| line == END_OF_GLOBALS);
-        if is_whole { Ok(globals) } else { Err(invalid("its last line is missing")) }
+        globals_of(self.connection, database)
     }
 
     /// All is read: let the snapshots go.

@@ -194,7 +194,7 @@ impl Run<'_> {
         let begun = Begun::begin(connection, names)?;
         part.add("globals.sql", &begun.globals()?).map_err(stored)?;
         let mut details = PostgresDetails::of(connection, begun.skew_ms);
-        let mut counts = BTreeMap::from([("databases".to_owned(), begun.len() as u64)]);
+        let mut counts = BTreeMap::from([("databases".to_owned(), names.len() as u64)]);
         let events = &self.context.events;
         let mut before = 0;
         for (position, name) in names.iter().enumerate() {

@@ -11,16 +11,15 @@ mod look;
 use self::journal::{Journal, Phase};
 pub use self::journal::{finish_interrupted, interrupted};
 pub use self::look::prepare;
-use super::Source;
 use super::into::{IntoOptions, PresentState};
-use crate::catalog::JobKind;
+use super::{Source, as_job};
 use crate::component::environment::Merged;
 use crate::component::postgres::restore::{Expected, Restore, RestorePlan, RoleWork};
 use crate::component::postgres::{Connection, DatabaseDetails, PostgresError, Session as Psql};
 use crate::config::{Config, Instance};
 use crate::model::id::{JobId, SnapshotId};
 use crate::ops::backup::{BackupOptions, backup_locked, progress_of};
-use crate::ops::job::{self, JobResult, JobSubject};
+use crate::ops::job::JobResult;
 use crate::ops::select::SnapshotRef;
 use crate::ops::session::{InstanceLock, Session};
 use crate::ops::{Context, OpsError, pins};
@@ -130,17 +129,8 @@ impl PreparedDatabases<'_> {
 
     /// Do what was planned.
     pub fn execute(self, context: &Context) -> Result<RestoredDatabases, OpsError> {
-        let catalog = self.session.require_catalog()?;
-        let identity = catalog.instance_id(&self.instance.name, &self.instance.repository)?;
-        let subject = JobSubject {
-            kind: JobKind::Restore,
-            instance: identity.map(|id| (&self.instance.name, id)),
-            repository: self.session.name.as_ref(),
-        };
-        let (state_dir, job) = (self.config.state_dir.clone(), self.job);
-        let (restored, _) =
-            job::run(&state_dir, job, &subject, context, |context| self.run(context))?;
-        Ok(restored)
+        let place = (self.config, self.session, self.instance);
+        as_job(place, self.job, context, |context| self.run(context))
     }
 
     fn failed(&self, source: PostgresError) -> OpsError {
@@ -151,8 +141,9 @@ impl PreparedDatabases<'_> {
         let restore = Restore::new(&self.connection, &self.maintenance, &self.restore_plan)
             .map_err(|error| self.failed(error))?;
         let environment = self.environment.as_ref().map(|(path, _)| path.clone());
-        let mut journal = Journal::begin(self.config, self.instance, self.job)?;
-        journal.describe(&self.maintenance, &self.restore_plan, environment);
+        let place = (self.config, self.instance);
+        let mut journal =
+            Journal::begin(place, self.job, &self.maintenance, &self.restore_plan, environment)?;
         journal.write(Phase::Making)?;
         let made = self.make(&restore, context).and_then(|()| self.save(context));
         let swapped = made.and_then(|(before, writes)| {

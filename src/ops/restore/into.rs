@@ -10,14 +10,13 @@ pub use super::journal::GivenUp;
 use super::journal::{Journal, Phase, Step};
 use super::present::{self, Saved, may_remove_aside};
 use super::selection::Selection;
-use super::{Source, Wanted, ensure_room, room};
-use crate::catalog::JobKind;
+use super::{Source, Wanted, as_job, ensure_room, room};
 use crate::component::files::create::TreeCreator;
 use crate::component::files::swap::{SwapMethod, Watch};
 use crate::config::{Config, Instance};
 use crate::model::exact_path::ExactPath;
 use crate::model::id::{JobId, SnapshotId};
-use crate::ops::job::{self, JobResult, JobSubject};
+use crate::ops::job::{self, JobResult};
 use crate::ops::select::{self, SnapshotRef};
 use crate::ops::session::{InstanceLock, Session};
 use crate::ops::{Context, OpsError, adopt};
@@ -273,17 +272,8 @@ impl Prepared<'_> {
 
     /// Do what was planned.
     pub fn execute(self, context: &Context) -> Result<RestoredInto, OpsError> {
-        let catalog = self.session.require_catalog()?;
-        let identity = catalog.instance_id(&self.instance.name, &self.instance.repository)?;
-        let subject = JobSubject {
-            kind: JobKind::Restore,
-            instance: identity.map(|id| (&self.instance.name, id)),
-            repository: self.session.name.as_ref(),
-        };
-        let (state_dir, job) = (self.config.state_dir.clone(), self.job);
-        let (restored, _) =
-            job::run(&state_dir, job, &subject, context, |context| self.run(context))?;
-        Ok(restored)
+        let place = (self.config, self.session, self.instance);
+        as_job(place, self.job, context, |context| self.run(context))
     }
 
     fn run(mut self, context: &Context) -> Result<RestoredInto, OpsError> {

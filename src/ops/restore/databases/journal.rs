@@ -38,7 +38,7 @@ struct Entry {
     job: String,
     phase: Phase,
     maintenance: String,
-    plan: Option<RestorePlan>,
+    plan: RestorePlan,
     /// The environment file that a new one lies beside.
     environment: Option<String>,
     /// The old databases are in a snapshot, and nobody wrote to them since.
@@ -55,34 +55,32 @@ pub(super) struct Journal {
 }
 
 impl Journal {
+    /// Begin a journal for a job; `environment` is the file that a new one will lie beside.
     pub(super) fn begin(
-        config: &Config,
-        instance: &Instance,
+        (config, instance): (&Config, &Instance),
         job: JobId,
+        maintenance: &str,
+        plan: &RestorePlan,
+        environment: Option<String>,
     ) -> Result<Self, OpsError> {
         let directory = PrivateDirectory::make(&config.state_dir, DIRECTORY)?;
         let entry = Entry {
             instance: instance.name.clone(),
             job: job.to_string(),
             phase: Phase::Making,
-            maintenance: String::new(),
-            plan: None,
-            environment: None,
+            maintenance: maintenance.to_owned(),
+            plan: plan.clone(),
+            environment,
             removes_old: false,
         };
         let name = format!("{}.json", instance.name);
         Ok(Self { directory, name, via: instance.via.clone(), entry })
     }
 
-    pub(super) fn describe(
-        &mut self,
-        maintenance: &str,
-        plan: &RestorePlan,
-        environment: Option<String>,
-    ) {
-        maintenance.clone_into(&mut self.entry.maintenance);
-        self.entry.plan = Some(plan.clone());
-        self.entry.environment = environment;
+    /// The restore on a server, as it was planned.
+    fn on<'a>(&'a self, connection: &'a Connection) -> Result<Restore<'a>, OpsError> {
+        Restore::new(connection, &self.entry.maintenance, &self.entry.plan)
+            .map_err(|error| self.failed(error))
     }
 
     pub(super) fn removes_old(&mut self, removes: bool) {
@@ -122,10 +120,7 @@ fn try_resolve(connection: &Connection, journal: Journal, events: &Events) -> Re
     // Also after somebody asked to stop; and nothing of that run may still be at work.
     let connection = connection.anew();
     connection.end_own();
-    let Some(plan) = &journal.entry.plan else { return journal.end() };
-    let state = Restore::new(&connection, &journal.entry.maintenance, plan)
-        .and_then(|restore| restore.state())
-        .map_err(|error| journal.failed(error))?;
+    let state = journal.on(&connection)?.state().map_err(|error| journal.failed(error))?;
     let name = journal.entry.instance.clone();
     match state {
         State::Old { .. } => {
@@ -149,14 +144,11 @@ fn try_resolve(connection: &Connection, journal: Journal, events: &Events) -> Re
 
 /// The swap was not made: open what was closed, and drop what was made.
 fn undo(connection: &Connection, journal: Journal, events: &Events) -> Result<(), OpsError> {
-    if let Some(plan) = &journal.entry.plan {
-        let restore = Restore::new(connection, &journal.entry.maintenance, plan)
-            .map_err(|error| journal.failed(error))?;
-        restore.undo_keep_out().map_err(|error| journal.failed(error))?;
-        let stayed = restore.clear_new().map_err(|error| journal.failed(error))?;
-        if !stayed.is_empty() {
-            events.warn(format!("These roles were made, and had to stay: {}.", stayed.join(", ")));
-        }
+    let restore = journal.on(connection)?;
+    restore.undo_keep_out().map_err(|error| journal.failed(error))?;
+    let stayed = restore.clear_new().map_err(|error| journal.failed(error))?;
+    if !stayed.is_empty() {
+        events.warn(format!("These roles were made, and had to stay: {}.", stayed.join(", ")));
     }
     if let Some(path) = &journal.entry.environment {
         connection.access().to(journal.via.clone()).drop_staged(path)?;
@@ -179,15 +171,11 @@ pub(super) fn finish(
         ));
     }
     let mut aside = Vec::new();
-    if let Some(plan) = &journal.entry.plan {
-        if journal.entry.removes_old {
-            let restore = Restore::new(&connection, &journal.entry.maintenance, plan)
-                .map_err(|error| journal.failed(error))?;
-            restore.clear_old().map_err(|error| journal.failed(error))?;
-        } else {
-            let old = plan.databases.iter().filter_map(|database| database.old.as_ref());
-            aside = old.map(|old| old.aside.clone()).collect();
-        }
+    if journal.entry.removes_old {
+        journal.on(&connection)?.clear_old().map_err(|error| journal.failed(error))?;
+    } else {
+        let old = journal.entry.plan.databases.iter().filter_map(|database| database.old.as_ref());
+        aside = old.map(|old| old.aside.clone()).collect();
     }
     journal.end()?;
     Ok(aside)
