@@ -11,7 +11,7 @@ mod docker;
 mod error;
 mod files;
 mod process;
-mod quote;
+pub mod quote;
 #[cfg(test)]
 mod tests;
 

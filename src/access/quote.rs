@@ -4,7 +4,7 @@
 ///
 /// Quotes and backslashes stand outside of the single quotes: within them the shells differ (fish takes `\'` for a quote),
 /// outside they agree.
-pub(super) fn join(arguments: &[Vec<u8>]) -> Vec<u8> {
+pub fn join(arguments: &[Vec<u8>]) -> Vec<u8> {
     let quoted: Vec<Vec<u8>> = arguments.iter().map(|argument| quote(argument)).collect();
     quoted.join(&b' ')
 }

@@ -13,6 +13,7 @@ mod places;
 mod present;
 mod room;
 mod selection;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -149,7 +150,7 @@ pub fn to_dir(
     let selection = Selection::new(wanted, source.manifest.as_ref())?;
     context.events.phase("planning", target.display().to_string());
     let roots = source.reader.tree(source.snapshot.file.tree)?;
-    let size = extract::measure(&source.reader, roots.clone(), &selection, context)?;
+    let size = survey::measure(&source.reader, roots.clone(), &selection, context)?;
     selection.ensure_found()?;
     let plan = ToDirPlan {
         snapshot: source.snapshot.id,
@@ -160,7 +161,7 @@ pub fn to_dir(
     };
     // Before anything is made there, and for a dry run, too.
     let place = target.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-    ensure_room(place, size.bytes)?;
+    ensure_room(place, size.written)?;
     if dry_run {
         return Ok(RestoredToDir { plan, done: None });
     }

@@ -1,16 +1,16 @@
 //! Writing a snapshot's entries below a directory: directories and links by one thread, files' content by several.
 
 use super::selection::{Part, Selection};
+use super::survey::{Linked, Open, at, ensure_length};
 use crate::component::files::create::{CreateReport, CreatedFile, TreeCreator};
 use crate::model::event::Event;
 use crate::model::id::BlobId;
-use crate::model::node::{Node, NodeKind, display_path};
+use crate::model::node::{Node, NodeKind};
 use crate::ops::{Context, OpsError};
 use crate::repository::RepositoryError;
-use crate::repository::format::FormatError;
 use crate::repository::format::pack::BlobKind;
 use crate::repository::format::tree::TreeNode;
-use crate::repository::reader::{OpenTree, Reader};
+use crate::repository::reader::Reader;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -23,8 +23,6 @@ use std::time::{Duration, Instant};
 const WORKERS: usize = 4;
 /// Pieces that wait for a worker; this bounds the open files, too.
 const WAITING: usize = 64;
-/// What file systems give out at a time, most of them.
-const BLOCK_BYTES: u64 = 4096;
 /// Blobs in a piece: a large file is written by several workers at once.
 const PIECE_BLOBS: usize = 8;
 
@@ -54,23 +52,6 @@ impl Extracted {
     }
 }
 
-/// Files and bytes that a selection comes to.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Size {
-    pub(super) files: u64,
-    pub(super) bytes: u64,
-    /// What they take on a disk at most: whole blocks, and one for each directory.
-    pub(super) bytes_on_disk: u64,
-}
-
-impl Size {
-    pub(super) fn add(&mut self, other: Self) {
-        self.files += other.files;
-        self.bytes = self.bytes.saturating_add(other.bytes);
-        self.bytes_on_disk = self.bytes_on_disk.saturating_add(other.bytes_on_disk);
-    }
-}
-
 /// A piece of a file: consecutive blobs, and where the first of them goes.
 struct Piece {
     file: Arc<OpenFile>,
@@ -96,104 +77,6 @@ struct Shared<'a> {
     files: AtomicU64,
     total_bytes: u64,
     told: Mutex<Instant>,
-}
-
-/// A directory whose entries are being walked.
-struct Open {
-    path: Vec<u8>,
-    nodes: OpenTree,
-}
-
-/// How much there is to restore.
-pub(super) fn measure(
-    reader: &Reader,
-    roots: Vec<TreeNode>,
-    selection: &Selection,
-    context: &Context,
-) -> Result<Size, OpsError> {
-    let mut size = Size::default();
-    visit(reader, roots, selection, context, |TreeNode { node, .. }, _| {
-        if let NodeKind::File { size: bytes } = node.kind {
-            let blocks = bytes.checked_next_multiple_of(BLOCK_BYTES).unwrap_or(u64::MAX);
-            size.add(Size { files: 1, bytes, bytes_on_disk: blocks });
-        } else {
-            size.add(Size { bytes_on_disk: BLOCK_BYTES, ..Size::default() });
-        }
-        Ok(())
-    })?;
-    Ok(size)
-}
-
-/// Read all that would be restored and write nothing: an error where a byte of it cannot be had.
-pub(super) fn read_all(
-    reader: &Reader,
-    roots: Vec<TreeNode>,
-    context: &Context,
-) -> Result<(), OpsError> {
-    visit(reader, roots, &Selection::everything(), context, |node, path| {
-        let shown = || display_path(path);
-        let mut length = 0_u64;
-        for id in &node.content {
-            context.cancel.check()?;
-            let blob = reader.blob(BlobKind::Data, *id).map_err(|error| at(&shown(), error))?;
-            length += blob.len() as u64;
-        }
-        ensure_length(&node.node, length, shown)
-    })
-}
-
-/// Walk what is selected whole; directories on the way to it are passed over.
-fn visit(
-    reader: &Reader,
-    roots: Vec<TreeNode>,
-    selection: &Selection,
-    context: &Context,
-    mut look: impl FnMut(&TreeNode, &[u8]) -> Result<(), OpsError>,
-) -> Result<(), OpsError> {
-    let mut entries = 0_u64;
-    let mut open = vec![Open { path: Vec::new(), nodes: roots.into() }];
-    while let Some(directory) = open.last_mut() {
-        context.cancel.check()?;
-        let Some(node) = directory.nodes.next() else {
-            open.pop();
-            continue;
-        };
-        let path = [directory.path.as_slice(), b"/", &node.node.name].concat();
-        let part = selection.part(&path);
-        if part == Part::Whole {
-            look(&node, &path)?;
-        }
-        entries += 1;
-        if entries > MAX_ENTRIES {
-            return Err(too_many());
-        }
-        if let Some(subtree) = node.subtree.filter(|_| part != Part::None) {
-            let nodes = reader.open_tree(subtree, path.len())?;
-            open.push(Open { path, nodes });
-        }
-    }
-    Ok(())
-}
-
-/// An error when a file's blobs do not have as many bytes as it should.
-fn ensure_length(node: &Node, length: u64, shown: impl FnOnce() -> String) -> Result<(), OpsError> {
-    let NodeKind::File { size } = node.kind else { return Ok(()) };
-    if length == size {
-        return Ok(());
-    }
-    let error =
-        FormatError::Invalid(format!("its blobs have {length} bytes, and it should have {size}"));
-    Err(RepositoryError::Damaged { file: shown(), source: error }.into())
-}
-
-/// A crafted repository can say "this directory, twice" sixty times and mean 2^60 files.
-const MAX_ENTRIES: u64 = 200_000_000;
-
-fn too_many() -> OpsError {
-    OpsError::WrongFile {
-        object: "the snapshot".into(),
-        reason: format!("it has more than {MAX_ENTRIES} entries"),
-    }
 }
 
 /// Write the selected entries below the creator's directory.
@@ -250,8 +133,7 @@ fn walk(
     pieces: &SyncSender<Piece>,
 ) -> Result<(u64, u64), OpsError> {
     let (mut directories, mut others) = (0, 0);
-    // By content, too: in a snapshot made of several, or by somebody else, an inode may stand for more than one file.
-    let mut links: HashMap<(u64, u64, u64, Vec<BlobId>), Vec<u8>> = HashMap::new();
+    let mut links: HashMap<Linked, Vec<u8>> = HashMap::new();
     let mut open = vec![Open { path: Vec::new(), nodes: roots.into() }];
     while let Some(directory) = open.last_mut() {
         shared.check()?;
@@ -275,9 +157,8 @@ fn walk(
                 open.push(Open { path, nodes });
             }
             (NodeKind::File { size }, _) if part == Part::Whole => {
-                if node.node.links > 1 && node.node.inode != 0 {
-                    let Node { device_id, inode, .. } = node.node;
-                    match links.entry((device_id, inode, *size, node.content.clone())) {
+                if let Some(linked) = Linked::of(&node) {
+                    match links.entry(linked) {
                         Entry::Occupied(first) => {
                             creator.hard_link(first.get(), &node.node)?;
                             shared.files.fetch_add(1, Ordering::Relaxed);
@@ -395,12 +276,4 @@ impl Shared<'_> {
             items: self.files.load(Ordering::Relaxed),
         });
     }
-}
-
-/// A damaged blob, with the file that needs it.
-fn at(path: &str, error: RepositoryError) -> OpsError {
-    if error.is_damage() {
-        return OpsError::WrongFile { object: path.to_owned(), reason: error.to_string() };
-    }
-    error.into()
 }

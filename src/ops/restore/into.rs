@@ -10,12 +10,15 @@ pub use super::journal::GivenUp;
 use super::journal::{Journal, Phase, Step};
 use super::present::{self, Saved, may_remove_aside};
 use super::selection::Selection;
-use super::{Source, Wanted, as_job, ensure_room, room};
+use super::{Source, Wanted, as_job, ensure_room, room, survey};
+use crate::access::quote;
 use crate::component::files::create::TreeCreator;
 use crate::component::files::swap::{SwapMethod, Watch};
 use crate::config::{Config, Instance};
 use crate::model::exact_path::ExactPath;
 use crate::model::id::{JobId, SnapshotId};
+use crate::model::name::Name;
+use crate::model::node::display_path;
 use crate::ops::job::{self, JobResult};
 use crate::ops::select::{self, SnapshotRef};
 use crate::ops::session::{InstanceLock, Session};
@@ -38,6 +41,26 @@ pub struct IntoOptions {
     pub discard_current: Option<String>,
     /// Only plan: an interrupted restore is told, and not finished.
     pub dry_run: bool,
+}
+
+impl IntoOptions {
+    /// The command that asks for the same, but for what becomes of the present state.
+    pub(super) fn command(&self, snapshot: SnapshotId, instance: &Name) -> String {
+        let mut words = vec!["belay".into(), "restore".into(), snapshot.short()];
+        words.extend(["--into".into(), instance.to_string()]);
+        let Wanted { components, paths } = &self.wanted;
+        for component in components {
+            words.extend(["--component".into(), component.clone()]);
+        }
+        for path in paths {
+            words.extend(["--path".into(), display_path(path)]);
+        }
+        if let (true, Some(name)) = (self.as_clone, &self.confirm) {
+            words.extend(["--as-clone".into(), "--confirm".into(), name.clone()]);
+        }
+        let words: Vec<Vec<u8>> = words.into_iter().map(String::into_bytes).collect();
+        String::from_utf8_lossy(&quote::join(&words)).into_owned()
+    }
 }
 
 /// What is replaced.
@@ -127,7 +150,7 @@ pub struct Prepared<'a> {
     pub(super) instance: &'a Instance,
     pub(super) options: &'a IntoOptions,
     pub(super) job: JobId,
-    source: Source,
+    pub(super) source: Source,
     pub(super) items: Vec<Item>,
     unfinished: Vec<Unfinished>,
     _busy: InstanceLock,
@@ -168,10 +191,10 @@ pub fn prepare<'a>(
     let from = (&source, manifest);
     let places = (config, session);
     let mut items = items::find(from, places, instance, &options.wanted, &unfinished, job)?;
-    let mut size = extract::Size::default();
+    let mut size = survey::Size::default();
     for item in &mut items {
         let (nodes, everything) = (vec![item.node.clone()], Selection::everything());
-        item.size = extract::measure(&source.reader, nodes, &everything, context)?;
+        item.size = survey::measure(&source.reader, nodes, &everything, context)?;
         size.add(item.size);
     }
     let may_discard = options.discard_current.is_some();
@@ -369,7 +392,7 @@ impl Prepared<'_> {
         context.events.phase("verifying", self.plan.snapshot.short());
         let given_up = self.items.iter().filter(|item| item.gives_up);
         let nodes = given_up.map(|item| item.node.clone()).collect();
-        extract::read_all(&self.source.reader, nodes, context)
+        survey::read_all(&self.source.reader, nodes, context)
     }
 
     /// Remove the old states that are saved; keep the others, and say why. Returns where they are.
@@ -415,7 +438,7 @@ impl Prepared<'_> {
             let roots = vec![node];
             let everything = Selection::everything();
             let reader = &self.source.reader;
-            ensure_room(&parent, item.size.bytes)?;
+            ensure_room(&parent, item.size.written)?;
             let creator = TreeCreator::open(&parent)?.for_final_path(&item.swap.target);
             let done =
                 extract::extract(reader, roots, &everything, creator, self.plan.bytes, context)?;
@@ -432,4 +455,22 @@ fn file_name(path: &Path) -> Vec<u8> {
 
 fn window(plan: &IntoPlan) -> i64 {
     Timestamp::now().duration_since(plan.time).as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_asks_for_the_same_is_for_a_shell() {
+        let wanted =
+            Wanted { components: vec!["files".into()], paths: vec![b"/files/a b\xff".into()] };
+        let confirm = Some("data".to_owned());
+        let options = IntoOptions { wanted, as_clone: true, confirm, ..IntoOptions::default() };
+        let command = options.command(SnapshotId([0xab; 32]), &"data".parse().unwrap());
+        assert_eq!(
+            command,
+            "belay restore abababab --into data --component files --path '/files/a b'\\\\'xff' --as-clone --confirm data"
+        );
+    }
 }

@@ -1,10 +1,10 @@
 //! What a restore in place puts where: each tree of the snapshot with the path that it replaces.
 
-use super::extract::Size;
 use super::interrupted::Unfinished;
 use super::journal::{Step, tag};
 use super::places;
 use super::selection::Selection;
+use super::survey::Size;
 use super::{Source, Wanted};
 use crate::component::files::create::TreeCreator;
 use crate::component::files::swap::{self, SwapMethod, SwapPlan};

@@ -51,6 +51,8 @@ pub struct GivenUp {
     pub snapshot: SnapshotId,
     /// The snapshot of the old state; none where there was no room for one, or it could not be read.
     pub before: Option<SnapshotId>,
+    /// The command that brings it back, or what comes in its place.
+    pub again: String,
 }
 
 impl GivenUp {
@@ -192,9 +194,8 @@ impl Entry {
     pub(super) fn way_back(&self, journal: &Path) -> Option<String> {
         let given_up = self.given_up.as_ref().filter(|_| self.phase == Phase::GivenUp)?;
         Some(format!(
-            "Run the restore again: belay restore {} --into {}. Or, once the files are in place by your own hand, remove {}",
-            given_up.snapshot.short(),
-            self.instance,
+            "Run the restore again: {}. Or, once the files are in place by your own hand, remove {}",
+            given_up.again,
             journal.display()
         ))
     }

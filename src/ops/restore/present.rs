@@ -4,7 +4,7 @@
 use super::into::{Prepared, PresentState};
 use super::items::Item;
 use super::journal::{GivenUp, Journal, Phase};
-use super::{free_bytes, room};
+use super::{free_bytes, room, survey};
 use crate::component::files::swap::{RESTORE, Watch};
 use crate::component::files::walk::WalkError;
 use crate::model::event::Cancel;
@@ -170,11 +170,13 @@ impl Prepared<'_> {
         given_up.iter().try_for_each(|item| item.ensure_same_place())?;
         let reason = self.options.discard_current.clone().unwrap_or_default();
         let (snapshot, before) = (self.plan.snapshot, saved.snapshot());
-        journal.set_given_up(GivenUp { reason: reason.clone(), snapshot, before });
+        let again = self.options.command(snapshot, name);
+        journal.set_given_up(GivenUp { reason: reason.clone(), snapshot, before, again });
         journal.write(self.steps(), Phase::TakingAway)?;
         context.events.phase("setting aside", name.to_string());
         given_up.iter().try_for_each(|item| item.swap.take_away())?;
-        context.cancel.check()?;
+        let nodes = given_up.iter().map(|item| item.node.clone()).collect();
+        survey::ensure_still_stored(&self.session.repository, &self.source, nodes, context)?;
         journal.write(self.steps(), Phase::GivenUp)?;
         context.events.phase("deleting", name.to_string());
         let targets: Vec<String> =

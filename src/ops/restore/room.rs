@@ -1,9 +1,9 @@
 //! Whether the new trees of a restore in place fit on their disks beside the old ones, and whether they would fit in
 //! their place.
 
-use super::extract::Size;
 use super::free_bytes;
 use super::items::Item;
+use super::survey::Size;
 use crate::component::files::swap::{SizeOnDisk, SwapMethod, SwapPlan};
 use crate::model::size::Bytes;
 use crate::ops::OpsError;
@@ -96,9 +96,9 @@ pub(super) fn device(path: &Path) -> Result<u64, OpsError> {
 /// marked to be given up, if that makes room enough; otherwise this is an error.
 pub(super) fn plan(items: &mut [Item], may_give_up: bool) -> Result<(), OpsError> {
     for disk in disks(items, |_| true)? {
-        let Size { bytes, bytes_on_disk, .. } = disk.needed(items);
+        let Size { written, bytes_on_disk, .. } = disk.needed(items);
         // Beside the old state a restore that runs out of room has lost nothing, so there the content alone counts.
-        let seems_to_fit = bytes <= disk.free;
+        let seems_to_fit = written <= disk.free;
         if seems_to_fit && !(may_give_up && bytes_on_disk > disk.free) {
             continue;
         }

@@ -7,6 +7,8 @@ use super::entries::names;
 use super::{
     SwapError, SwapMethod, SwapPlan, exists, failed, keeping_time, remove, rename_new, sync,
 };
+use std::fs::File;
+use std::path::Path;
 
 impl SwapPlan {
     /// Move the old tree out of the way. Nothing is deleted.
@@ -50,13 +52,15 @@ impl SwapPlan {
     pub fn discard(&self) -> Result<(), SwapError> {
         if self.method == SwapMethod::Entries {
             self.ensure_mounted()?;
-            return self.remove_work();
+            self.remove_work()?;
+            return sync_file_system(&self.target);
         }
         self.ensure_same_parent()?;
         for path in [&self.staged, &self.aside] {
             remove::remove(path).map_err(failed("remove", path))?;
         }
-        self.sync_parent()
+        let parent = self.staging_parent();
+        if exists(parent)? { sync_file_system(parent) } else { Ok(()) }
     }
 
     /// Where nothing is at the target, the directory that it belongs into may not be there either.
@@ -72,4 +76,11 @@ impl SwapPlan {
         }
         Ok(names(&self.target)?.iter().all(|name| super::entries::is_ours(name)))
     }
+}
+
+/// Some file systems free what was deleted only when they write out.
+fn sync_file_system(directory: &Path) -> Result<(), SwapError> {
+    File::open(directory)
+        .and_then(|directory| Ok(rustix::fs::syncfs(directory)?))
+        .map_err(failed("sync", directory))
 }

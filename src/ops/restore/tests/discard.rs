@@ -12,6 +12,7 @@ use crate::ops::session::Session;
 use crate::repository::prune::PruneOptions;
 use rustix::mount::{MountFlags, UnmountFlags};
 use std::num::NonZeroU32;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -286,6 +287,26 @@ fn what_cannot_be_read_whole_is_known_before_anything_is_deleted() {
 }
 
 #[test]
+fn what_somebody_prunes_after_it_was_read_keeps_the_old_state() {
+    for lost in ["data", "snapshots"] {
+        let full = Full::new(Small::ButRepository);
+        let (bench, session) = (&full.bench, full.session());
+        let repository = bench.path("repository");
+        let context = bench.context_with(move |phase| {
+            if phase == "setting aside" {
+                fs::rename(repository.join(lost), repository.join("elsewhere")).unwrap();
+                fs::create_dir(repository.join(lost)).unwrap();
+            }
+        });
+        let error = bench.restore(&session, &discarding(), &context).unwrap_err();
+        let told = if lost == "data" { "repository/data/" } else { "nothing is deleted" };
+        assert!(error.to_string().contains(told), "{lost}: {error}");
+        assert_eq!((bench.present(), bench.left().len()), (full.present, 0), "{lost}");
+        assert!(bench.journals().is_empty());
+    }
+}
+
+#[test]
 fn interrupted_anywhere_it_is_told_and_the_same_restore_finishes_it() {
     // The first half is before anything is deleted, and takes all of it back.
     let moments = [("restoring", 1), ("verifying", 1), ("setting aside", 1), ("deleting", 1)]
@@ -406,7 +427,9 @@ fn a_failure_after_the_deletion_says_what_is_missing_and_how_it_comes_back() {
     bench.restore(&session, &discarding(), &context).unwrap_err();
     let warnings = bench.warnings();
     assert!(warnings.contains("is deleted, as asked for (the disk is full)"), "{warnings}");
-    assert!(warnings.contains("Run the restore again: belay restore "), "{warnings}");
+    let snapshot = session.repository.snapshots().unwrap().readable[0].id.short();
+    let again = format!("Run the restore again: belay restore {snapshot} --into data. Or,");
+    assert!(warnings.contains(&again), "{warnings}");
     assert!(bench.left().is_empty() && bench.journals().len() == 1);
     fs::rename(&elsewhere, &data).unwrap();
     // Something came meanwhile: it is no part of what was given up.
@@ -462,4 +485,27 @@ fn what_only_seemed_to_fit_fails_with_the_path_that_it_was_for_and_is_deleted_fi
     assert_eq!((bench.present(), bench.left().len()), (present.clone(), 0));
     let restored = bench.restore(&session, &discarding(), &bench.context()).unwrap();
     assert_eq!((bench.present(), restored.given_up.len()), (present, 1));
+}
+
+#[test]
+fn holes_and_further_names_of_a_file_take_no_room() {
+    let full = Full::new(Small::ButRepository);
+    let (bench, session) = (&full.bench, full.session());
+    fs::remove_file(bench.path("one/large")).unwrap();
+    let sparse = fs::File::create(bench.path("one/sparse")).unwrap();
+    sparse.set_len(64 * MIB as u64).unwrap();
+    sparse.write_all_at(b"end", 40 * MIB as u64).unwrap();
+    fs::write(bench.path("one/named"), noise(3, LARGE / 4)).unwrap();
+    for number in 0..9 {
+        fs::hard_link(bench.path("one/named"), bench.path(&format!("one/{number}"))).unwrap();
+    }
+    bench.backup(&session);
+    // The rest of the 64 MiB, but for the chunks around what is no hole.
+    fs::remove_file(&full.filler).unwrap();
+    fs::write(bench.path("one/a"), "later").unwrap();
+    let restored = bench.restore(&session, &IntoOptions::default(), &bench.context()).unwrap();
+    assert!(restored.plan.bytes > 64 * MIB as u64, "{:?}", restored.plan);
+    assert!(free_bytes(&bench.root).unwrap() < 16 * MIB as u64);
+    assert_eq!(fs::metadata(bench.path("one/named")).unwrap().nlink(), 10);
+    assert_eq!(fs::metadata(bench.path("one/sparse")).unwrap().len(), 64 * MIB as u64);
 }
