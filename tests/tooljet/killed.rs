@@ -174,7 +174,7 @@ fn round(scene: &Scene, step: usize, is_past_swap: bool) {
     assert_eq!((killed.signal(), steps.len()), (Some(9), step), "{what}");
     killing.at(0);
     assert_eq!(scene.is_restored(), is_past_swap, "{what}");
-    if step % 3 == 0 {
+    if step.is_multiple_of(3) {
         instance.backup().code_in(&[0, 3]);
         let after = picture(&instance.postgres);
         support::assert_same_text(if is_past_swap { &scene.good } else { &wrecked }, &after);
@@ -196,7 +196,7 @@ fn a_restore_that_is_killed_serves_the_old_state_or_the_new_and_the_next_run_fin
     let swapped = boundaries[7];
     let chosen = match size("BELAY_KILL_RESTORE_EVERY", 0) as usize {
         0 => boundaries,
-        every => (1..=steps.len()).filter(|step| step % every == 0).collect(),
+        every => (1..=steps.len()).filter(|step| step.is_multiple_of(every)).collect(),
     };
     for step in chosen {
         round(&scene, step, step > swapped);

@@ -7,6 +7,7 @@
 
 mod journal;
 mod look;
+mod passwords;
 
 use self::journal::{Journal, Phase};
 pub use self::journal::{finish_interrupted, interrupted};

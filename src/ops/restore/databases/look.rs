@@ -2,6 +2,7 @@
 
 use super::{
     DatabasesPlan, IntoOptions, PreparedDatabases, PresentState, ReplacedDatabase, Source,
+    passwords,
 };
 use crate::component::environment::{EnvironmentFile, Merged, merge};
 use crate::component::postgres::restore::{ArchiveFacts, PlannedDatabase, Wanted, look};
@@ -36,7 +37,10 @@ pub(super) fn content<'a>(source: &'a Source, path: &str) -> Result<ContentStrea
     Ok(source.reader.stream(&node))
 }
 
-fn read_small(source: &Source, path: &str) -> Result<zeroize::Zeroizing<Vec<u8>>, OpsError> {
+pub(super) fn read_small(
+    source: &Source,
+    path: &str,
+) -> Result<zeroize::Zeroizing<Vec<u8>>, OpsError> {
     let mut bytes = zeroize::Zeroizing::new(Vec::new());
     let unreadable = |error: std::io::Error| OpsError::WrongFile {
         object: path.to_owned(),
@@ -46,7 +50,7 @@ fn read_small(source: &Source, path: &str) -> Result<zeroize::Zeroizing<Vec<u8>>
     Ok(bytes)
 }
 
-fn component<'a>(manifest: &'a Manifest, kind: &str) -> Option<&'a ComponentManifest> {
+pub(super) fn component<'a>(manifest: &'a Manifest, kind: &str) -> Option<&'a ComponentManifest> {
     manifest.components.iter().find(|component| component.kind == kind)
 }
 
@@ -81,6 +85,9 @@ pub fn prepare<'a>(
     let job = job::random_job_id()?;
     let failed = |source| OpsError::Postgres { instance: instance.name.to_string(), source };
     let (connection, maintenance) = open(&databases, &format!("belay {job}")).map_err(failed)?;
+    let mut notes = Vec::new();
+    let snapshot = (manifest, &details);
+    let passwords = passwords::of_snapshot(&source, snapshot, &living.recipe, &mut notes, context)?;
     let details = named(details.databases, &databases.names)?;
     let globals = read_small(&source, "/postgres/globals.sql")?;
     let facts: Vec<DatabaseFacts> = details.iter().map(|details| details.facts.clone()).collect();
@@ -94,12 +101,12 @@ pub fn prepare<'a>(
         databases: &facts,
         archives: &archives,
         globals: &String::from_utf8_lossy(&globals),
-        passwords: &[],
+        passwords: &passwords,
         kept_roles: &kept_roles,
     };
     let (restore_plan, roles) =
         look(&connection, maintenance, &wanted, &job.to_string()).map_err(failed)?;
-    let mut notes = restore_plan.notes.clone();
+    notes.extend(restore_plan.notes.iter().cloned());
     if manifest.key_fit == KeyFit::Unfit {
         notes.push("the keys in this snapshot do not decrypt what is encrypted in it".into());
     }
