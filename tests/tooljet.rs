@@ -4,6 +4,8 @@
 
 #[path = "tooljet/killed.rs"]
 mod killed;
+#[path = "tooljet/restored.rs"]
+mod restored;
 mod support;
 
 use serde_json::Value;
