@@ -108,10 +108,10 @@ impl Connection {
     }
 
     /// End what this run may have left on the server, and wait until it has ended: a `pg_dump` in a container outlives the
-    /// `docker exec` that began it, and a statement the run that was killed.
-    pub fn end_own(&self) -> Result<(), PostgresError> {
+    /// `docker exec` that began it, and a statement the run that was killed. `database` is one that this run does not rename:
+    /// to connect to such a one waits for what is to be ended.
+    pub fn end_own(&self, database: &str) -> Result<(), PostgresError> {
         let connection = Self { application: format!("{} ends", self.application), ..self.anew() };
-        let database = self.server.databases.first().map_or("postgres", String::as_str);
         let mut session = Session::open(&connection, database)?;
         let own = format!("a.application_name = {}", literal(&self.application));
         Holders::end_all(&mut session, &own)?;

@@ -175,7 +175,7 @@ impl Run<'_> {
         let dumped = self.dump(&connection, &names, writer, keys);
         if dumped.is_err() {
             // What does not end now ends by itself.
-            let _ = connection.end_own();
+            let _ = connection.end_own(first);
         }
         dumped.map_err(|error| self.failed(error))
     }

@@ -120,7 +120,7 @@ pub(super) fn resolve(connection: &Connection, journal: Journal, events: &Events
 fn try_resolve(connection: &Connection, journal: Journal, events: &Events) -> Result<(), OpsError> {
     // Also after somebody asked to stop; and nothing of that run may still be at work.
     let connection = connection.anew();
-    connection.end_own().map_err(|error| journal.failed(error))?;
+    connection.end_own(&journal.entry.maintenance).map_err(|error| journal.failed(error))?;
     let state = journal.on(&connection)?.state().map_err(|error| journal.failed(error))?;
     let name = journal.entry.instance.clone();
     match state {
