@@ -203,3 +203,53 @@ fn of_two_restores_one_says_who_is_at_work() {
     support::assert_same_text(&before, &picture(&instance.postgres));
     assert_eq!(made(&instance.postgres).trim(), "0");
 }
+
+#[test]
+fn one_database_or_the_keys_come_back_alone() {
+    let instance = Instance::new(1);
+    instance.backup().ok();
+    let id = instance.sandbox.list().pop().unwrap().id;
+    let file = fs::read_to_string(instance.environment_path()).unwrap();
+    let other = file.replace("=02020202", "=0b0b0b0b");
+    instance.set_environment(&other);
+    let databases = ["tooljet_production", "tooljet_db"];
+    for database in databases {
+        instance.postgres.sql(database, "CREATE TABLE since_then (a int)");
+    }
+    let are_restored = || {
+        databases.map(|database| {
+            let gone = "SELECT to_regclass('since_then') IS NULL";
+            instance.postgres.sql(database, gone).trim() == "t"
+        })
+    };
+    let environment = || fs::read_to_string(instance.environment_path()).unwrap();
+    let restore = |snapshot: &str, part: &[&str]| {
+        let arguments = [&["restore", snapshot, "--into", "tj", "--json"], part].concat();
+        instance.sandbox.belay(&arguments)
+    };
+
+    for part in [
+        ["--component", "deployment", "--yes"],
+        ["--path", "/postgres/globals.sql", "--yes"],
+        ["--path", "/postgres/tooljet_db.dump/x", "--yes"],
+    ] {
+        restore(&id, &part).code(2);
+    }
+    let one = ["--path", "/postgres/tooljet_db.dump"];
+    let plan = restore(&id, &[one[0], one[1], "--dry-run"]).ok().json()["plan"].to_string();
+    assert!(plan.contains("tooljet_production stay as they are"), "{plan}");
+    assert!(plan.contains("other values than the snapshot of SECRET_KEY_BASE"), "{plan}");
+    let run = restore(&id, &[one[0], one[1], "--yes"]).ok();
+    assert_eq!((are_restored(), environment()), ([false, true], other.clone()));
+    // And back: what was saved has this one only.
+    restore(run.json()["before"].as_str().unwrap(), &["--yes"]).ok();
+    assert_eq!(are_restored(), [false, false]);
+    let run = restore(&id, &["--component", "environment", "--yes"]).ok();
+    assert_eq!((are_restored(), environment()), ([false, false], file.clone()));
+    assert!(run.json()["before"].is_string(), "the file was saved first");
+    restore(&id, &["--component", "environment", "--yes"]).code(1).says(&["nothing to be done"]);
+    instance.set_environment(&other);
+    restore(&id, &["--component", "postgres", "--yes"]).ok();
+    assert_eq!((are_restored(), environment()), ([true, true], other));
+    assert_eq!(made(&instance.postgres).trim(), "0");
+}

@@ -7,6 +7,7 @@
 
 mod journal;
 mod look;
+mod part;
 mod passwords;
 
 use self::journal::{Journal, Phase};
@@ -38,6 +39,8 @@ pub struct DatabasesPlan {
     pub instance: String,
     /// Whether the snapshot is of another instance.
     pub as_clone: bool,
+    /// Whether all of the snapshot comes back that belongs to the instance.
+    pub is_whole: bool,
     /// The server, for people.
     pub server: String,
     /// Each database that comes back.
@@ -135,6 +138,10 @@ impl PreparedDatabases<'_> {
     fn run(self, context: &Context) -> Result<RestoredDatabases, OpsError> {
         let restore = Restore::new(&self.connection, &self.maintenance, &self.restore_plan)
             .map_err(|error| self.failed(error))?;
+        if self.restore_plan.databases.is_empty() {
+            let before = self.replace_environment(&restore, context)?;
+            return Ok(self.result(true, before, Vec::new()));
+        }
         let environment = self.environment.as_ref().map(|(path, _)| path.clone());
         let place = (self.config, self.instance);
         let mut journal =
@@ -171,6 +178,19 @@ impl PreparedDatabases<'_> {
             ));
         }
         Ok(self.result(true, before, aside))
+    }
+
+    /// Only the keys: one file, replaced in one step.
+    fn replace_environment(
+        &self,
+        restore: &Restore<'_>,
+        context: &Context,
+    ) -> Result<Option<SnapshotId>, OpsError> {
+        let (before, _) = self.save(restore, context)?;
+        if let Some((path, merged)) = &self.environment {
+            self.place().replace_file(path, &merged.content)?;
+        }
+        Ok(before)
     }
 
     /// Make the new state beside the present one: nothing that serves is touched.
@@ -250,7 +270,10 @@ impl PreparedDatabases<'_> {
                 pins::pin(self.session, &snapshot, &reason, context)?;
                 Ok((Some(outcome.id), written))
             }
-            Err(error) if error.is_cancelled() => Err(error),
+            // The file is kept nowhere else.
+            Err(error) if error.is_cancelled() || self.restore_plan.databases.is_empty() => {
+                Err(error)
+            }
             Err(error) => {
                 context.events.warn(format!("No snapshot of the present state of {name} could be taken ({error}); the old databases are kept aside."));
                 Ok((None, None))
