@@ -11,6 +11,7 @@ mod facts;
 pub mod restore;
 mod session;
 mod tools;
+mod url;
 
 pub use details::{DatabaseDetails, PostgresDetails};
 pub use dump::{Begun, DumpedDatabase, Tap};
@@ -18,6 +19,7 @@ pub use error::PostgresError;
 pub use facts::{DatabaseFacts, ServerFacts, Setting};
 pub use session::{Session, identifier, literal};
 pub use tools::Tools;
+pub use url::{ServerUrl, UrlProblem};
 
 use crate::access::{Access, Command};
 use zeroize::Zeroizing;
@@ -33,6 +35,8 @@ pub struct Target {
     pub user: Option<String>,
     /// None where none is asked for.
     pub password: Option<Zeroizing<String>>,
+    /// libpq's word for how the connection is encrypted; none is its default.
+    pub ssl_mode: Option<String>,
     /// A directory with PostgreSQL's programs that is to be looked in first.
     pub tools: Option<String>,
 }
@@ -137,6 +141,9 @@ impl Connection {
         }
         if let Some(user) = &self.target.user {
             command = command.variable("PGUSER", user);
+        }
+        if let Some(mode) = &self.target.ssl_mode {
+            command = command.variable("PGSSLMODE", mode);
         }
         if let Some(password) = &self.target.password {
             command = command.secret("PGPASSWORD", password);

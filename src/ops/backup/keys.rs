@@ -41,7 +41,7 @@ impl KeyProof {
                 )),
             ),
         };
-        let database = living.variable(&recipe.database).map(ToOwned::to_owned);
+        let database = living.database_name(&recipe.database);
         Self { database, proof, problems: problem.into_iter().collect() }
     }
 
