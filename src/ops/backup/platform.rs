@@ -114,7 +114,8 @@ impl Run<'_> {
         let living = Living::look(self.config, self.instance, self.context)?;
         let databases = living.databases(&self.session.secrets)?;
         let mut keys = KeyProof::of(&living);
-        draft.add(self.read_postgres(&databases, writer, &mut keys)?);
+        let (component, names) = self.read_postgres(&databases, writer, &mut keys)?;
+        draft.add(component);
         let mut parts = vec!["postgres"];
         if let Some(component) = self.read_environment(&living, writer)? {
             draft.add(component);
@@ -124,7 +125,7 @@ impl Run<'_> {
             draft.add(component);
             parts.push("deployment");
         }
-        let Proven { verdict: key_fit, mut warnings } = keys.finish();
+        let Proven { verdict: key_fit, mut warnings } = keys.finish(&names);
         for name in &living.recipe.environment.required {
             let is_key = living.recipe.key_fit.as_ref().is_some_and(|recipe| recipe.key == *name);
             if !is_key && living.variable(name).is_none() {
@@ -158,7 +159,7 @@ impl Run<'_> {
         databases: &Databases,
         writer: &Writer,
         keys: &mut KeyProof,
-    ) -> Result<Component, OpsError> {
+    ) -> Result<(Component, Vec<String>), OpsError> {
         let application = format!("belay {}", self.job);
         let first = databases.names.first().map_or("postgres", String::as_str);
         let connection = Connection::open(
@@ -177,7 +178,7 @@ impl Run<'_> {
             // What does not end now ends by itself.
             let _ = connection.end_own(first);
         }
-        dumped.map_err(|error| self.failed(error))
+        dumped.map(|component| (component, names)).map_err(|error| self.failed(error))
     }
 
     fn dump(
@@ -207,6 +208,7 @@ impl Run<'_> {
             let mut seen = |row: &TapRow<'_>| keys.row(row);
             let mut tap = Tap { wanted: &wanted, row: &mut seen };
             let dumped = begun.dump(position, &mut stream, &mut tap, &mut told)?;
+            keys.was_read(name, &dumped.summary.missing);
             before += dumped.summary.size_bytes;
             let file = file_name(name);
             part.add_stream(&format!("{file}.dump"), stream).map_err(stored)?;
