@@ -391,6 +391,46 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
     assert_eq!(databases(&server), "postgres tooljet_db tooljet_production");
 }
 
+#[test]
+fn rows_are_counted_as_a_dump_has_them() {
+    let server = PostgresServer::start();
+    server.run("postgres", "CREATE DATABASE d");
+    server.run("d", "CREATE TABLE parent (a int); CREATE TABLE child (b int) INHERITS (parent); INSERT INTO parent VALUES (1); INSERT INTO child SELECT n, n FROM generate_series(1, 3) n");
+    // Which partition a value goes to depends on its number in the database.
+    server.run("d", "CREATE TYPE kind AS ENUM ('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'); CREATE TABLE kinds (k kind) PARTITION BY HASH (k); CREATE TABLE kinds_0 PARTITION OF kinds FOR VALUES WITH (MODULUS 2, REMAINDER 0); CREATE TABLE kinds_1 PARTITION OF kinds FOR VALUES WITH (MODULUS 2, REMAINDER 1); INSERT INTO kinds SELECT unnest(enum_range(NULL::kind))");
+    // What the script of an extension makes, PostGIS's for one, and the row that somebody added.
+    let script = "CREATE EXTENSION citext; CREATE TABLE systems (id int PRIMARY KEY); INSERT INTO systems SELECT generate_series(1, 8500); ALTER EXTENSION citext ADD TABLE systems; UPDATE pg_extension SET extconfig = ARRAY['systems'::regclass::oid], extcondition = ARRAY['WHERE id > 8500'] WHERE extname = 'citext'";
+    server.run("d", script);
+    let has = |name: &str, counts: &str| {
+        let counted = "SELECT (SELECT count(*) FROM ONLY parent), (SELECT count(*) FROM child), (SELECT count(*) FROM kinds), (SELECT count(*) FROM systems)";
+        assert_eq!(server.run(name, counted), counts);
+    };
+    for (added, rows) in [("SELECT", 8500), ("INSERT INTO systems VALUES (9000)", 8501)] {
+        server.run("d", added);
+        let taken = Taken::from(&server, &["d"]);
+        assert_eq!(taken.rows[0]["public"]["systems"], rows - 8500);
+        let connection = server.connect("counts");
+        let (plan, work) = taken.plan(&connection);
+        let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
+        restore.create(&work).unwrap();
+        let planned = &plan.databases[0];
+        // The server does not have the extension's script, which would do this.
+        server.run(&planned.fresh, script);
+        restore.fill(planned, &mut taken.dumps[0].as_slice(), &mut |_| {}).unwrap();
+        assert_eq!(restore.verify(planned, &taken.expected(0)).unwrap(), [""; 0]);
+        has(&planned.fresh, &format!("1|3|8|{rows}"));
+
+        server.run(&planned.fresh, "DELETE FROM ONLY parent; DELETE FROM kinds WHERE k = 'a'");
+        let differences = restore.verify(planned, &taken.expected(0)).unwrap();
+        let expected = [
+            "public.parent has 0 rows and had 1",
+            "the partitions of public.kinds have 1 rows fewer than they had",
+        ];
+        assert_eq!(differences, expected);
+        restore.clear_new().unwrap();
+    }
+}
+
 /// A source that breaks off.
 struct Broken<'a>(&'a [u8]);
 impl Read for Broken<'_> {

@@ -4,7 +4,7 @@
 //! stay until all is read. The skew between the first and the last snapshot is told.
 
 use super::archive::{self, ArchiveSummary, TapRow, Wanted};
-use super::facts::{DatabaseFacts, TABLES, TableName};
+use super::facts::{DatabaseFacts, TableName};
 use super::session::Session;
 use super::{Connection, PostgresError};
 use crate::access::{AccessError, Running};
@@ -82,7 +82,7 @@ impl<'a> Begun<'a> {
             let Exported { snapshot, at_ms } = session.only_row()?;
             times.push(at_ms);
             let facts = DatabaseFacts::read(&mut session, &connection.server)?;
-            let tables = session.query(TABLES)?;
+            let tables = TableName::of_dump(&mut session)?;
             held.push(Held { session, snapshot, facts, tables });
         }
         let first = times.iter().copied().fold(f64::INFINITY, f64::min);

@@ -177,18 +177,27 @@ fn list(text: &str) -> String {
     names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// The tables whose rows a dump has to have: all that are not an extension's own.
-pub(super) const TABLES: &str = "SELECT n.nspname AS schema, c.relname AS name
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND c.relpersistence <> 't'
-        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-        AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')";
+/// The numbers of the tables that are an extension's own.
+pub(super) const EXTENSIONS_TABLES: &str =
+    "SELECT e.objid FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.deptype = 'e'";
 
 /// A table by its names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub(super) struct TableName {
     pub(super) schema: String,
     pub(super) name: String,
+}
+
+impl TableName {
+    /// The tables whose rows a dump has to have: all that are not an extension's own.
+    pub(super) fn of_dump(session: &mut Session) -> Result<Vec<Self>, PostgresError> {
+        session.query(&format!(
+            "SELECT n.nspname AS schema, c.relname AS name
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid NOT IN ({EXTENSIONS_TABLES})
+                AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+        ))
+    }
 }
 
 #[cfg(test)]
