@@ -22,6 +22,9 @@ const TOOLJET: [&str; 2] = ["tooljet_production", "tooljet_db"];
 const WORKSPACES: [&str; 2] =
     ["47eaa099-2cb6-416d-86dc-283cf0480ff9", "1509bb0a-9bf1-4331-8a11-8783593942a4"];
 const ODD: &str = "Odd \"name\" = 'x' \\ y;host=nowhere ☂";
+/// Names that could be taken for connection strings.
+const STRINGS: [&str; 3] =
+    ["a=b", " host=nowhere.invalid port=1", "postgresql://nowhere.invalid/x"];
 
 fn tooljet() -> PostgresServer {
     let server = PostgresServer::start();
@@ -389,6 +392,53 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
     restore.clear_old().unwrap();
     restore.clear_old().unwrap();
     assert_eq!(databases(&server), "postgres tooljet_db tooljet_production");
+}
+
+#[test]
+fn a_name_is_never_taken_for_a_connection_string() {
+    let server = PostgresServer::start();
+    for name in STRINGS {
+        server.run("postgres", &format!("CREATE DATABASE \"{name}\""));
+        server.run(name, "CREATE TABLE t AS SELECT 1");
+    }
+    for first in STRINGS {
+        let taken = Taken::from(&server, &[first]);
+        assert!(taken.globals.contains("CREATE ROLE postgres"), "{first}");
+        server.run(first, "DROP TABLE t");
+        taken.put_back(&server.connect("names"));
+        assert_eq!(server.run(first, "SELECT count(*) FROM t"), "1");
+    }
+}
+
+#[test]
+fn bytes_come_back_whatever_the_encoding_says_of_them() {
+    let server = PostgresServer::start();
+    // In the first any bytes are text; the second knows bytes that UTF-8 has no
+    // character for; both others have other bytes for names.
+    for encoding in ["SQL_ASCII", "WIN1252", "LATIN1"] {
+        server.run(
+            "postgres",
+            &format!("CREATE DATABASE d ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"),
+        );
+        let byte = if encoding == "LATIN1" { "\\xe9" } else { "\\x81" };
+        let run = |sql: &str| {
+            let mut psql = server.psql("d");
+            PostgresServer::output(psql.env("PGCLIENTENCODING", "UTF8").args(["-c", sql]))
+        };
+        run(&format!("CREATE TABLE t AS SELECT E'caf{byte}'::text AS a"));
+        run("CREATE TABLE \"Tür\" AS SELECT 1");
+        let is_there = || {
+            run("SELECT encode(convert_to(a, getdatabaseencoding()), 'hex'), (SELECT count(*) FROM \"Tür\"), getdatabaseencoding() FROM t")
+        };
+        let before = is_there();
+        assert!(before.starts_with("636166") && before.ends_with(encoding), "{before}");
+        let taken = Taken::from(&server, &["d"]);
+        assert_eq!(taken.rows[0]["public"]["Tür"], 1);
+        server.run("postgres", "DROP DATABASE d");
+        taken.put_back(&server.connect("bytes"));
+        assert_eq!(is_there(), before);
+        server.run("postgres", "DROP DATABASE d");
+    }
 }
 
 #[test]

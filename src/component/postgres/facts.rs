@@ -181,9 +181,10 @@ fn list(text: &str) -> String {
 pub(super) const EXTENSIONS_TABLES: &str =
     "SELECT e.objid FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.deptype = 'e'";
 
-/// A table by its names.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+/// A table by its number and its names.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct TableName {
+    pub(super) oid: u32,
     pub(super) schema: String,
     pub(super) name: String,
 }
@@ -192,7 +193,7 @@ impl TableName {
     /// The tables whose rows a dump has to have: all that are not an extension's own.
     pub(super) fn of_dump(session: &mut Session) -> Result<Vec<Self>, PostgresError> {
         session.query(&format!(
-            "SELECT n.nspname AS schema, c.relname AS name
+            "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid NOT IN ({EXTENSIONS_TABLES})
                 AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"

@@ -192,7 +192,7 @@ impl Run<'_> {
             database: "globals".into(),
             source: std::io::Error::other(error),
         };
-        let begun = Begun::begin(connection, names)?;
+        let mut begun = Begun::begin(connection, names)?;
         part.add("globals.sql", &begun.globals()?).map_err(stored)?;
         let mut details = PostgresDetails::of(connection, begun.skew_ms);
         let mut counts = BTreeMap::from([("databases".to_owned(), names.len() as u64)]);

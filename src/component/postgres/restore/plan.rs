@@ -77,7 +77,7 @@ pub fn look(
     let mut session = Session::open(connection, maintenance)?;
     let found = Found::read(&mut session)?;
     found.check_connections(&connection.server)?;
-    let current = globals_of(connection, maintenance)?;
+    let current = globals_of(connection, &mut session)?;
     let current = Zeroizing::new(String::from_utf8_lossy(&current).into_owned());
     let (snapshots, current) = (Globals::parse(wanted.globals), Globals::parse(&current));
     let server = &connection.server;

@@ -150,12 +150,12 @@ fn count(session: &mut Session, tables: &[Found]) -> Result<Vec<u64>, PostgresEr
 /// Table by table: a statement over all would say nothing for long, and could not be cancelled in between.
 fn analyze(session: &mut Session) -> Result<(), PostgresError> {
     let tables: Vec<TableName> = session.query(
-        "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'",
     )?;
     // Those of another owner are passed over with a warning.
     session.execute("SET client_min_messages = error;")?;
-    for TableName { schema, name } in tables {
+    for TableName { schema, name, .. } in tables {
         session.execute(&format!("ANALYZE {}.{};", identifier(&schema), identifier(&name)))?;
     }
     Ok(())
