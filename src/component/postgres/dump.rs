@@ -143,15 +143,13 @@ impl<'a> Begun<'a> {
 
     /// Roles, memberships, and what is set on roles in all databases, as `pg_dumpall` writes them.
     pub fn globals(&mut self) -> Result<Vec<u8>, PostgresError> {
-        match self.held.first_mut() {
-            Some(held) => globals_of(self.connection, &mut held.session),
-            None => {
-                let mut session = Session::open(self.connection, "postgres")?;
-                let globals = globals_of(self.connection, &mut session)?;
-                session.close()?;
-                Ok(globals)
-            }
+        if let Some(held) = self.held.first_mut() {
+            return globals_of(self.connection, &mut held.session);
         }
+        let mut session = Session::open(self.connection, "postgres")?;
+        let globals = globals_of(self.connection, &mut session)?;
+        session.close()?;
+        Ok(globals)
     }
 
     /// All is read: let the snapshots go.

@@ -3,7 +3,7 @@
 use super::{CLOCK_TOLERANCE, Findings, Verdict};
 use crate::component::postgres::Connection;
 use crate::config::{Config, Instance, SecretSources};
-use crate::ops::instance::Living;
+use crate::ops::instance::{AllDatabases, Living};
 use crate::ops::{Context, OpsError};
 use crate::platform::keyfit::tooljet::MasterKey;
 use jiff::Timestamp;
@@ -67,6 +67,16 @@ fn look_at_postgres(
     for name in databases.names.iter().filter(|name| !server.databases.contains(name)) {
         let hint = "is the name right, and is it the right server?";
         findings.add(Verdict::Failure, subject, format!("there is no database {name}"), Some(hint));
+    }
+    if databases.names.is_empty() {
+        let AllDatabases { warning, note, .. } = AllDatabases::of(server);
+        if let Some(message) = warning {
+            let hint = "open them (ALTER DATABASE … ALLOW_CONNECTIONS true), drop them, or name the others: component.postgres = { databases = [\"…\"] }";
+            findings.add(Verdict::Warning, subject, message, Some(hint));
+        }
+        if let Some(note) = note {
+            findings.ok(subject, note);
+        }
     }
     if !server.is_superuser {
         let hint = "connect as one, with component.postgres = { user = \"…\", password = \"…\" }, so that all can be read and restored";
