@@ -22,6 +22,9 @@ const TOOLJET: [&str; 2] = ["tooljet_production", "tooljet_db"];
 const WORKSPACES: [&str; 2] =
     ["47eaa099-2cb6-416d-86dc-283cf0480ff9", "1509bb0a-9bf1-4331-8a11-8783593942a4"];
 const ODD: &str = "Odd \"name\" = 'x' \\ y;host=nowhere ☂";
+/// Names that could be taken for connection strings.
+const STRINGS: [&str; 3] =
+    ["a=b", " host=nowhere.invalid port=1", "postgresql://nowhere.invalid/x"];
 
 fn tooljet() -> PostgresServer {
     let server = PostgresServer::start();
@@ -338,7 +341,12 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
     let wrecked = picture(&server, &["tooljet_db"]);
     let connection = server.connect("killed");
     let journalled = serde_json::to_string(&taken.plan(&connection).0).unwrap();
-    let plan: RestorePlan = serde_json::from_str(&journalled).unwrap();
+    let mut plan: RestorePlan = serde_json::from_str(&journalled).unwrap();
+    assert!(journalled.contains("search_path") && !journalled.contains("search_path="));
+    // The values of settings come from the snapshot again.
+    for (planned, facts) in plan.databases.iter_mut().zip(&taken.databases) {
+        planned.facts.take_settings(&facts.settings_json()).unwrap();
+    }
     let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
     // Each time as after a crash: the plan is the one that was written down, the statements for roles are made anew.
     let work = || taken.plan(&connection).1;
@@ -389,6 +397,95 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
     restore.clear_old().unwrap();
     restore.clear_old().unwrap();
     assert_eq!(databases(&server), "postgres tooljet_db tooljet_production");
+}
+
+#[test]
+fn a_name_is_never_taken_for_a_connection_string() {
+    let server = PostgresServer::start();
+    for name in STRINGS {
+        server.run("postgres", &format!("CREATE DATABASE \"{name}\""));
+        server.run(name, "CREATE TABLE t AS SELECT 1");
+    }
+    for first in STRINGS {
+        let taken = Taken::from(&server, &[first]);
+        assert!(taken.globals.contains("CREATE ROLE postgres"), "{first}");
+        server.run(first, "DROP TABLE t");
+        taken.put_back(&server.connect("names"));
+        assert_eq!(server.run(first, "SELECT count(*) FROM t"), "1");
+    }
+}
+
+#[test]
+fn bytes_come_back_whatever_the_encoding_says_of_them() {
+    let server = PostgresServer::start();
+    // In the first any bytes are text; the second knows bytes that UTF-8 has no
+    // character for; both others have other bytes for names.
+    for encoding in ["SQL_ASCII", "WIN1252", "LATIN1"] {
+        server.run(
+            "postgres",
+            &format!("CREATE DATABASE d ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"),
+        );
+        let byte = if encoding == "LATIN1" { "\\xe9" } else { "\\x81" };
+        let run = |sql: &str| {
+            let mut psql = server.psql("d");
+            PostgresServer::output(psql.env("PGCLIENTENCODING", "UTF8").args(["-c", sql]))
+        };
+        run(&format!("CREATE TABLE t AS SELECT E'caf{byte}'::text AS a"));
+        run("CREATE TABLE \"Tür\" AS SELECT 1");
+        let is_there = || {
+            run(
+                "SELECT encode(convert_to(a, getdatabaseencoding()), 'hex'), (SELECT count(*) FROM \"Tür\"), getdatabaseencoding() FROM t",
+            )
+        };
+        let before = is_there();
+        assert!(before.starts_with("636166") && before.ends_with(encoding), "{before}");
+        let taken = Taken::from(&server, &["d"]);
+        assert_eq!(taken.rows[0]["public"]["Tür"], 1);
+        server.run("postgres", "DROP DATABASE d");
+        taken.put_back(&server.connect("bytes"));
+        assert_eq!(is_there(), before);
+        server.run("postgres", "DROP DATABASE d");
+    }
+}
+
+#[test]
+fn rows_are_counted_as_a_dump_has_them() {
+    let server = PostgresServer::start();
+    server.run("postgres", "CREATE DATABASE d");
+    server.run("d", "CREATE TABLE parent (a int); CREATE TABLE child (b int) INHERITS (parent); INSERT INTO parent VALUES (1); INSERT INTO child SELECT n, n FROM generate_series(1, 3) n");
+    // Which partition a value goes to depends on its number in the database.
+    server.run("d", "CREATE TYPE kind AS ENUM ('a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'); CREATE TABLE kinds (k kind) PARTITION BY HASH (k); CREATE TABLE kinds_0 PARTITION OF kinds FOR VALUES WITH (MODULUS 2, REMAINDER 0); CREATE TABLE kinds_1 PARTITION OF kinds FOR VALUES WITH (MODULUS 2, REMAINDER 1); INSERT INTO kinds SELECT unnest(enum_range(NULL::kind))");
+    // What the script of an extension makes, PostGIS's for one, and the row that somebody added.
+    let script = "CREATE EXTENSION citext; CREATE TABLE systems (id int PRIMARY KEY); INSERT INTO systems SELECT generate_series(1, 8500); ALTER EXTENSION citext ADD TABLE systems; UPDATE pg_extension SET extconfig = ARRAY['systems'::regclass::oid], extcondition = ARRAY['WHERE id > 8500'] WHERE extname = 'citext'";
+    server.run("d", script);
+    let has = |name: &str, counts: &str| {
+        let counted = "SELECT (SELECT count(*) FROM ONLY parent), (SELECT count(*) FROM child), (SELECT count(*) FROM kinds), (SELECT count(*) FROM systems)";
+        assert_eq!(server.run(name, counted), counts);
+    };
+    for (added, rows) in [("SELECT", 8500), ("INSERT INTO systems VALUES (9000)", 8501)] {
+        server.run("d", added);
+        let taken = Taken::from(&server, &["d"]);
+        assert_eq!(taken.rows[0]["public"]["systems"], rows - 8500);
+        let connection = server.connect("counts");
+        let (plan, work) = taken.plan(&connection);
+        let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
+        restore.create(&work).unwrap();
+        let planned = &plan.databases[0];
+        // The server does not have the extension's script, which would do this.
+        server.run(&planned.fresh, script);
+        restore.fill(planned, &mut taken.dumps[0].as_slice(), &mut |_| {}).unwrap();
+        assert_eq!(restore.verify(planned, &taken.expected(0)).unwrap(), [""; 0]);
+        has(&planned.fresh, &format!("1|3|8|{rows}"));
+
+        server.run(&planned.fresh, "DELETE FROM ONLY parent; DELETE FROM kinds WHERE k = 'a'");
+        let differences = restore.verify(planned, &taken.expected(0)).unwrap();
+        let expected = [
+            "public.parent has 0 rows and had 1",
+            "the partitions of public.kinds have 1 rows fewer than they had",
+        ];
+        assert_eq!(differences, expected);
+        restore.clear_new().unwrap();
+    }
 }
 
 /// A source that breaks off.

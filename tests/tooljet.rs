@@ -2,6 +2,8 @@
 //! reading a database can fail.
 #![allow(clippy::unwrap_used)]
 
+#[path = "tooljet/databases.rs"]
+mod databases;
 #[path = "tooljet/killed.rs"]
 mod killed;
 #[path = "tooljet/reading.rs"]
@@ -305,39 +307,75 @@ fn a_table_dropped_between_listing_and_dumping_is_told() {
     instance.fails(&["files"]);
 }
 
-#[test]
-fn secrets_show_nowhere() {
-    let instance = Instance::new(1);
-    let mark = instance.sandbox.path("dumping");
-    instance.with_pg_dump(&format!(
-        "[ -e '{0}.seen' ] || {{ touch '{0}' '{0}.seen'; while [ -e '{0}' ]; do :; done; }}; exec $REAL \"$@\"",
-        mark.display()
-    ));
-    let running = instance.sandbox.start(&["backup", "tj", "--json"]);
-    let secrets = ["fixture-pg-pw", "0101010101010101", "0202020202020202"];
-    let shows = |text: &str| secrets.iter().any(|secret| text.contains(secret));
-    wait_until("the dump to begin", || mark.exists());
+/// Whether a process that runs now shows one of these in its arguments; and how many there are of PostgreSQL's programs.
+fn look_at_processes(shows: impl Fn(&str) -> bool) -> usize {
     let mut seen = 0;
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
-        seen += usize::from(line.contains("psql"));
+        seen += usize::from(line.contains("psql") || line.contains("pg_restore"));
         assert!(!shows(&line), "{line}");
     }
-    assert!(seen > 0, "no psql was running");
+    seen
+}
+
+#[test]
+fn secrets_show_nowhere() {
+    let instance = Instance::new(1);
+    let setting = "ALTER DATABASE tooljet_db SET app.settings.jwt_secret = 'of-postgrest'; ALTER ROLE tooljet IN DATABASE tooljet_db SET pgrst.jwt_secret = 'of-postgrest'";
+    instance.postgres.sql("postgres", setting);
+    let mark = instance.sandbox.path("dumping");
+    let waits = format!(
+        "[ -e '{0}.seen' ] || {{ touch '{0}' '{0}.seen'; while [ -e '{0}' ]; do :; done; }}; exec $REAL \"$@\"",
+        mark.display()
+    );
+    instance.with_pg_dump(&waits);
+    let running = instance.sandbox.start(&["backup", "tj", "--json"]);
+    let secrets = ["fixture-pg-pw", "0101010101010101", "0202020202020202", "of-postgrest"];
+    let shows = |text: &str| secrets.iter().any(|secret| text.contains(secret));
+    let look_at_state = || {
+        for entry in walk(&instance.sandbox.state()) {
+            let bytes = fs::read(&entry).unwrap();
+            assert!(!shows(&String::from_utf8_lossy(&bytes)), "{}", entry.display());
+        }
+    };
+    wait_until("the dump to begin", || mark.exists());
+    assert!(look_at_processes(shows) > 0, "no psql was running");
     fs::remove_file(&mark).unwrap();
     let run = running.wait().ok();
     assert!(!shows(&run.stderr()) && !shows(&run.stdout()));
+    let id = run.json()["snapshots"][0]["id"].as_str().unwrap().to_owned();
+    let manifest = instance.sandbox.belay(&["show", &id, "--json"]).ok().stdout();
+    assert!(manifest.contains("app.settings.jwt_secret") && !shows(&manifest), "{manifest}");
+
+    // A restore, which waits where the new databases are made and the present state is saved.
+    fs::remove_file(instance.sandbox.path("dumping.seen")).unwrap();
+    let settings = || {
+        instance.postgres.sql("tooljet_db", "SELECT setrole = 0, unnest(setconfig) FROM pg_db_role_setting WHERE setconfig::text ~ 'jwt' ORDER BY 1")
+    };
+    let before = settings();
+    instance.postgres.sql("postgres", "ALTER DATABASE tooljet_db RESET ALL");
+    let arguments = ["restore", &id, "--into", "tj", "--yes", "--json"];
+    let mut running = instance.sandbox.start(&arguments);
+    let mut seen = 0;
+    while !running.has_ended() {
+        seen += look_at_processes(shows);
+        if mark.exists() {
+            let journal = instance.sandbox.state().join("database-restores/tj.json");
+            assert!(fs::read_to_string(journal).unwrap().contains("app.settings.jwt_secret"));
+            look_at_state();
+            fs::remove_file(&mark).unwrap();
+        }
+    }
+    assert!(seen > 0, "no psql was running");
+    let run = running.wait().code_in(&[0, 3]);
+    assert!(!shows(&run.stderr()) && !shows(&run.stdout()));
+    assert_eq!((settings(), before.contains("of-postgrest")), (before.clone(), true));
+
     instance.with_pg_dump("echo \"$PGPASSWORD\" >&2; exit 1");
     let run = instance.backup().code(1);
     assert!(!shows(&run.stderr()) && !shows(&run.stdout()), "{}", run.stderr());
-    for entry in walk(&instance.sandbox.state()) {
-        assert!(
-            !shows(&String::from_utf8_lossy(&fs::read(&entry).unwrap())),
-            "{}",
-            entry.display()
-        );
-    }
+    look_at_state();
 }
 
 /// Everything that a restore has to bring back, as PostgreSQL's own programs tell it.

@@ -241,7 +241,11 @@ impl Access {
         let stderr = child.stderr.take().expect("it is piped");
         let watch = &guard.watch;
         let stdin = child.stdin.take().map(|pipe| Input { pipe, watch: Arc::clone(watch) });
-        let stdout = child.stdout.take().map(|pipe| Output { pipe, watch: Arc::clone(watch), gathers: false });
+        let stdout = child.stdout.take().map(|pipe| Output {
+            pipe,
+            watch: Arc::clone(watch),
+            gathers: false,
+        });
         let secrets = command.secrets.iter().map(|(_, value)| value.clone()).collect();
         let mut running = Running {
             program: command.program(),

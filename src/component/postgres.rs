@@ -125,13 +125,13 @@ impl Connection {
     }
 
     /// One of PostgreSQL's programs, with all that it needs to connect to a database. The database's name goes by
-    /// environment: as an argument it could be taken for a connection string.
-    fn client(&self, program: &str, database: &str) -> Command {
+    /// environment: as an argument it could be taken for a connection string. `encoding` is that of what it reads and writes.
+    fn client(&self, program: &str, database: &str, encoding: &str) -> Command {
         let mut command = Command::new(program)
             .variable("LC_ALL", "C")
             .variable("PGDATABASE", database)
             .variable("PGAPPNAME", &self.application)
-            .variable("PGCLIENTENCODING", "UTF8")
+            .variable("PGCLIENTENCODING", encoding)
             .variable("PGCONNECT_TIMEOUT", "20");
         if let Some(host) = &self.target.host {
             command = command.variable("PGHOST", host);

@@ -5,7 +5,8 @@ mod deployment;
 use super::{Context, OpsError};
 use crate::access::{Access, ContainerFacts};
 use crate::component::environment::EnvironmentFile;
-use crate::component::postgres::{ServerUrl, Target};
+use crate::component::postgres::restore::is_of_restore;
+use crate::component::postgres::{ServerFacts, ServerUrl, Target};
 use crate::config::{Config, Instance, SecretSources};
 use crate::platform::recipe::{DatabaseRecipe, Recipe};
 use std::collections::BTreeMap;
@@ -40,6 +41,45 @@ pub(super) struct Databases {
     pub(super) target: Target,
     /// Their names; none where all that the server has are meant.
     pub(super) names: Vec<String>,
+    /// The variables of the recipe that tell the names, by name.
+    variables: BTreeMap<String, String>,
+}
+
+/// All databases of a server that are read.
+pub(super) struct AllDatabases {
+    pub(super) names: Vec<String>,
+    /// Which are left out that somebody may miss.
+    pub(super) warning: Option<String>,
+    /// Which are left out that a restore has left.
+    pub(super) note: Option<String>,
+}
+
+impl AllDatabases {
+    pub(super) fn of(server: &ServerFacts) -> Self {
+        let split = |names: &[String]| -> (Vec<String>, Vec<String>) {
+            names.iter().cloned().partition(|name| is_of_restore(name))
+        };
+        let (mut left, names) = split(&server.databases);
+        let (others, closed) = split(&server.closed);
+        left.extend(others);
+        let warning = (!closed.is_empty()).then(|| {
+            format!("databases that cannot be connected to are left out: {}", closed.join(", "))
+        });
+        let note = (!left.is_empty()).then(|| {
+            format!(
+                "databases that a restore made or put aside are left out: {}. Drop them when they are not needed.",
+                left.join(", ")
+            )
+        });
+        Self { names, warning, note }
+    }
+}
+
+impl Databases {
+    /// The variable of the recipe that tells a database's name.
+    pub(super) fn variable(&self, name: &str) -> Option<&String> {
+        self.variables.get(name)
+    }
 }
 
 impl<'a> Living<'a> {
@@ -122,7 +162,13 @@ impl<'a> Living<'a> {
             tools,
         };
         let access = self.access.to(via.clone());
-        let databases = Databases { access, target, names: settings.databases.clone() };
+        let mut variables = BTreeMap::new();
+        for DatabaseRecipe { name: variable, .. } in &self.recipe.databases {
+            if let Some(name) = self.variable(variable) {
+                variables.entry(name.to_owned()).or_insert_with(|| variable.clone());
+            }
+        }
+        let databases = Databases { access, target, names: settings.databases.clone(), variables };
         if self.recipe.databases.is_empty() { Ok(databases) } else { self.completed(databases) }
     }
 

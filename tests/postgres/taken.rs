@@ -27,7 +27,7 @@ impl Taken {
     pub fn from(server: &PostgresServer, names: &[&str]) -> Self {
         let connection = server.connect("taking");
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let begun = Begun::begin(&connection, &names).unwrap();
+        let mut begun = Begun::begin(&connection, &names).unwrap();
         let globals = String::from_utf8(begun.globals().unwrap()).unwrap();
         let mut taken = Self {
             databases: Vec::new(),

@@ -15,7 +15,8 @@ pub(super) fn plan_text(plan: &DatabasesPlan) -> String {
     for database in &plan.databases {
         let verb = if database.exists { "replaces the present one" } else { "is made" };
         let rows = counted(database.rows, "row", "rows");
-        lines.push(format!("  database {} ({rows}) {verb}", database.name));
+        let from = database.from.as_ref().map(|from| format!("{from} → ")).unwrap_or_default();
+        lines.push(format!("  database {from}{} ({rows}) {verb}", database.name));
     }
     let named = |what: &str, names: &[String]| {
         (!names.is_empty()).then(|| format!("  {what}: {}", names.join(", ")))

@@ -74,6 +74,8 @@ pub struct TocEntry {
 /// The data of one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableData {
+    /// The number of the table in the database that was dumped.
+    pub oid: u32,
     /// The table's schema.
     pub schema: Arc<str>,
     /// Its name.

@@ -30,10 +30,20 @@ pub struct DatabaseDetails {
     pub archive: ArchiveFacts,
     /// Where its dump is in the snapshot.
     pub dump: String,
+    /// The variable of the platform's environment that has its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variable: Option<String>,
     /// Rows by table: by schema, then by name.
     pub rows: BTreeMap<String, BTreeMap<String, u64>>,
     /// Large objects.
     pub large_objects: u64,
+}
+
+impl DatabaseDetails {
+    /// Where the values of its settings are in the snapshot.
+    pub fn settings(&self) -> String {
+        format!("{}.settings.json", self.dump.strip_suffix(".dump").unwrap_or(&self.dump))
+    }
 }
 
 impl PostgresDetails {
@@ -49,7 +59,7 @@ impl PostgresDetails {
     }
 
     /// A database was read.
-    pub fn add(&mut self, dumped: DumpedDatabase, dump: String) {
+    pub fn add(&mut self, dumped: DumpedDatabase, dump: String, variable: Option<String>) {
         let mut rows: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
         for table in &dumped.summary.tables {
             rows.entry(table.schema.to_string())
@@ -62,6 +72,7 @@ impl PostgresDetails {
             facts: dumped.facts,
             archive,
             dump,
+            variable,
             rows,
             large_objects,
         });

@@ -3,13 +3,13 @@
 //! A session in each database exports its snapshot, one right after the other, before the first `pg_dump` begins; the sessions
 //! stay until all is read. The skew between the first and the last snapshot is told.
 
-use super::archive::{self, ArchiveSummary, TapRow, Wanted};
-use super::facts::{DatabaseFacts, TABLES, TableName};
+use super::archive::{self, ArchiveSummary, TableData, TapRow, Wanted};
+use super::facts::{DatabaseFacts, TableName};
 use super::session::Session;
 use super::{Connection, PostgresError};
 use crate::access::{AccessError, Running};
 use serde::Deserialize;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 /// More than this is no list of roles.
@@ -82,7 +82,7 @@ impl<'a> Begun<'a> {
             let Exported { snapshot, at_ms } = session.only_row()?;
             times.push(at_ms);
             let facts = DatabaseFacts::read(&mut session, &connection.server)?;
-            let tables = session.query(TABLES)?;
+            let tables = TableName::of_dump(&mut session)?;
             held.push(Held { session, snapshot, facts, tables });
         }
         let first = times.iter().copied().fold(f64::INFINITY, f64::min);
@@ -100,9 +100,10 @@ impl<'a> Begun<'a> {
     ) -> Result<DumpedDatabase, PostgresError> {
         let Held { snapshot, facts, tables, .. } = &self.held[position];
         let database = facts.name.as_str();
+        // What no character of UTF-8 stands for could not be read otherwise.
         let command = self
             .connection
-            .client(&self.connection.tools.path("pg_dump"), database)
+            .client(&self.connection.tools.path("pg_dump"), database, &facts.encoding)
             .arguments(["-Fc", "-Z0", "-w"])
             .argument(format!("--snapshot={snapshot}"));
         let mut running = self.connection.access.start(&command, false)?;
@@ -116,13 +117,21 @@ impl<'a> Begun<'a> {
             drop(running);
             return Err(PostgresError::Sink { database: database.into(), source });
         }
-        let (summary, said) = judge(running, read, database)?;
+        let (mut summary, said) = judge(running, read, database)?;
         let warnings = warnings_of("pg_dump", database, &said)?;
-        let dumped: HashSet<(&str, &str)> =
-            summary.tables.iter().map(|data| (&*data.schema, &*data.table)).collect();
-        let is_missing =
-            |table: &&TableName| !dumped.contains(&(table.schema.as_str(), table.name.as_str()));
-        let missing: Vec<&TableName> = tables.iter().filter(is_missing).collect();
+        let mut dumped: HashMap<u32, &mut TableData> =
+            summary.tables.iter_mut().map(|data| (data.oid, data)).collect();
+        let mut missing = Vec::new();
+        for table in tables {
+            match dumped.remove(&table.oid) {
+                // Names, too, are in the database's own encoding there.
+                Some(data) => {
+                    data.schema = table.schema.as_str().into();
+                    data.table = table.name.as_str().into();
+                }
+                None => missing.push(table),
+            }
+        }
         if let Some(first) = missing.first() {
             return Err(PostgresError::TablesMissing {
                 database: database.to_owned(),
@@ -134,9 +143,14 @@ impl<'a> Begun<'a> {
     }
 
     /// Roles, memberships, and what is set on roles in all databases, as `pg_dumpall` writes them.
-    pub fn globals(&self) -> Result<Vec<u8>, PostgresError> {
-        let database = self.held.first().map_or("postgres", |held| held.facts.name.as_str());
-        globals_of(self.connection, database)
+    pub fn globals(&mut self) -> Result<Vec<u8>, PostgresError> {
+        if let Some(held) = self.held.first_mut() {
+            return globals_of(self.connection, &mut held.session);
+        }
+        let mut session = Session::open(self.connection, "postgres")?;
+        let globals = globals_of(self.connection, &mut session)?;
+        session.close()?;
+        Ok(globals)
     }
 
     /// All is read: let the snapshots go.
@@ -148,14 +162,25 @@ impl<'a> Begun<'a> {
     }
 }
 
-/// What is common to all databases of a server, as `pg_dumpall` writes it.
+/// What is common to all databases of a server, as `pg_dumpall` writes it through the database of a session.
 pub(super) fn globals_of(
     connection: &Connection,
-    database: &str,
+    session: &mut Session,
 ) -> Result<Vec<u8>, PostgresError> {
+    #[derive(Deserialize)]
+    struct Server {
+        encoding: String,
+    }
+    let Server { encoding } =
+        session.row("SELECT current_setting('server_encoding') AS encoding")?;
+    // Any text is right there, and may be none of UTF-8.
+    let encoding = if encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
+    let database = session.database();
     let program = connection.tools.path("pg_dumpall");
-    let mut command =
-        connection.client(&program, database).arguments(["--globals-only", "-w", "-l", database]);
+    let mut command = connection
+        .client(&program, database, encoding)
+        .arguments(["--globals-only", "-w", "-l"])
+        .argument(connection_string(database));
     if !connection.server.reads_passwords {
         command = command.argument("--no-role-passwords");
     }
@@ -172,6 +197,11 @@ pub(super) fn globals_of(
     warnings_of("pg_dumpall", "globals", &finished.said)?;
     let is_whole = String::from_utf8_lossy(&globals).lines().any(|line| line == END_OF_GLOBALS);
     if is_whole { Ok(globals) } else { Err(invalid("its last line is missing")) }
+}
+
+/// A name as the argument of a program that takes a connection string, too: one with `=` in it could name another server.
+fn connection_string(database: &str) -> String {
+    format!("dbname='{}'", database.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
 /// Both the program's end and what it gave have to be right; the program knows better why they are not.

@@ -2,8 +2,9 @@
 
 use super::PostgresError;
 use super::session::{Session, identifier, literal};
-use serde::{Deserialize, Serialize};
-use std::fmt::Write as _;
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt::{self, Write as _};
+use zeroize::Zeroizing;
 
 /// A server.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -20,8 +21,10 @@ pub struct ServerFacts {
     pub reads_passwords: bool,
     /// Whether it only follows another one.
     pub is_standby: bool,
-    /// All databases that may be connected to.
+    /// All databases that may be connected to, but for templates.
     pub databases: Vec<String>,
+    /// Those that may not: closed ones, and what a `DROP DATABASE` that broke off has left.
+    pub closed: Vec<String>,
 }
 
 impl ServerFacts {
@@ -38,7 +41,8 @@ impl ServerFacts {
                 (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser,
                 has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS reads_passwords,
                 pg_is_in_recovery() AS is_standby,
-                ARRAY(SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1) AS databases",
+                ARRAY(SELECT datname::text FROM pg_database WHERE datallowconn AND datconnlimit <> -2 AND NOT datistemplate ORDER BY 1) AS databases,
+                ARRAY(SELECT datname::text FROM pg_database WHERE NOT (datallowconn AND datconnlimit <> -2) AND NOT datistemplate ORDER BY 1) AS closed",
         )
     }
 }
@@ -76,13 +80,33 @@ pub struct DatabaseFacts {
     pub size_bytes: u64,
 }
 
-/// A setting of a database, or of a role in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is set on a database, or on a role in it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// The role; none where it is for all.
     pub role: Option<String>,
-    /// Each as `name=value`.
+    /// Each as `name=value`. A value may be a secret: what is written with the facts, and shown, are the names.
+    #[serde(
+        default,
+        rename(serialize = "names", deserialize = "values"),
+        serialize_with = "names_only"
+    )]
     pub values: Vec<String>,
+}
+
+fn name_of(value: &str) -> &str {
+    value.split_once('=').map_or(value, |(name, _)| name)
+}
+
+fn names_only<S: Serializer>(values: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(|value| name_of(value)))
+}
+
+impl fmt::Debug for Setting {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.values.iter().map(|value| name_of(value)).collect();
+        formatter.debug_struct("Setting").field("role", &self.role).field("names", &names).finish()
+    }
 }
 
 impl DatabaseFacts {
@@ -110,6 +134,19 @@ impl DatabaseFacts {
                     WHERE s.setdatabase = d.oid AND (s.setrole = 0 OR r.oid IS NOT NULL)) AS settings
             FROM pg_database d WHERE d.datname = current_database()"
         ))
+    }
+
+    /// What is set, with the values, for a file of the snapshot.
+    pub fn settings_json(&self) -> Zeroizing<Vec<u8>> {
+        let of = |Setting { role, values }: &Setting| serde_json::json!({ "role": role, "values": values });
+        let all: Vec<_> = self.settings.iter().map(of).collect();
+        Zeroizing::new(serde_json::to_vec_pretty(&all).expect("texts become JSON"))
+    }
+
+    /// Take the values from that file.
+    pub fn take_settings(&mut self, json: &[u8]) -> serde_json::Result<()> {
+        self.settings = serde_json::from_slice(json)?;
+        Ok(())
     }
 
     /// What is set on the database and on roles in it, as statements for the database of this name.
@@ -174,18 +211,28 @@ fn list(text: &str) -> String {
     names.iter().map(|name| literal(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// The tables whose rows a dump has to have: all that are not an extension's own.
-pub(super) const TABLES: &str = "SELECT n.nspname AS schema, c.relname AS name
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND c.relpersistence <> 't'
-        AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-        AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')";
+/// The numbers of the tables that are an extension's own.
+pub(super) const EXTENSIONS_TABLES: &str =
+    "SELECT e.objid FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.deptype = 'e'";
 
-/// A table by its names.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+/// A table by its number and its names.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct TableName {
+    pub(super) oid: u32,
     pub(super) schema: String,
     pub(super) name: String,
+}
+
+impl TableName {
+    /// The tables whose rows a dump has to have: all that are not an extension's own.
+    pub(super) fn of_dump(session: &mut Session) -> Result<Vec<Self>, PostgresError> {
+        session.query(&format!(
+            "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid NOT IN ({EXTENSIONS_TABLES})
+                AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+        ))
+    }
 }
 
 #[cfg(test)]

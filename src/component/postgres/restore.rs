@@ -19,7 +19,7 @@ mod swap;
 mod verify;
 mod written;
 
-pub use plan::{Obstacle, OldDatabase, PlannedDatabase, RestorePlan, look};
+pub use plan::{Obstacle, OldDatabase, PlannedDatabase, RestorePlan, is_of_restore, look};
 pub use roles::{ChangedRole, RoleWork, RolesBefore};
 pub use swap::State;
 pub use verify::Expected;

@@ -33,7 +33,7 @@ pub struct Session {
 impl Session {
     /// Connect to a database.
     pub fn open(connection: &Connection, database: &str) -> Result<Self, PostgresError> {
-        let command = connection.client(&connection.tools.psql, database).arguments([
+        let command = connection.client(&connection.tools.psql, database, "UTF8").arguments([
             "-X",
             "-q",
             "-A",

@@ -9,10 +9,11 @@ use crate::component::postgres::{
     Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError, Tap,
 };
 use crate::config::Platform;
+use crate::model::event::Events;
 use crate::model::manifest::{ComponentManifest, FileManifest, KeyFit};
 use crate::model::node::NodeKind;
 use crate::ops::OpsError;
-use crate::ops::instance::{Databases, Living};
+use crate::ops::instance::{AllDatabases, Databases, Living};
 use crate::ops::tree::{made_directory, made_file, made_node};
 use crate::repository::RepositoryError;
 use crate::repository::format::tree::TreeNode;
@@ -69,6 +70,11 @@ impl<'a> Part<'a> {
         let path = format!("/{}/{name}", self.name);
         self.files.push(FileManifest { path, size_bytes, sha256 });
         self.nodes.push(node);
+    }
+
+    fn warn(&mut self, events: &Events, warning: String) {
+        events.warn(&warning);
+        self.warnings.push(warning);
     }
 
     fn finish(
@@ -169,11 +175,19 @@ impl Run<'_> {
             &application,
         )
         .map_err(|error| self.failed(error))?;
-        let names = match databases.names.as_slice() {
-            [] => connection.server().databases.clone(),
-            names => names.to_vec(),
-        };
-        let dumped = self.dump(&connection, &names, writer, keys);
+        let mut part = Part::new(writer, "postgres");
+        let mut names = databases.names.clone();
+        if names.is_empty() {
+            let all = AllDatabases::of(connection.server());
+            names = all.names;
+            if let Some(note) = all.note {
+                self.context.events.note(note);
+            }
+            if let Some(warning) = all.warning {
+                part.warn(&self.context.events, format!("postgres: {warning}"));
+            }
+        }
+        let dumped = self.dump(&connection, databases, &names, part, keys);
         if dumped.is_err() {
             // What does not end now ends by itself.
             let _ = connection.end_own(first);
@@ -184,16 +198,16 @@ impl Run<'_> {
     fn dump(
         &self,
         connection: &Connection,
+        databases: &Databases,
         names: &[String],
-        writer: &Writer,
+        mut part: Part<'_>,
         keys: &mut KeyProof,
     ) -> Result<Component, PostgresError> {
-        let mut part = Part::new(writer, "postgres");
         let stored = |error: RepositoryError| PostgresError::Sink {
             database: "globals".into(),
             source: std::io::Error::other(error),
         };
-        let begun = Begun::begin(connection, names)?;
+        let mut begun = Begun::begin(connection, names)?;
         part.add("globals.sql", &begun.globals()?).map_err(stored)?;
         let mut details = PostgresDetails::of(connection, begun.skew_ms);
         let mut counts = BTreeMap::from([("databases".to_owned(), names.len() as u64)]);
@@ -201,7 +215,7 @@ impl Run<'_> {
         let mut before = 0;
         for (position, name) in names.iter().enumerate() {
             events.phase("reading", format!("database {name} of {}", self.instance.name));
-            let mut stream = writer.file();
+            let mut stream = part.writer.file();
             let mut progress = progress_of(events);
             let mut told = |bytes| progress(before + bytes, position as u64);
             let wanted = keys.wanted(name);
@@ -214,15 +228,16 @@ impl Run<'_> {
             part.add_stream(&format!("{file}.dump"), stream).map_err(stored)?;
             let settings = dumped.facts.settings_sql(name);
             part.add(&format!("{file}.settings.sql"), settings.as_bytes()).map_err(stored)?;
+            let settings = dumped.facts.settings_json();
+            part.add(&format!("{file}.settings.json"), &settings).map_err(stored)?;
             for warning in &dumped.warnings {
-                let warning = format!("postgres: {name}: {warning}");
-                events.warn(&warning);
-                part.warnings.push(warning);
+                part.warn(events, format!("postgres: {name}: {warning}"));
             }
             for (kind, count) in counts_of(&dumped) {
                 *counts.entry(kind.to_owned()).or_insert(0) += count;
             }
-            details.add(dumped, format!("/postgres/{file}.dump"));
+            let variable = databases.variable(name).cloned();
+            details.add(dumped, format!("/postgres/{file}.dump"), variable);
         }
         begun.end()?;
         let details = serde_json::to_value(details).expect("names, numbers and texts become JSON");

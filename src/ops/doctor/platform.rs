@@ -5,7 +5,7 @@ use super::{CLOCK_TOLERANCE, Findings, Verdict, device};
 use crate::component::postgres::{Connection, PostgresError, ServerDisk, Session, literal};
 use crate::config::{self, Config, Instance, Location, SecretSources};
 use crate::model::size::Bytes;
-use crate::ops::instance::Living;
+use crate::ops::instance::{AllDatabases, Living};
 use crate::ops::{Context, OpsError};
 use crate::platform::keyfit::tooljet::{self, MasterKey};
 use jiff::Timestamp;
@@ -83,6 +83,9 @@ impl Server<'_> {
             let message = format!("there is no database {name}");
             findings.add(Verdict::Failure, self.subject, message, Some(hint));
         }
+        if databases.names.is_empty() {
+            self.tell_of_others(&connection, findings);
+        }
         let there: Vec<&String> = wanted.iter().filter(|name| known.contains(name)).collect();
         let mut look = || {
             let mut session = Session::open(&connection, first)?;
@@ -92,6 +95,18 @@ impl Server<'_> {
             self.look_at_ciphertext(&connection, &there, findings)
         };
         look().map_err(failed)
+    }
+
+    /// Databases that a backup of all of them leaves out.
+    fn tell_of_others(&self, connection: &Connection, findings: &mut Findings) {
+        let AllDatabases { warning, note, .. } = AllDatabases::of(connection.server());
+        if let Some(message) = warning {
+            let hint = "open them (ALTER DATABASE … ALLOW_CONNECTIONS true), drop them, or name the others: component.postgres = { databases = [\"…\"] }";
+            findings.add(Verdict::Warning, self.subject, message, Some(hint));
+        }
+        if let Some(note) = note {
+            findings.ok(self.subject, note);
+        }
     }
 
     fn tell_of_permissions(&self, connection: &Connection, findings: &mut Findings) {

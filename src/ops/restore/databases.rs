@@ -7,6 +7,7 @@
 
 mod journal;
 mod look;
+mod named;
 mod part;
 mod passwords;
 
@@ -62,6 +63,9 @@ pub struct DatabasesPlan {
 pub struct ReplacedDatabase {
     /// Its name on the server.
     pub name: String,
+    /// Its name in the snapshot, where that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// The rows that the snapshot has of it.
     pub rows: u64,
     /// Whether there is one of this name now.

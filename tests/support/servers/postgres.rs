@@ -114,7 +114,8 @@ impl Postgres {
 
     fn psql_command(&self, database: &str) -> Command {
         let mut command = self.program("psql");
-        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", database]);
+        // As an argument a name could be taken for a connection string.
+        command.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]).env("PGDATABASE", database);
         command
     }
 

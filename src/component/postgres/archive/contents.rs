@@ -177,8 +177,8 @@ impl<R: Read> Reading<'_, R> {
             return Err(Fault::Damaged(format!("{id} is no number of an entry")));
         }
         let has_data = self.one_of("whether it has data", 0, 1)? == 1;
-        self.pass_text()?; // The catalog's table and the object in it, as numbers.
-        self.pass_text()?;
+        self.pass_text()?; // The catalog's table, and the object in it, as numbers.
+        let oid = self.text()?;
         let name = self.text()?;
         let kind = self.name()?;
         self.one_of("the section", 1, 4)?;
@@ -199,7 +199,7 @@ impl<R: Read> Reading<'_, R> {
         let offset = self.offset(has_data)?;
         let entry = TocEntry { kind, schema, name: name.into(), owner };
         if has_data {
-            self.add_data(id, order, offset, &entry, &copy_statement)?;
+            self.add_data(id, order, offset, &entry, &copy_statement, &oid)?;
         }
         if &*entry.kind != "BLOB" {
             self.contents.summary.entries.push(entry);
@@ -214,6 +214,7 @@ impl<R: Read> Reading<'_, R> {
         offset: Option<u64>,
         entry: &TocEntry,
         copy_statement: &str,
+        oid: &str,
     ) -> Result<(), Fault> {
         let kind = match &*entry.kind {
             "TABLE DATA" => {
@@ -221,7 +222,11 @@ impl<R: Read> Reading<'_, R> {
                     Fault::Damaged("its data does not come by a COPY statement".to_owned())
                 })?;
                 let tables = &mut self.contents.summary.tables;
+                let oid = oid
+                    .parse()
+                    .map_err(|_| Fault::Damaged("its table has no number".to_owned()))?;
                 tables.push(TableData {
+                    oid,
                     schema: entry.schema.clone(),
                     table: entry.name.clone(),
                     rows: 0,

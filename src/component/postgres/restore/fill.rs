@@ -27,7 +27,7 @@ impl Restore<'_> {
         let connection = self.connection;
         let sets_too_much = connection.tools.major >= 17 && connection.server.major() < 17;
         let mut command = connection
-            .client(&connection.tools.path("pg_restore"), &planned.fresh)
+            .client(&connection.tools.path("pg_restore"), &planned.fresh, &planned.facts.encoding)
             // The name is our own, and plain.
             .arguments(["--no-password", "-d", &planned.fresh])
             .silence(SILENCE);

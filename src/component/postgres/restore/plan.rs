@@ -12,10 +12,14 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use zeroize::Zeroizing;
 
+/// How the names of databases begin that are being filled, and of those that were swapped out.
+const FRESH: &str = "belay_new_";
+const ASIDE: &str = "belay_old_";
 /// Names of databases have at most 63 bytes; the rest is ours.
 const MOST_OF_JOB: usize = 40;
 
-/// What a restore is to do on one server. It holds no secrets: it may be shown, and has to be written down before the first step.
+/// What a restore is to do on one server. It may be shown, and has to be written down before the first step: what is written
+/// holds no secrets, and so of settings the names only. Their values, which [`super::Restore::settle`] needs, are the snapshot's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RestorePlan {
     /// Each database.
@@ -77,7 +81,7 @@ pub fn look(
     let mut session = Session::open(connection, maintenance)?;
     let found = Found::read(&mut session)?;
     found.check_connections(&connection.server)?;
-    let current = globals_of(connection, maintenance)?;
+    let current = globals_of(connection, &mut session)?;
     let current = Zeroizing::new(String::from_utf8_lossy(&current).into_owned());
     let (snapshots, current) = (Globals::parse(wanted.globals), Globals::parse(&current));
     let server = &connection.server;
@@ -145,6 +149,11 @@ fn names(names: &[&String]) -> String {
     names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// Whether a restore made a database of this name, or put it aside.
+pub fn is_of_restore(database: &str) -> bool {
+    database.starts_with(FRESH) || database.starts_with(ASIDE)
+}
+
 fn planned(databases: &[DatabaseFacts], found: &Found, job: &str) -> Vec<PlannedDatabase> {
     let job: String = job
         .chars()
@@ -153,10 +162,10 @@ fn planned(databases: &[DatabaseFacts], found: &Found, job: &str) -> Vec<Planned
         .collect();
     let plan = |(number, facts): (usize, &DatabaseFacts)| PlannedDatabase {
         facts: facts.clone(),
-        fresh: format!("belay_new_{job}_{number}"),
+        fresh: format!("{FRESH}{job}_{number}"),
         old: found.database(&facts.name).map(|old| OldDatabase {
             oid: old.oid,
-            aside: format!("belay_old_{job}_{number}"),
+            aside: format!("{ASIDE}{job}_{number}"),
             allows_connections: old.allows_connections,
             tablespace: old.tablespace.clone(),
         }),

@@ -2,7 +2,7 @@
 
 use super::{PlannedDatabase, Restore};
 use crate::component::postgres::PostgresError;
-use crate::component::postgres::facts::{TABLES, TableName};
+use crate::component::postgres::facts::{EXTENSIONS_TABLES, TableName};
 use crate::component::postgres::session::{Session, identifier, literal};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,10 +21,18 @@ pub struct Expected<'a> {
     pub extensions: &'a BTreeSet<String>,
 }
 
+/// A table that is there.
 #[derive(Deserialize)]
-struct Counted {
+struct Found {
     schema: String,
     name: String,
+    is_extensions: bool,
+    /// Of which table it is a partition.
+    root: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Counted {
     rows: u64,
 }
 
@@ -68,46 +76,52 @@ fn differences(
     session: &mut Session,
     expected: &Expected<'_>,
 ) -> Result<Vec<String>, PostgresError> {
-    let own: Vec<TableName> = session.query(TABLES)?;
+    let mut tables: Vec<Found> = session.query(&format!(
+        "SELECT n.nspname AS schema, c.relname AS name, c.oid IN ({EXTENSIONS_TABLES}) AS is_extensions,
+            CASE WHEN c.relispartition THEN pg_partition_root(c.oid)::regclass::text END AS root
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+    ))?;
+    let had = |table: &Found| expected.rows.get(&table.schema)?.get(&table.name).copied();
     // The rows of extensions' own tables are in a dump only where the extension says so.
-    let expected_there: Vec<TableName> = session.query(
-        "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind = 'r' AND c.relpersistence <> 't'",
-    )?;
-    let is_expected = |table: &TableName| {
-        expected.rows.get(&table.schema).is_some_and(|tables| tables.contains_key(&table.name))
-    };
-    let mut tables: Vec<TableName> = expected_there.into_iter().filter(is_expected).collect();
-    tables.extend(own.into_iter().filter(|table| !is_expected(table)));
-    let mut found: BTreeMap<(String, String), u64> = BTreeMap::new();
-    for some in tables.chunks(TABLES_AT_ONCE) {
-        let counts = some.iter().map(|TableName { schema, name }| {
-            format!(
-                "SELECT {} AS schema, {} AS name, count(*) AS rows FROM {}.{}",
-                literal(schema),
-                literal(name),
-                identifier(schema),
-                identifier(name)
-            )
-        });
-        let query = counts.collect::<Vec<_>>().join("\nUNION ALL ");
-        let counted = session.query::<Counted>(&query)?;
-        found.extend(counted.into_iter().map(|table| ((table.schema, table.name), table.rows)));
-    }
+    tables.retain(|table| !table.is_extensions || had(table).is_some());
     let mut differences = Vec::new();
-    for (schema, tables) in expected.rows {
-        for (name, rows) in tables {
-            match found.remove(&(schema.clone(), name.clone())) {
-                Some(there) if there == *rows => {}
-                Some(there) => {
-                    differences.push(format!("{schema}.{name} has {there} rows and had {rows}"));
+    // By what they are partitions of: a row may come back into another one, where it goes by a hash of what has another
+    // number in each database.
+    let mut moved: BTreeMap<&str, i128> = BTreeMap::new();
+    for some in tables.chunks(TABLES_AT_ONCE) {
+        let counted = count(session, some)?;
+        for (table, there) in some.iter().zip(counted) {
+            let Found { schema, name, is_extensions, root } = table;
+            match (had(table), root) {
+                (None, _) => differences.push(format!("{schema}.{name} was not there before")),
+                // Besides the rows that an extension makes itself, a dump has those that were added.
+                (Some(had), _) if *is_extensions && there >= had => {}
+                (Some(had), Some(root)) => {
+                    *moved.entry(root).or_default() += i128::from(there) - i128::from(had);
                 }
-                None => differences.push(format!("{schema}.{name} is missing")),
+                (Some(had), None) if there != had => {
+                    differences.push(format!("{schema}.{name} has {there} rows and had {had}"));
+                }
+                _ => {}
             }
         }
     }
-    differences
-        .extend(found.keys().map(|(schema, name)| format!("{schema}.{name} was not there before")));
+    moved.retain(|_, difference| *difference != 0);
+    differences.extend(moved.iter().map(|(root, by)| {
+        format!(
+            "the partitions of {root} have {} rows {} than they had",
+            by.abs(),
+            if *by < 0 { "fewer" } else { "more" }
+        )
+    }));
+    let found: BTreeSet<(&str, &str)> =
+        tables.iter().map(|table| (table.schema.as_str(), table.name.as_str())).collect();
+    let names = expected.rows.iter().flat_map(|(schema, tables)| {
+        tables.keys().map(move |name| (schema.as_str(), name.as_str()))
+    });
+    let missing = names.filter(|name| !found.contains(name));
+    differences.extend(missing.map(|(schema, name)| format!("{schema}.{name} is missing")));
     let others: Others = session.row(
         "SELECT (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects, ARRAY(SELECT extname FROM pg_extension) AS extensions",
     )?;
@@ -122,15 +136,26 @@ fn differences(
     Ok(differences)
 }
 
+/// The rows of each. As in a dump, those of tables that inherit from it are not its own.
+fn count(session: &mut Session, tables: &[Found]) -> Result<Vec<u64>, PostgresError> {
+    let counts = tables.iter().enumerate().map(|(number, Found { schema, name, .. })| {
+        let (schema, name) = (identifier(schema), identifier(name));
+        format!("SELECT {number} AS number, count(*) AS rows FROM ONLY {schema}.{name}")
+    });
+    let counts = counts.collect::<Vec<_>>().join("\nUNION ALL ");
+    let counted: Vec<Counted> = session.query(&format!("{counts}\nORDER BY number"))?;
+    Ok(counted.into_iter().map(|table| table.rows).collect())
+}
+
 /// Table by table: a statement over all would say nothing for long, and could not be cancelled in between.
 fn analyze(session: &mut Session) -> Result<(), PostgresError> {
     let tables: Vec<TableName> = session.query(
-        "SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'",
     )?;
     // Those of another owner are passed over with a warning.
     session.execute("SET client_min_messages = error;")?;
-    for TableName { schema, name } in tables {
+    for TableName { schema, name, .. } in tables {
         session.execute(&format!("ANALYZE {}.{};", identifier(&schema), identifier(&name)))?;
     }
     Ok(())

@@ -206,8 +206,8 @@ pub fn finish_interrupted(
     let application = format!("belay {}", entry.job);
     let via = instance.via.clone();
     let journal = Journal { directory, name, via, entry };
-    let (connection, _) =
-        look::open(&databases, &application).map_err(|error| journal.failed(error))?;
+    let connection = look::open(&databases, &journal.entry.maintenance, &application)
+        .map_err(|error| journal.failed(error))?;
     try_resolve(&connection, journal, &context.events)
 }
 

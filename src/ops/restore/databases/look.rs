@@ -1,5 +1,6 @@
 //! Planning a restore of databases: what the snapshot has, what the target is like, and what would be done.
 
+use super::named::{self, Renamed};
 use super::{
     DatabasesPlan, IntoOptions, PreparedDatabases, PresentState, ReplacedDatabase, Source, part,
     passwords,
@@ -20,8 +21,6 @@ use crate::ops::{Context, OpsError, job};
 use crate::repository::reader::ContentStream;
 use std::io::Read as _;
 
-/// Where a server is asked what concerns all of it.
-const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 /// A list of roles, or an environment file, has fewer bytes.
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -73,25 +72,26 @@ pub fn prepare<'a>(
     }
     let source = Source::open(session, snapshot, context)?;
     let as_clone = ensure_same_instance(session, instance, &source, options)?;
-    let (manifest, details) = details_of(&source)?;
+    let (manifest, mut details) = details_of(&source)?;
     let living = Living::look(config, instance, context)?;
     let databases = living.databases(&session.secrets)?;
     let job = job::random_job_id()?;
     let failed = |source| OpsError::Postgres { instance: instance.name.to_string(), source };
-    let (connection, maintenance) = open(&databases, &format!("belay {job}")).map_err(failed)?;
     let mut notes = Vec::new();
     let snapshot = (manifest, &details);
     let passwords = passwords::of_snapshot(&source, snapshot, &living.recipe, &mut notes, context)?;
-    let named = named(details.databases, &databases.names)?;
-    let chosen = part::choose(&options.wanted, manifest, named)?;
+    let renamed = named::give_names(&mut details.databases, &databases, as_clone, &mut notes)?;
+    let chosen = part::choose(&options.wanted, manifest, details.databases)?;
     notes.extend(chosen.notes);
     let details = chosen.databases;
+    let maintenance = maintenance(&details);
+    let connection = open(&databases, maintenance, &format!("belay {job}")).map_err(failed)?;
     let globals = read_small(&source, "/postgres/globals.sql")?;
-    let facts: Vec<DatabaseFacts> = details.iter().map(|details| details.facts.clone()).collect();
+    let facts =
+        details.iter().map(|details| facts_of(&source, details)).collect::<Result<Vec<_>, _>>()?;
     let archives: Vec<ArchiveFacts> =
         details.iter().map(|details| details.archive.clone()).collect();
-    let users = living.recipe.databases.iter().filter_map(|recipe| living.database(recipe).user);
-    let kept_roles: Vec<String> = users.chain(databases.target.user.clone()).collect();
+    let kept_roles = users_of(&living, &databases);
     let wanted = Wanted {
         databases: &facts,
         archives: &archives,
@@ -105,16 +105,12 @@ pub fn prepare<'a>(
     if manifest.key_fit == KeyFit::Unfit {
         notes.push("the keys in this snapshot do not decrypt what is encrypted in it".into());
     }
-    let mut environment = None;
-    if chosen.environment {
-        environment = merged(&living, &source, manifest, &mut notes)?;
-    } else if let Ok(Some((path, merged))) = merged(&living, &source, manifest, &mut Vec::new()) {
-        let changed: Vec<&str> = merged.changed().map(String::as_str).collect();
-        notes.push(format!(
-            "{path} stays as it is, with other values than the snapshot of {}: what is encrypted may not be readable",
-            changed.join(", ")
-        ));
-    }
+    let environment = if chosen.environment {
+        merged(&living, &source, manifest, &mut notes)?
+    } else {
+        notes.extend(kept_keys(&living, &source, manifest));
+        None
+    };
     if details.is_empty() && environment.is_none() {
         return Err(OpsError::refused(
             "there is nothing to be done: the keys are those of the snapshot, or there is no file to put them into",
@@ -134,7 +130,12 @@ pub fn prepare<'a>(
         as_clone,
         is_whole: chosen.is_whole,
         server: connection.told(),
-        databases: restore_plan.databases.iter().zip(&details).map(replaced).collect(),
+        databases: restore_plan
+            .databases
+            .iter()
+            .zip(&details)
+            .map(|(planned, details)| replaced(planned, details, &renamed))
+            .collect(),
         creates_roles: restore_plan.creates_roles.clone(),
         changes_roles: restore_plan.changes_roles.iter().map(|role| role.name.clone()).collect(),
         environment: environment.iter().flat_map(|(_, merged)| merged.changed().cloned()).collect(),
@@ -163,12 +164,28 @@ pub fn prepare<'a>(
     })
 }
 
-fn replaced((planned, details): (&PlannedDatabase, &DatabaseDetails)) -> ReplacedDatabase {
+fn replaced(
+    planned: &PlannedDatabase,
+    details: &DatabaseDetails,
+    renamed: &Renamed,
+) -> ReplacedDatabase {
     ReplacedDatabase {
         name: planned.facts.name.clone(),
+        from: renamed.get(&planned.facts.name).cloned(),
         rows: details.rows.values().flat_map(|tables| tables.values()).sum(),
         exists: planned.old.is_some(),
     }
+}
+
+/// What the snapshot has of a database, the values of its settings included.
+fn facts_of(source: &Source, details: &DatabaseDetails) -> Result<DatabaseFacts, OpsError> {
+    let mut facts = details.facts.clone();
+    let path = details.settings();
+    facts.take_settings(&read_small(source, &path)?).map_err(|error| OpsError::WrongFile {
+        object: path,
+        reason: format!("it has no settings (line {})", error.line()),
+    })?;
+    Ok(facts)
 }
 
 /// What the manifest says of the databases.
@@ -191,43 +208,36 @@ fn details_of(source: &Source) -> Result<(&Manifest, PostgresDetails), OpsError>
     Ok((manifest, details))
 }
 
-/// A connection to a database that is not itself put back.
+/// Reach the server where the databases are, through one that is not itself put back.
 pub(super) fn open(
     databases: &Databases,
+    maintenance: &str,
     application: &str,
-) -> Result<(Connection, &'static str), PostgresError> {
-    let mut free =
-        MAINTENANCE.into_iter().filter(|name| !databases.names.iter().any(|other| other == name));
-    let maintenance = free.next().unwrap_or("template1");
+) -> Result<Connection, PostgresError> {
     let (access, target) = (databases.access.clone(), databases.target.clone());
     Connection::open(access, target, maintenance, application)
-        .map(|connection| (connection, maintenance))
 }
 
-/// The databases of the snapshot under the names that the target's environment has for them.
-fn named(
-    mut details: Vec<DatabaseDetails>,
-    names: &[String],
-) -> Result<Vec<DatabaseDetails>, OpsError> {
-    // What was saved before a restore of one of them has no others.
-    let is_there = |details: &DatabaseDetails| names.contains(&details.facts.name);
-    if names.is_empty() || details.iter().all(is_there) {
-        return Ok(details);
-    }
-    if names.len() != details.len() {
-        return Err(OpsError::refused(
-            format!(
-                "the snapshot has {} databases, and the target names {}",
-                details.len(),
-                names.len()
-            ),
-            "name as many in the target's configuration, in the same order",
-        ));
-    }
-    for (details, name) in details.iter_mut().zip(names) {
-        details.facts.name.clone_from(name);
-    }
-    Ok(details)
+/// A database that is not itself put back; a template is in no snapshot.
+fn maintenance(details: &[DatabaseDetails]) -> &'static str {
+    let is_put_back = details.iter().any(|details| details.facts.name == "postgres");
+    if is_put_back { "template1" } else { "postgres" }
+}
+
+/// The roles with which an instance connects to its databases.
+fn users_of(living: &Living<'_>, databases: &Databases) -> Vec<String> {
+    let users = living.recipe.databases.iter().filter_map(|recipe| living.database(recipe).user);
+    users.chain(databases.target.user.clone()).collect()
+}
+
+/// What it means that the target's environment file stays as it is.
+fn kept_keys(living: &Living<'_>, source: &Source, manifest: &Manifest) -> Option<String> {
+    let (path, merged) = merged(living, source, manifest, &mut Vec::new()).ok().flatten()?;
+    let changed: Vec<&str> = merged.changed().map(String::as_str).collect();
+    Some(format!(
+        "{path} stays as it is, with other values than the snapshot of {}: what is encrypted may not be readable",
+        changed.join(", ")
+    ))
 }
 
 /// The target's environment file with the keys of the snapshot; none where nothing changes.
