@@ -59,7 +59,7 @@ SELECT * FROM customers WHERE id = :id;
 NIGHT = """
 UPDATE customers SET changed = now(), notes = notes || ' {night}' WHERE id % 100000 BETWEEN 20000 AND 22000;
 UPDATE app_versions SET definition = json_build_array(definition -> 0, {night}, definition -> 2) WHERE id % 50 = 7;
-INSERT INTO files SELECT {night} * 100000 + id, name, data || '\\x00' FROM files WHERE id % 40 = 3;
+INSERT INTO files SELECT {night} * 100000 + id, name, data || '\\x00' FROM files WHERE id % 40 = 3 AND id < 100000;
 CHECKPOINT;
 """
 
