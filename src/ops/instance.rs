@@ -77,6 +77,13 @@ impl<'a> Living<'a> {
         self.variables.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// The value of a variable that its container itself has.
+    pub(super) fn own(&self, name: &str) -> Option<&str> {
+        let own = self.container.iter().flat_map(|facts| &facts.environment);
+        let mut own = own.filter_map(|variable| variable.split_once('='));
+        own.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
     /// Where its databases are: as the configuration says, and otherwise as its environment says.
     pub(super) fn databases(&self, secrets: &SecretSources) -> Result<Databases, OpsError> {
         let settings = &self.instance.postgres;

@@ -23,7 +23,10 @@ pub(super) fn plan_text(plan: &DatabasesPlan) -> String {
     lines.extend(named("roles that are made", &plan.creates_roles));
     lines.extend(named("roles that become what they were", &plan.changes_roles));
     lines.extend(named("keys that come back into the environment file", &plan.environment));
+    let added = "other variables that the environment file lacks and gets";
+    lines.extend(named(added, &plan.environment_added));
     lines.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
+    lines.extend(plan.warnings.iter().map(|warning| format!("  WARNING: {warning}")));
     lines.push(match plan.present_state {
         PresentState::Nothing => "Nothing is there now that could be lost.".into(),
         PresentState::Snapshot => {
@@ -42,7 +45,8 @@ pub(super) fn plan_text(plan: &DatabasesPlan) -> String {
 pub(super) fn done_text(restored: &RestoredDatabases) -> String {
     let plan = &restored.plan;
     let names = plan.databases.iter().map(|database| format!("database {}", database.name));
-    let parts: Vec<String> = names.chain(plan.environment.iter().cloned()).collect();
+    let variables = plan.environment.iter().chain(&plan.environment_added);
+    let parts: Vec<String> = names.chain(variables.cloned()).collect();
     let subject = if plan.is_whole {
         format!("{} is", plan.instance)
     } else {
@@ -62,7 +66,7 @@ pub(super) fn done_text(restored: &RestoredDatabases) -> String {
             restored.aside.join(", ")
         ));
     }
-    if !plan.environment.is_empty() {
+    if !(plan.environment.is_empty() && plan.environment_added.is_empty()) {
         lines.push("Restart the platform, so that it reads its keys again.".into());
     }
     lines.join("\n")

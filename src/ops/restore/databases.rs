@@ -6,6 +6,7 @@
 //! and finish what was.
 
 mod journal;
+mod keys;
 mod look;
 mod part;
 mod passwords;
@@ -51,8 +52,12 @@ pub struct DatabasesPlan {
     pub changes_roles: Vec<String>,
     /// Variables of the environment that get the snapshot's value: keys.
     pub environment: Vec<String>,
+    /// Variables that the environment lacks, and gets besides.
+    pub environment_added: Vec<String>,
     /// What a person should know.
     pub notes: Vec<String>,
+    /// What is left for a person to do, or may not work: said again at the end.
+    pub warnings: Vec<String>,
     /// What becomes of the present state.
     pub present_state: PresentState,
 }
@@ -128,7 +133,13 @@ impl PreparedDatabases<'_> {
     /// Do what was planned.
     pub fn execute(self, context: &Context) -> Result<RestoredDatabases, OpsError> {
         let place = (self.config, self.session, self.instance);
-        as_job(place, self.job, context, |context| self.run(context))
+        as_job(place, self.job, context, |context| {
+            let restored = self.run(context)?;
+            for warning in &restored.plan.warnings {
+                context.events.warn(warning.as_str());
+            }
+            Ok(restored)
+        })
     }
 
     fn failed(&self, source: PostgresError) -> OpsError {

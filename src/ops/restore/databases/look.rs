@@ -1,13 +1,15 @@
 //! Planning a restore of databases: what the snapshot has, what the target is like, and what would be done.
 
+use super::keys::{SnapshotVariables, Words, merged};
 use super::{
     DatabasesPlan, IntoOptions, PreparedDatabases, PresentState, ReplacedDatabase, Source, part,
     passwords,
 };
-use crate::component::environment::{EnvironmentFile, Merged, merge};
-use crate::component::postgres::restore::{ArchiveFacts, PlannedDatabase, Wanted, look};
+use crate::component::postgres::restore::{
+    ArchiveFacts, PlannedDatabase, Wanted, has_rights_of, look,
+};
 use crate::component::postgres::{
-    Connection, DatabaseDetails, DatabaseFacts, PostgresDetails, PostgresError,
+    Connection, DatabaseDetails, DatabaseFacts, PostgresDetails, PostgresError, identifier,
 };
 use crate::config::{Config, Instance};
 use crate::model::manifest::{ComponentManifest, KeyFit, Manifest};
@@ -18,6 +20,7 @@ use crate::ops::select::SnapshotRef;
 use crate::ops::session::{InstanceLock, Session};
 use crate::ops::{Context, OpsError, job};
 use crate::repository::reader::ContentStream;
+use std::collections::BTreeSet;
 use std::io::Read as _;
 
 /// Where a server is asked what concerns all of it.
@@ -79,9 +82,11 @@ pub fn prepare<'a>(
     let job = job::random_job_id()?;
     let failed = |source| OpsError::Postgres { instance: instance.name.to_string(), source };
     let (connection, maintenance) = open(&databases, &format!("belay {job}")).map_err(failed)?;
-    let mut notes = Vec::new();
-    let snapshot = (manifest, &details);
-    let passwords = passwords::of_snapshot(&source, snapshot, &living.recipe, &mut notes, context)?;
+    let mut words = Words::default();
+    let notes = &mut words.notes;
+    let variables = SnapshotVariables::read(&source, manifest)?;
+    let snapshot = (&details, &variables);
+    let passwords = passwords::of_snapshot(&source, snapshot, &living.recipe, notes, context)?;
     let named = named(details.databases, &databases.names)?;
     let chosen = part::choose(&options.wanted, manifest, named)?;
     notes.extend(chosen.notes);
@@ -108,15 +113,30 @@ pub fn prepare<'a>(
         notes.push("the keys in this snapshot do not decrypt what is encrypted in it".into());
     }
     let mut environment = None;
+    let keys = &living.recipe.environment.keys;
     if chosen.environment {
-        environment = merged(&living, &source, manifest, &mut notes)?;
-    } else if let Ok(Some((path, merged))) = merged(&living, &source, manifest, &mut Vec::new()) {
-        let changed: Vec<&str> = merged.changed().map(String::as_str).collect();
-        notes.push(format!(
-            "{path} stays as it is, with other values than the snapshot of {}: what is encrypted may not be readable",
-            changed.join(", ")
-        ));
+        environment = merged(&living, &variables, as_clone, &mut words)?;
+    } else {
+        let others = variables.others(keys, &living);
+        if !others.is_empty() {
+            notes.push(format!(
+                "the environment stays as it is, with other values than the snapshot of {}: what is encrypted may not be readable",
+                others.join(", ")
+            ));
+        }
     }
+    for (owner, user) in other_users(&living, &variables) {
+        if !has_rights_of(&connection, maintenance, user, owner).map_err(failed)? {
+            words.warnings.push(format!(
+                "what comes back belongs to the role {owner}, and {user}, as which the platform connects here, has no rights in it: GRANT {} TO {}, or make it the owner",
+                identifier(owner),
+                identifier(user)
+            ));
+        }
+    }
+    let changed = environment.iter().flat_map(|(_, merged)| merged.changed().cloned());
+    let (changed, added): (Vec<String>, Vec<String>) =
+        changed.partition(|name| keys.contains(name));
     if details.is_empty() && environment.is_none() {
         return Err(OpsError::refused(
             "there is nothing to be done: the keys are those of the snapshot, or there is no file to put them into",
@@ -139,8 +159,10 @@ pub fn prepare<'a>(
         databases: restore_plan.databases.iter().zip(&details).map(replaced).collect(),
         creates_roles: restore_plan.creates_roles.clone(),
         changes_roles: restore_plan.changes_roles.iter().map(|role| role.name.clone()).collect(),
-        environment: environment.iter().flat_map(|(_, merged)| merged.changed().cloned()).collect(),
-        notes,
+        environment: changed,
+        environment_added: added,
+        notes: words.notes,
+        warnings: words.warnings,
         present_state: match (&options.discard_current, any_exists) {
             (_, false) => PresentState::Nothing,
             (Some(_), true) => PresentState::SetAside,
@@ -163,6 +185,18 @@ pub fn prepare<'a>(
         _busy: busy,
         plan,
     })
+}
+
+/// As whom the platform connected, where it connects as somebody else here.
+fn other_users<'a>(
+    living: &'a Living<'_>,
+    variables: &'a SnapshotVariables,
+) -> BTreeSet<(&'a str, &'a str)> {
+    let users = living.recipe.databases.iter().map(|database| &database.user);
+    users
+        .filter_map(|variable| Some((variables.get(variable)?, living.variable(variable)?)))
+        .filter(|(then, now)| then != now)
+        .collect()
 }
 
 fn replaced((planned, details): (&PlannedDatabase, &DatabaseDetails)) -> ReplacedDatabase {
@@ -230,41 +264,4 @@ fn named(
         details.facts.name.clone_from(name);
     }
     Ok(details)
-}
-
-/// The target's environment file with the keys of the snapshot; none where nothing changes.
-fn merged(
-    living: &Living<'_>,
-    source: &Source,
-    manifest: &Manifest,
-    notes: &mut Vec<String>,
-) -> Result<Option<(String, Merged)>, OpsError> {
-    let recipe = &living.recipe.environment;
-    let Some(path) = component(manifest, "environment").and_then(|part| part.files.first()) else {
-        if !recipe.keys.is_empty() {
-            notes.push("the snapshot has no environment file: set the keys by hand, from /deployment/environment".into());
-        }
-        return Ok(None);
-    };
-    let snapshot = read_small(source, &path.path)?;
-    let (Some(target), Some(place)) = (&living.file, &living.instance.environment) else {
-        notes.push(format!(
-            "set in the environment by hand, from {} of the snapshot: {}",
-            path.path,
-            recipe.keys.join(", ")
-        ));
-        return Ok(None);
-    };
-    let parsed = |bytes: &[u8]| {
-        EnvironmentFile::parse(bytes)
-            .map_err(|error| OpsError::refused(error.to_string(), "look at the environment file"))
-    };
-    let (keys, stay): (Vec<&str>, Vec<&str>) = (
-        recipe.keys.iter().map(String::as_str).collect(),
-        recipe.connection.iter().map(String::as_str).collect(),
-    );
-    let merged = merge(&parsed(target)?, &parsed(&snapshot)?, &keys, &stay)
-        .map_err(|error| OpsError::refused(error.to_string(), error.hint()))?;
-    let changes = merged.changed().next().is_some();
-    Ok(changes.then(|| (place.display().to_string(), merged)))
 }
