@@ -2,6 +2,8 @@
 //! reading a database can fail.
 #![allow(clippy::unwrap_used)]
 
+#[path = "tooljet/kept.rs"]
+mod kept;
 #[path = "tooljet/keys.rs"]
 mod keys;
 #[path = "tooljet/killed.rs"]

@@ -185,3 +185,55 @@ fn a_link_leads_only_to_files_of_its_own_owner() {
         std::fs::write(&path, "old").unwrap();
     }
 }
+
+/// A file mounted over itself; unmounted with this handle.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn mount(path: &std::path::Path, options: &str) {
+        let mut command = std::process::Command::new("mount");
+        command.args(["-o", options]).args([path, path]);
+        assert!(command.status().unwrap().success(), "the tests run as root");
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        std::process::Command::new("umount").arg("--lazy").arg(&self.0).status().ok();
+    }
+}
+
+#[test]
+fn the_old_file_stays_beside_and_a_mounted_one_is_written_in_place() {
+    let (directory, path) = directory_of_nobody();
+    let text = path.to_str().unwrap();
+    let replace = |content: &[u8], keep: &str| {
+        local().stage_file(text, content)?;
+        local().commit_staged(text, Some(keep))
+    };
+    let kept = replace(b"first", "kept-1").unwrap().unwrap();
+    assert_eq!(kept, format!("{text}.kept-1"));
+    // Again, as after a crash: what is kept is what was there first.
+    assert_eq!(replace(b"second", "kept-1").unwrap().unwrap(), kept);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "old");
+    assert_eq!(owner_and_mode(std::path::Path::new(&kept)), (NOBODY, 0o640));
+    assert_eq!(local().commit_staged(text, Some("kept-1")).unwrap().unwrap(), kept);
+    assert_eq!(local().commit_staged(text, None).unwrap(), None);
+
+    let spaced = directory.path().join("a \\b .env");
+    std::fs::rename(&path, &spaced).unwrap();
+    let text = spaced.to_str().unwrap();
+    Mounted::mount(&spaced, "bind");
+    let _mounted = Mounted(spaced.clone());
+    local().stage_file(text, b"third, and longer").unwrap();
+    let kept = local().commit_staged(text, Some("kept-2")).unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "second");
+    local().replace_file(text, b"last").unwrap();
+    assert_eq!(std::fs::read_to_string(&spaced).unwrap(), "last");
+    assert_eq!(owner_and_mode(&spaced), (NOBODY, 0o640));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
+    Mounted::mount(&spaced, "remount,bind,ro");
+    let error = local().stage_file(text, b"no").unwrap_err().to_string();
+    assert!(error.contains("nobody may write to it"), "{error}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
+}

@@ -90,16 +90,15 @@ fn the_key_that_was_proven_comes_back() {
 
     // The container has it out of the file.
     instance.set_environment(&good.replace(RIGHT, &other("0b0b0b0b")));
-    let plan = belay(&instance, &RESTORE).ok().json()["plan"].clone();
+    // What was there did not fit, so the run has a warning of its own.
+    let plan = belay(&instance, &RESTORE).code(3).json()["plan"].clone();
     assert!(plan["notes"].to_string().contains("a restart is not enough"), "{plan}");
+    assert_eq!(plan["warnings"], serde_json::json!([]));
     assert_eq!(file(), good);
 
     // The snapshot has none of a kind that the target has.
-    let without: String = good
-        .lines()
-        .filter(|line| !line.starts_with("PGRST"))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let without: String =
+        good.split_inclusive('\n').filter(|line| !line.starts_with("PGRST")).collect();
     contain(&instance, &[]);
     instance.set_environment(&without);
     backup_fits(&instance);
@@ -115,7 +114,7 @@ fn a_clone_gets_keys_and_no_other_variables_and_is_told_what_it_may_not_read() {
     let good = environment(&instance.postgres);
     instance.set_environment(&format!("{good}SMTP_PASSWORD=of-production\n"));
     instance.backup().ok();
-    let password = instance.sandbox.path("password");
+    let password = instance.sandbox.path("password-of-clone");
     write_secret(&password, crate::support::servers::POSTGRES_PASSWORD);
     let file = instance.sandbox.path("clone.env");
     let clone = good

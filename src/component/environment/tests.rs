@@ -116,7 +116,7 @@ fn a_variable_gets_another_value_whatever_it_was() {
         assert_eq!(with.keys().filter(|key| *key == "KEY").count(), 1);
     }
     assert_eq!(parse("A=1").with("KEY", "1").unwrap().get("A"), Some("1"));
-    for (text, value) in [("A='not closed", "1"), ("", "both ' and $")] {
+    for (text, value) in [("A='not closed", "#$x"), ("", "both ' and $")] {
         let error = parse(text).with("KEY", value).unwrap_err();
         assert!(error.to_string().contains("KEY"), "{text}: {error}");
     }

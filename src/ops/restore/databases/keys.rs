@@ -3,7 +3,7 @@
 
 use super::Source;
 use super::look::{component, read_small};
-use crate::component::environment::{EnvironmentFile, Merged, merge};
+use crate::component::environment::{EnvironmentFile, MergeError, Merged, merge};
 use crate::model::manifest::Manifest;
 use crate::ops::OpsError;
 use crate::ops::instance::Living;
@@ -39,7 +39,7 @@ impl SnapshotVariables {
     }
 
     /// Those of these whose value in effect is another than the target's.
-    pub(super) fn others<'a>(&self, names: &'a [String], living: &Living<'_>) -> Vec<&'a str> {
+    fn others<'a>(&self, names: &'a [String], living: &Living<'_>) -> Vec<&'a str> {
         let is_other =
             |name: &&str| self.get(name).is_some_and(|then| living.variable(name) != Some(then));
         names.iter().map(String::as_str).filter(is_other).collect()
@@ -66,19 +66,10 @@ pub(super) fn merged(
     as_clone: bool,
     words: &mut Words,
 ) -> Result<Option<(String, Merged)>, OpsError> {
+    tell_missing(living, snapshot, words);
     let recipe = &living.recipe.environment;
-    let (keys, missing): (Vec<&str>, Vec<&str>) =
-        recipe.keys.iter().map(String::as_str).partition(|key| snapshot.get(key).is_some());
-    let is_missed = |key: &&str| {
-        living.variable(key).is_some() || recipe.required.iter().any(|name| name == key)
-    };
-    let missing: Vec<&str> = missing.into_iter().filter(is_missed).collect();
-    if !missing.is_empty() {
-        words.warnings.push(format!(
-            "the snapshot has no {}: what the instance has of that stays, and may not fit what is encrypted",
-            missing.join(", ")
-        ));
-    }
+    let keys = recipe.keys.iter().map(String::as_str);
+    let keys: Vec<&str> = keys.filter(|key| snapshot.get(key).is_some()).collect();
     let (Some(target), Some(path)) = (&living.file, &living.instance.environment) else {
         let others = snapshot.others(&recipe.keys, living);
         if !others.is_empty() {
@@ -91,9 +82,7 @@ pub(super) fn merged(
     };
     let target = parsed(target)?;
     overridden(living, &target, (snapshot, &keys), words);
-    let failed = |error: crate::component::environment::MergeError| {
-        OpsError::refused(error.to_string(), error.hint())
-    };
+    let failed = |error: MergeError| OpsError::refused(error.to_string(), error.hint());
     let mut effective = snapshot.file.clone();
     for key in &keys {
         let value = snapshot.get(key).unwrap_or_default();
@@ -108,6 +97,33 @@ pub(super) fn merged(
     let merged = merge(&target, &effective, &keys, &stay).map_err(failed)?;
     let changes = merged.changed().next().is_some();
     Ok(changes.then(|| (path.display().to_string(), merged)))
+}
+
+/// Tell which keys the snapshot should have.
+fn tell_missing(living: &Living<'_>, snapshot: &SnapshotVariables, words: &mut Words) {
+    let recipe = &living.recipe.environment;
+    let missing = recipe.keys.iter().map(String::as_str).filter(|key| snapshot.get(key).is_none());
+    let is_missed = |key: &&str| {
+        living.variable(key).is_some() || recipe.required.iter().any(|name| name == key)
+    };
+    let missing: Vec<&str> = missing.filter(is_missed).collect();
+    if !missing.is_empty() {
+        words.warnings.push(format!(
+            "the snapshot has no {}: what the instance has of that stays, and may not fit what is encrypted",
+            missing.join(", ")
+        ));
+    }
+}
+
+/// Tell which keys would be others, where none come back.
+pub(super) fn tell_others(living: &Living<'_>, snapshot: &SnapshotVariables, words: &mut Words) {
+    let others = snapshot.others(&living.recipe.environment.keys, living);
+    if !others.is_empty() {
+        words.notes.push(format!(
+            "the environment stays as it is, with other values than the snapshot of {}: what is encrypted may not be readable",
+            others.join(", ")
+        ));
+    }
 }
 
 /// Tell which keys the container has from elsewhere than the file that they come back into.

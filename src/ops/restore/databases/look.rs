@@ -1,9 +1,9 @@
 //! Planning a restore of databases: what the snapshot has, what the target is like, and what would be done.
 
-use super::keys::{SnapshotVariables, Words, merged};
+use super::keys::{SnapshotVariables, Words, merged, tell_others};
 use super::{
-    DatabasesPlan, IntoOptions, PreparedDatabases, PresentState, ReplacedDatabase, Source, part,
-    passwords,
+    DatabasesPlan, IntoOptions, PreparedDatabases, PresentDatabases, ReplacedDatabase, Source,
+    part, passwords,
 };
 use crate::component::postgres::restore::{
     ArchiveFacts, PlannedDatabase, Wanted, has_rights_of, look,
@@ -95,16 +95,12 @@ pub fn prepare<'a>(
     let facts: Vec<DatabaseFacts> = details.iter().map(|details| details.facts.clone()).collect();
     let archives: Vec<ArchiveFacts> =
         details.iter().map(|details| details.archive.clone()).collect();
-    let users =
-        living.recipe.databases.iter().filter_map(|database| living.variable(&database.user));
-    let kept_roles: Vec<String> =
-        users.map(ToOwned::to_owned).chain(databases.target.user.clone()).collect();
     let wanted = Wanted {
         databases: &facts,
         archives: &archives,
         globals: &String::from_utf8_lossy(&globals),
         passwords: &passwords,
-        kept_roles: &kept_roles,
+        kept_roles: &kept_roles(&living, &databases),
     };
     let (restore_plan, roles) =
         look(&connection, maintenance, &wanted, &job.to_string()).map_err(failed)?;
@@ -112,28 +108,16 @@ pub fn prepare<'a>(
     if manifest.key_fit == KeyFit::Unfit {
         notes.push("the keys in this snapshot do not decrypt what is encrypted in it".into());
     }
-    let mut environment = None;
-    let keys = &living.recipe.environment.keys;
-    if chosen.environment {
-        environment = merged(&living, &variables, as_clone, &mut words)?;
+    let environment = if chosen.environment {
+        merged(&living, &variables, as_clone, &mut words)?
     } else {
-        let others = variables.others(keys, &living);
-        if !others.is_empty() {
-            notes.push(format!(
-                "the environment stays as it is, with other values than the snapshot of {}: what is encrypted may not be readable",
-                others.join(", ")
-            ));
-        }
+        tell_others(&living, &variables, &mut words);
+        None
+    };
+    if !details.is_empty() {
+        tell_rights((&living, &variables), &connection, maintenance, &mut words).map_err(failed)?;
     }
-    for (owner, user) in other_users(&living, &variables) {
-        if !has_rights_of(&connection, maintenance, user, owner).map_err(failed)? {
-            words.warnings.push(format!(
-                "what comes back belongs to the role {owner}, and {user}, as which the platform connects here, has no rights in it: GRANT {} TO {}, or make it the owner",
-                identifier(owner),
-                identifier(user)
-            ));
-        }
-    }
+    let keys = &living.recipe.environment.keys;
     let changed = environment.iter().flat_map(|(_, merged)| merged.changed().cloned());
     let (changed, added): (Vec<String>, Vec<String>) =
         changed.partition(|name| keys.contains(name));
@@ -149,6 +133,7 @@ pub fn prepare<'a>(
     }
     let any_exists =
         details.is_empty() || restore_plan.databases.iter().any(|database| database.old.is_some());
+    let changes_beside = environment.is_some() || !restore_plan.changes_roles.is_empty();
     let plan = DatabasesPlan {
         snapshot: source.snapshot.id,
         time: source.snapshot.file.time,
@@ -163,11 +148,7 @@ pub fn prepare<'a>(
         environment_added: added,
         notes: words.notes,
         warnings: words.warnings,
-        present_state: match (&options.discard_current, any_exists) {
-            (_, false) => PresentState::Nothing,
-            (Some(_), true) => PresentState::SetAside,
-            (None, true) => PresentState::Snapshot,
-        },
+        present_state: present_state(options, any_exists, changes_beside),
     };
     Ok(PreparedDatabases {
         config,
@@ -187,16 +168,44 @@ pub fn prepare<'a>(
     })
 }
 
-/// As whom the platform connected, where it connects as somebody else here.
-fn other_users<'a>(
-    living: &'a Living<'_>,
-    variables: &'a SnapshotVariables,
-) -> BTreeSet<(&'a str, &'a str)> {
+/// Those with which the platform and Belay connect.
+fn kept_roles(living: &Living<'_>, databases: &Databases) -> Vec<String> {
+    let users =
+        living.recipe.databases.iter().filter_map(|database| living.variable(&database.user));
+    users.map(ToOwned::to_owned).chain(databases.target.user.clone()).collect()
+}
+
+fn present_state(options: &IntoOptions, exists: bool, changes_beside: bool) -> PresentDatabases {
+    match (&options.discard_current, exists) {
+        (_, false) if changes_beside => PresentDatabases::KeptBeside,
+        (_, false) => PresentDatabases::Nothing,
+        (Some(_), true) => PresentDatabases::SetAside,
+        (None, true) => PresentDatabases::Snapshot,
+    }
+}
+
+/// Tell where the platform connects as somebody else than it did, who has no rights in what comes back.
+fn tell_rights(
+    (living, variables): (&Living<'_>, &SnapshotVariables),
+    connection: &Connection,
+    maintenance: &str,
+    words: &mut Words,
+) -> Result<(), PostgresError> {
     let users = living.recipe.databases.iter().map(|database| &database.user);
-    users
+    let then_and_now: BTreeSet<(&str, &str)> = users
         .filter_map(|variable| Some((variables.get(variable)?, living.variable(variable)?)))
         .filter(|(then, now)| then != now)
-        .collect()
+        .collect();
+    for (owner, user) in then_and_now {
+        if !has_rights_of(connection, maintenance, user, owner)? {
+            words.warnings.push(format!(
+                "what comes back belongs to the role {owner}, and {user}, as which the platform connects here, has no rights in it: GRANT {} TO {}, or make it the owner",
+                identifier(owner),
+                identifier(user)
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn replaced((planned, details): (&PlannedDatabase, &DatabaseDetails)) -> ReplacedDatabase {
