@@ -150,6 +150,8 @@ fn streams_and_status_come_back(servers: &Servers) {
         "a banner is not what it said"
     );
     let path = "/tmp/it's a file";
+    // A new one, and one that is there.
+    access.replace_file(path, b"else\n").unwrap();
     access.replace_file(path, b"content\n").unwrap();
     assert_eq!(access.read_file(path, LIMIT).unwrap().as_slice(), b"content\n");
 }

@@ -145,13 +145,21 @@ fn an_instance_in_containers_and_on_another_host_comes_back() {
         assert_eq!(fs::read_to_string(&environment).unwrap(), file, "{via}");
     }
 
-    // A container that stops in the middle.
+    // A container that stops in the middle: the dump has more to give than any pipe holds, and nobody reads on.
+    container.sql("tooljet_db", "CREATE TABLE much AS SELECT repeat(md5(i::text), 1000) AS words FROM generate_series(1, 10000) i");
     let mut stopping = sandbox.belay_command(&["backup", "tj", "--json"]);
     stopping.env(variable, &socket);
-    container.docker.run(&["pause", CONTAINER]);
     let count = sandbox.list().len();
-    let running = support::Running::start(stopping);
+    let mut running = support::Running::start(stopping);
+    let copying = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'tooljet_db' AND query LIKE 'COPY %much%' AND state = 'active'";
+    wait_until("the dump to be under way", || {
+        assert!(!running.has_ended(), "it ended before its server did");
+        container.sql("postgres", copying).trim() != "0"
+    });
+    running.freeze();
+    assert_ne!(container.sql("postgres", copying).trim(), "0", "it dumps");
     container.docker.run(&["kill", CONTAINER]);
+    running.thaw();
     running.wait().code(1).says(&["hint:"]);
     assert_eq!(sandbox.list().len(), count);
 }

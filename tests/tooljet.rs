@@ -4,6 +4,10 @@
 
 #[path = "tooljet/databases.rs"]
 mod databases;
+#[path = "tooljet/kept.rs"]
+mod kept;
+#[path = "tooljet/keys.rs"]
+mod keys;
 #[path = "tooljet/killed.rs"]
 mod killed;
 #[path = "tooljet/reading.rs"]

@@ -114,6 +114,8 @@ fn and_said(said: &str) -> String {
 
 /// The status of `ssh` when the line, and not the command, failed.
 const SSH_FAILED: i32 = 255;
+/// The status of what was killed, as `docker exec` hands it on.
+const KILLED: i32 = 137;
 /// The statuses of shells and of `docker exec` for a program that is not there.
 const NOT_THERE: [i32; 2] = [126, 127];
 
@@ -151,6 +153,9 @@ fn hint_of_failure(via: &Via, ending: &Ending, said: &str, program: &str) -> Opt
         "let the user that runs Belay log in there with a key, without a prompt".to_owned()
     } else if *ending == Ending::Status(SSH_FAILED) && via.to_string().contains("ssh:") {
         "the line broke or never stood: is the host up, and does `ssh` reach it from here?"
+            .to_owned()
+    } else if *ending == Ending::Status(KILLED) && via.container().is_some() {
+        "it was killed: did the container stop, or did memory run out? `docker ps -a`, `dmesg`"
             .to_owned()
     } else if NOT_THERE.map(Ending::Status).contains(ending) || has("executable file not found") {
         format!("install {program} there")

@@ -110,3 +110,130 @@ fn a_file_is_replaced_in_one_step_with_its_mode() {
     local().replace_file(text, b"").unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"");
 }
+
+/// Of a directory that somebody else owns, with a file of that one's own.
+fn directory_of_nobody() -> (tempfile::TempDir, std::path::PathBuf) {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(".env");
+    std::fs::write(&path, "old").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    for given in [directory.path(), &path] {
+        chown(given, Some(NOBODY), Some(NOBODY)).expect("the tests run as root");
+    }
+    (directory, path)
+}
+
+const NOBODY: u32 = 65534;
+
+fn owner_and_mode(path: &std::path::Path) -> (u32, u32) {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let metadata = std::fs::metadata(path).unwrap();
+    (metadata.uid(), metadata.permissions().mode() & 0o777)
+}
+
+#[test]
+fn a_file_is_replaced_through_nobodys_links_and_second_names() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let (directory, path) = directory_of_nobody();
+    let outside = tempfile::tempdir().unwrap();
+    let victim = outside.path().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let new = directory.path().join(".env.belay-new");
+    symlink(&victim, &new).unwrap();
+    let text = path.to_str().unwrap();
+    local().replace_file(text, b"secret").unwrap();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "secret");
+    assert_eq!(owner_and_mode(&path), (NOBODY, 0o640));
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    assert_eq!(owner_and_mode(&victim), (0, 0o600));
+
+    // What an earlier run left is open to others, and somebody has it open.
+    std::fs::write(&new, "left").unwrap();
+    let held = directory.path().join("held");
+    std::fs::hard_link(&new, &held).unwrap();
+    local().replace_file(text, b"another").unwrap();
+    assert_eq!(std::fs::read_to_string(&held).unwrap(), "left");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "another");
+}
+
+#[test]
+fn a_link_leads_only_to_files_of_its_own_owner() {
+    use std::os::unix::fs::{lchown, symlink};
+    let (directory, path) = directory_of_nobody();
+    let link = directory.path().join("link");
+    let text = link.to_str().unwrap();
+    let plant = |to: &std::path::Path, owner| {
+        let _ = std::fs::remove_file(&link);
+        symlink(to, &link).unwrap();
+        lchown(&link, Some(owner), Some(owner)).unwrap();
+    };
+    let outside = tempfile::tempdir().unwrap();
+    let victim = outside.path().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    plant(&victim, NOBODY);
+    let error = local().replace_file(text, b"secret").unwrap_err().to_string();
+    assert!(error.contains("a link of another owner than"), "{error}");
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+    for (to, owner) in [(std::path::Path::new(".env"), NOBODY), (&path, 0)] {
+        plant(to, owner);
+        local().replace_file(text, b"secret").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "secret");
+        assert!(link.is_symlink());
+        std::fs::write(&path, "old").unwrap();
+    }
+}
+
+/// A file mounted over itself; unmounted with this handle.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    fn mount(path: &std::path::Path, options: &str) {
+        let mut command = std::process::Command::new("mount");
+        command.args(["-o", options]).args([path, path]);
+        assert!(command.status().unwrap().success(), "the tests run as root");
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        std::process::Command::new("umount").arg("--lazy").arg(&self.0).status().ok();
+    }
+}
+
+#[test]
+fn the_old_file_stays_beside_and_a_mounted_one_is_written_in_place() {
+    let (directory, path) = directory_of_nobody();
+    let text = path.to_str().unwrap();
+    let replace = |content: &[u8], keep: &str| {
+        local().stage_file(text, content)?;
+        local().commit_staged(text, Some(keep))
+    };
+    let kept = replace(b"first", "kept-1").unwrap().unwrap();
+    assert_eq!(kept, format!("{text}.kept-1"));
+    // Again, as after a crash: what is kept is what was there first.
+    assert_eq!(replace(b"second", "kept-1").unwrap().unwrap(), kept);
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "old");
+    assert_eq!(owner_and_mode(std::path::Path::new(&kept)), (NOBODY, 0o640));
+    assert_eq!(local().commit_staged(text, Some("kept-1")).unwrap().unwrap(), kept);
+    assert_eq!(local().commit_staged(text, None).unwrap(), None);
+
+    let spaced = directory.path().join("a \\b .env");
+    std::fs::rename(&path, &spaced).unwrap();
+    let text = spaced.to_str().unwrap();
+    Mounted::mount(&spaced, "bind");
+    let _mounted = Mounted(spaced.clone());
+    local().stage_file(text, b"third, and longer").unwrap();
+    let kept = local().commit_staged(text, Some("kept-2")).unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(&kept).unwrap(), "second");
+    local().replace_file(text, b"last").unwrap();
+    assert_eq!(std::fs::read_to_string(&spaced).unwrap(), "last");
+    assert_eq!(owner_and_mode(&spaced), (NOBODY, 0o640));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
+    Mounted::mount(&spaced, "remount,bind,ro");
+    let error = local().stage_file(text, b"no").unwrap_err().to_string();
+    assert!(error.contains("nobody may write to it"), "{error}");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
+}

@@ -3,7 +3,7 @@
 mod deployment;
 
 use super::{Context, OpsError};
-use crate::access::{Access, ContainerFacts};
+use crate::access::{Access, AccessError, ContainerFacts};
 use crate::component::environment::EnvironmentFile;
 use crate::component::postgres::restore::is_of_restore;
 use crate::component::postgres::{ServerFacts, ServerUrl, Target};
@@ -92,7 +92,11 @@ impl<'a> Living<'a> {
         let access = Access::new(instance.via.clone(), config.ssh_config.clone(), &context.cancel);
         let recipe = Recipe::of(instance.platform);
         let file = match &instance.environment {
-            Some(path) => Some(access.read_file(text_of(path)?, MOST_ENVIRONMENT_BYTES)?),
+            Some(path) => {
+                let path = text_of(path)?;
+                let file = access.read_file(path, MOST_ENVIRONMENT_BYTES);
+                Some(file.map_err(|error| unread(error, instance, path))?)
+            }
             None => None,
         };
         let container = access.container_facts()?;
@@ -140,6 +144,13 @@ impl<'a> Living<'a> {
     /// The value of a variable in effect; one that is empty is not set.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(|value| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// The value of a variable that its container itself has.
+    pub(super) fn own(&self, name: &str) -> Option<&str> {
+        let own = self.container.iter().flat_map(|facts| &facts.environment);
+        let mut own = own.filter_map(|variable| variable.split_once('='));
+        own.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     /// Where its databases are: as the configuration says, and otherwise as its environment says.
@@ -259,6 +270,20 @@ impl<'a> Living<'a> {
             ),
         )
     }
+}
+
+/// Where nothing else is known to be wrong, the file may be what was lost.
+fn unread(error: AccessError, instance: &Instance, path: &str) -> OpsError {
+    if !matches!(error, AccessError::Failed { .. }) || error.hint().is_some() {
+        return error.into();
+    }
+    let Instance { name, .. } = instance;
+    OpsError::refused(
+        format!("the environment file of {name} could not be read: {error}"),
+        format!(
+            "is {path} right, and may it be read? A file that is lost comes back with `belay restore latest:{name} --to-dir DIRECTORY --path /environment`"
+        ),
+    )
 }
 
 /// Paths of the configuration are UTF-8, as the file is.

@@ -176,7 +176,9 @@ fn clients_that_come_back_again_and_again_do_not_stop_a_restore() {
 
 #[test]
 fn what_is_in_the_way_is_told_and_limits_of_connections_are_not() {
-    let instance = Instance::on(Postgres::start_with(&["max_prepared_transactions=5"]), 1);
+    // A worker of autovacuum counts as a connection to the database.
+    let settings = ["max_prepared_transactions=5", "autovacuum=off"];
+    let instance = Instance::on(Postgres::start_with(&settings), 1);
     let workspaces = workspaces(&instance.postgres);
     let (role, password) = &workspaces[0];
     let limits = format!(

@@ -1,8 +1,8 @@
 //! What a restore of a platform's databases says before and after.
 
 use crate::cli::render::{age, counted, local_time};
-use crate::ops::restore::databases::{DatabasesPlan, RestoredDatabases};
-use crate::ops::restore::into::PresentState;
+use crate::component::postgres::identifier;
+use crate::ops::restore::databases::{DatabasesPlan, PresentDatabases, RestoredDatabases};
 
 pub(super) fn plan_text(plan: &DatabasesPlan) -> String {
     let mut lines = vec![format!(
@@ -24,13 +24,20 @@ pub(super) fn plan_text(plan: &DatabasesPlan) -> String {
     lines.extend(named("roles that are made", &plan.creates_roles));
     lines.extend(named("roles that become what they were", &plan.changes_roles));
     lines.extend(named("keys that come back into the environment file", &plan.environment));
+    let added = "other variables that the environment file lacks and gets";
+    lines.extend(named(added, &plan.environment_added));
     lines.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
+    lines.extend(plan.warnings.iter().map(|warning| format!("  WARNING: {warning}")));
     lines.push(match plan.present_state {
-        PresentState::Nothing => "Nothing is there now that could be lost.".into(),
-        PresentState::Snapshot => {
+        PresentDatabases::Nothing => "Nothing is there now that could be lost.".into(),
+        PresentDatabases::KeptBeside => {
+            "The databases are not there; what changes besides is kept as it was, and named at the end."
+                .into()
+        }
+        PresentDatabases::Snapshot => {
             "The present state goes into a snapshot first, which is pinned.".into()
         }
-        _ => "The present state goes into NO snapshot, as asked for; its databases are kept aside."
+        PresentDatabases::SetAside => "The present state goes into NO snapshot, as asked for; its databases are kept aside, and its environment file beside the new one."
             .into(),
     });
     if !plan.databases.is_empty() {
@@ -43,7 +50,8 @@ pub(super) fn plan_text(plan: &DatabasesPlan) -> String {
 pub(super) fn done_text(restored: &RestoredDatabases) -> String {
     let plan = &restored.plan;
     let names = plan.databases.iter().map(|database| format!("database {}", database.name));
-    let parts: Vec<String> = names.chain(plan.environment.iter().cloned()).collect();
+    let variables = plan.environment.iter().chain(&plan.environment_added);
+    let parts: Vec<String> = names.chain(variables.cloned()).collect();
     let subject = if plan.is_whole {
         format!("{} is", plan.instance)
     } else {
@@ -59,11 +67,22 @@ pub(super) fn done_text(restored: &RestoredDatabases) -> String {
     }
     if !restored.aside.is_empty() {
         lines.push(format!(
-            "Kept on the server: {}. Drop them when they are not needed.",
-            restored.aside.join(", ")
+            "Kept on the server, closed: {}. `ALTER DATABASE {} ALLOW_CONNECTIONS true` opens one. Drop them when they are not needed.",
+            restored.aside.join(", "),
+            identifier(&restored.aside[0])
         ));
     }
-    if !plan.environment.is_empty() {
+    if let Some(path) = &restored.environment_before {
+        lines.push(format!(
+            "The environment file as it was: {path}. Delete it when it is not needed."
+        ));
+    }
+    if let Some(path) = &restored.roles_before {
+        lines.push(format!(
+            "Roles become what they were by `psql -d postgres -f {path}`. It holds hashes of passwords: delete it when it is not needed."
+        ));
+    }
+    if !(plan.environment.is_empty() && plan.environment_added.is_empty()) {
         lines.push("Restart the platform, so that it reads its keys again.".into());
     }
     lines.join("\n")

@@ -1,7 +1,7 @@
 //! The environment file of a restore: the target's own lines, with the encryption keys that fit the data that came
 //! back. What is particular to the target, above all how it reaches its database, stays.
 
-use super::{Assignment, EnvironmentFile};
+use super::{Assignment, EnvironmentFile, parse, quote};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -15,8 +15,6 @@ pub struct Merged {
     pub added: Vec<String>,
     /// Variables whose value differs from the snapshot's and stays.
     pub kept: Vec<String>,
-    /// Variables that should come back, and that the snapshot does not have.
-    pub absent: Vec<String>,
 }
 
 impl Merged {
@@ -28,13 +26,12 @@ impl Merged {
 
 impl fmt::Debug for Merged {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { content: _, replaced, added, kept, absent } = self;
+        let Self { content: _, replaced, added, kept } = self;
         formatter
             .debug_struct("Merged")
             .field("replaced", replaced)
             .field("added", added)
             .field("kept", kept)
-            .field("absent", absent)
             .finish_non_exhaustive()
     }
 }
@@ -57,6 +54,18 @@ impl MergeError {
     }
 }
 
+impl EnvironmentFile {
+    /// The same file with this value for a variable, assigned at its end.
+    pub fn with(&self, key: &str, value: &str) -> Result<Self, MergeError> {
+        let failed = || MergeError::DoesNotReadBack { key: key.to_owned() };
+        let quoted = quote(value).map_err(|_| failed())?;
+        let line = Zeroizing::new(["\n", key, "=", &quoted, "\n"].concat());
+        let text = Zeroizing::new([self.text.as_str(), &line].concat());
+        let with = Self { assignments: parse::assignments(&text), text };
+        if with.get(key) == Some(value) { Ok(with) } else { Err(failed()) }
+    }
+}
+
 /// Merge a snapshot's file into a target's.
 ///
 /// Variables of `come_back` get the snapshot's value, as it was written there. Those of `stay` keep the target's, and
@@ -73,7 +82,6 @@ pub fn merge(
         replaced: Vec::new(),
         added: Vec::new(),
         kept: Vec::new(),
-        absent: Vec::new(),
     };
     let mut replacing: Vec<(&Assignment, &Assignment)> = Vec::new();
     let mut adding: Vec<&Assignment> = Vec::new();
@@ -93,8 +101,6 @@ pub fn merge(
             }
         }
     }
-    let is_absent = |key: &&&str| snapshot.get(key).is_none();
-    merged.absent = come_back.iter().filter(is_absent).map(|key| (*key).to_owned()).collect();
     replacing.sort_by_key(|(old, _)| old.raw.start);
     let text = compose(target, snapshot, &replacing, &adding);
     check(&text, target, snapshot, &merged)?;
@@ -141,10 +147,8 @@ fn check(
     snapshot: &EnvironmentFile,
     merged: &Merged,
 ) -> Result<(), MergeError> {
-    let written = EnvironmentFile {
-        text: Zeroizing::default(),
-        assignments: super::parse::assignments(text),
-    };
+    let written =
+        EnvironmentFile { text: Zeroizing::default(), assignments: parse::assignments(text) };
     let changed: Vec<&String> = merged.replaced.iter().chain(&merged.added).collect();
     let new = changed.iter().map(|key| (key.as_str(), snapshot.get(key)));
     let old = target.keys().filter(|key| !changed.iter().any(|changed| changed == key));

@@ -14,12 +14,14 @@ mod obstacles;
 mod password;
 mod plan;
 mod probes;
+mod rights;
 mod roles;
 mod swap;
 mod verify;
 mod written;
 
 pub use plan::{Obstacle, OldDatabase, PlannedDatabase, RestorePlan, is_of_restore, look};
+pub use rights::has_rights_of;
 pub use roles::{ChangedRole, RoleWork, RolesBefore};
 pub use swap::State;
 pub use verify::Expected;

@@ -6,15 +6,16 @@
 //! and finish what was.
 
 mod journal;
+mod keys;
 mod look;
 mod named;
 mod part;
 mod passwords;
 
-use self::journal::{Journal, Phase};
+use self::journal::{Journal, Left, Phase};
 pub use self::journal::{finish_interrupted, interrupted};
 pub use self::look::prepare;
-use super::into::{IntoOptions, PresentState};
+use super::into::IntoOptions;
 use super::{Source, as_job};
 use crate::component::environment::Merged;
 use crate::component::postgres::restore::{Expected, Restore, RestorePlan, RoleWork, Written};
@@ -52,10 +53,28 @@ pub struct DatabasesPlan {
     pub changes_roles: Vec<String>,
     /// Variables of the environment that get the snapshot's value: keys.
     pub environment: Vec<String>,
+    /// Variables that the environment lacks, and gets besides.
+    pub environment_added: Vec<String>,
     /// What a person should know.
     pub notes: Vec<String>,
+    /// What is left for a person to do, or may not work: said again at the end.
+    pub warnings: Vec<String>,
     /// What becomes of the present state.
-    pub present_state: PresentState,
+    pub present_state: PresentDatabases,
+}
+
+/// What becomes of the state that is overwritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PresentDatabases {
+    /// Nothing is there.
+    Nothing,
+    /// The databases are not there. What changes besides, the environment file and roles, is kept beside as it was.
+    KeptBeside,
+    /// A snapshot is taken first, and pinned; where that fails, all is kept beside.
+    Snapshot,
+    /// It is only kept beside, as a person asked for.
+    SetAside,
 }
 
 /// A database that comes back.
@@ -83,6 +102,10 @@ pub struct RestoredDatabases {
     pub before: Option<SnapshotId>,
     /// Old databases that were kept, by the names that they have now.
     pub aside: Vec<String>,
+    /// The environment file as it was, beside the new one; none where the snapshot of the state before has it.
+    pub environment_before: Option<String>,
+    /// A file with the statements that make roles what they were. It holds hashes of passwords.
+    pub roles_before: Option<String>,
     /// The time between the restored snapshot and now, in seconds: what changed in it is not in the restored state.
     pub loss_window_seconds: i64,
 }
@@ -116,23 +139,32 @@ pub struct PreparedDatabases<'a> {
 impl PreparedDatabases<'_> {
     /// Nothing but the plan.
     pub fn dry_run(self) -> RestoredDatabases {
-        self.result(false, None, Vec::new())
+        self.result(false, None, Left::default())
     }
 
-    fn result(
-        self,
-        done: bool,
-        before: Option<SnapshotId>,
-        aside: Vec<String>,
-    ) -> RestoredDatabases {
+    fn result(self, done: bool, before: Option<SnapshotId>, left: Left) -> RestoredDatabases {
         let loss_window_seconds = Timestamp::now().duration_since(self.plan.time).as_secs();
-        RestoredDatabases { plan: self.plan, done, before, aside, loss_window_seconds }
+        RestoredDatabases {
+            plan: self.plan,
+            done,
+            before,
+            aside: left.aside,
+            environment_before: left.environment,
+            roles_before: left.roles,
+            loss_window_seconds,
+        }
     }
 
     /// Do what was planned.
     pub fn execute(self, context: &Context) -> Result<RestoredDatabases, OpsError> {
         let place = (self.config, self.session, self.instance);
-        as_job(place, self.job, context, |context| self.run(context))
+        as_job(place, self.job, context, |context| {
+            let restored = self.run(context)?;
+            for warning in &restored.plan.warnings {
+                context.events.warn(warning.as_str());
+            }
+            Ok(restored)
+        })
     }
 
     fn failed(&self, source: PostgresError) -> OpsError {
@@ -143,8 +175,8 @@ impl PreparedDatabases<'_> {
         let restore = Restore::new(&self.connection, &self.maintenance, &self.restore_plan)
             .map_err(|error| self.failed(error))?;
         if self.restore_plan.databases.is_empty() {
-            let before = self.replace_environment(&restore, context)?;
-            return Ok(self.result(true, before, Vec::new()));
+            let (before, left) = self.replace_environment(&restore, context)?;
+            return Ok(self.result(true, before, left));
         }
         let environment = self.environment.as_ref().map(|(path, _)| path.clone());
         let place = (self.config, self.instance);
@@ -153,7 +185,8 @@ impl PreparedDatabases<'_> {
         journal.write(Phase::Making)?;
         let made = self.make(&restore, context).and_then(|()| self.save(&restore, context));
         let swapped = made.and_then(|(before, written)| {
-            journal.saved(written);
+            journal.saved(before.is_some(), written);
+            journal.keep_roles(&self.roles.before)?;
             journal.write(Phase::Swapping)?;
             context.events.phase("swapping", self.instance.name.to_string());
             restore.swap(&self.roles).map_err(|error| self.failed(error))?;
@@ -170,18 +203,17 @@ impl PreparedDatabases<'_> {
         let cleared = journal
             .write(Phase::Clearing)
             .and_then(|()| journal::finish(&self.connection, journal, &context.events));
-        let aside = cleared.unwrap_or_else(|error| {
+        let left = cleared.unwrap_or_else(|error| {
             let name = &self.instance.name;
-            context.events.warn(format!("{name} is restored, but not all is cleared away: {error}. The next restore, or a backup of {name}, does that first."));
-            Vec::new()
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            context.events.warn(format!("{name} is restored, but not all is done: {error}{hint}. The next restore, or a backup of {name}, does that first."));
+            Left::default()
         });
-        if !aside.is_empty() && before.is_some() {
-            context.events.warn(format!(
-                "Somebody may have written after the snapshot of the present state was taken: the old databases are kept as {}.",
-                aside.join(", ")
-            ));
+        if let Some(why) = left.why {
+            let aside = left.aside.join(", ");
+            context.events.warn(format!("{why}: the old databases are kept as {aside}."));
         }
-        Ok(self.result(true, before, aside))
+        Ok(self.result(true, before, left))
     }
 
     /// Only the keys: one file, replaced in one step.
@@ -189,12 +221,16 @@ impl PreparedDatabases<'_> {
         &self,
         restore: &Restore<'_>,
         context: &Context,
-    ) -> Result<Option<SnapshotId>, OpsError> {
+    ) -> Result<(Option<SnapshotId>, Left), OpsError> {
         let (before, _) = self.save(restore, context)?;
+        let mut left = Left::default();
         if let Some((path, merged)) = &self.environment {
-            self.place().replace_file(path, &merged.content)?;
+            let place = self.place();
+            place.stage_file(path, &merged.content)?;
+            let keep = before.is_none().then(|| format!("belay-before-{}", self.job));
+            left.environment = place.commit_staged(path, keep.as_deref())?;
         }
-        Ok(before)
+        Ok((before, left))
     }
 
     /// Make the new state beside the present one: nothing that serves is touched.
@@ -249,9 +285,9 @@ impl PreparedDatabases<'_> {
     ) -> Result<(Option<SnapshotId>, Option<Written>), OpsError> {
         let name = &self.instance.name;
         match self.plan.present_state {
-            PresentState::Nothing => return Ok((None, None)),
-            PresentState::Snapshot => {}
-            _ => {
+            PresentDatabases::Nothing | PresentDatabases::KeptBeside => return Ok((None, None)),
+            PresentDatabases::Snapshot => {}
+            PresentDatabases::SetAside => {
                 let reason = self.options.discard_current.as_deref().unwrap_or_default();
                 context.events.warn(format!(
                     "The present state of {name} is in no snapshot, which was asked for: {reason}."
@@ -279,7 +315,7 @@ impl PreparedDatabases<'_> {
                 Err(error)
             }
             Err(error) => {
-                context.events.warn(format!("No snapshot of the present state of {name} could be taken ({error}); the old databases are kept aside."));
+                context.events.warn(format!("No snapshot of the present state of {name} could be taken ({error}); the old databases are kept aside, and the environment file as it was beside the new one."));
                 Ok((None, None))
             }
         }

@@ -34,6 +34,13 @@ pub struct RolesBefore {
     pub(super) sql: String,
 }
 
+impl RolesBefore {
+    /// What psql takes; nothing where no role changes.
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+}
+
 impl fmt::Debug for RolesBefore {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "RolesBefore({} bytes)", self.sql.len())

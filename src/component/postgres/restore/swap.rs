@@ -52,6 +52,7 @@ impl Restore<'_> {
     pub fn swap(&self, work: &RoleWork) -> Result<(), PostgresError> {
         let mut session = self.server()?;
         self.expect_old(&mut session)?;
+        self.expect_same(&mut session)?;
         let mut renames = String::new();
         let mut privileges = String::new();
         for PlannedDatabase { facts, fresh, old } in &self.plan.databases {
@@ -150,6 +151,22 @@ impl Restore<'_> {
         }
     }
 
+    /// What is moved aside is what was looked at, and saved.
+    fn expect_same(&self, session: &mut Session) -> Result<(), PostgresError> {
+        let seen = Self::seen(session)?;
+        for planned in &self.plan.databases {
+            let now = seen.iter().find(|seen| seen.name == planned.facts.name).map(|seen| seen.oid);
+            let what = match (now, planned.old.as_ref().map(|old| old.oid)) {
+                (now, then) if now == then => continue,
+                (None, _) => "is not there, and was when the restore began",
+                (Some(_), None) => "is there, and was not when the restore began",
+                (Some(_), Some(_)) => "is another one than when the restore began",
+            };
+            return Err(unclear(planned, what));
+        }
+        Ok(())
+    }
+
     pub(super) fn seen(session: &mut Session) -> Result<Vec<Seen>, PostgresError> {
         session.query("SELECT oid::int8 AS oid, datname AS name FROM pg_database")
     }
@@ -160,8 +177,7 @@ impl Restore<'_> {
         let (mut fresh, mut aside) = (0, 0);
         let mut sides = Vec::new();
         for planned in &self.plan.databases {
-            let made = find(&planned.fresh);
-            fresh += usize::from(made.is_some());
+            fresh += usize::from(find(&planned.fresh).is_some());
             let named = find(&planned.facts.name);
             let is_new = match &planned.old {
                 Some(old) => {
@@ -170,17 +186,18 @@ impl Restore<'_> {
                 }
                 None => Some(named.is_some()),
             };
-            match is_new {
-                None => {
-                    return Err(unclear(planned, "is not there, and was when the restore began"));
-                }
-                Some(true) if made.is_some() => {
-                    return Err(unclear(planned, "is another one than when the restore began"));
-                }
-                Some(is_new) => sides.push(is_new),
-            }
+            sides.push((planned, is_new));
         }
-        match (sides.contains(&true), sides.contains(&false)) {
+        // One transaction renames all of them: while one has the name of a fresh one, none was exchanged, whatever somebody did
+        // to the old ones meanwhile.
+        if fresh > 0 {
+            return Ok(State::Old { fresh });
+        }
+        if let Some((planned, _)) = sides.iter().find(|(_, is_new)| is_new.is_none()) {
+            return Err(unclear(planned, "is not there, and was when the restore began"));
+        }
+        let is_any = |side: bool| sides.iter().any(|(_, is_new)| *is_new == Some(side));
+        match (is_any(true), is_any(false)) {
             (true, false) => Ok(State::New { aside }),
             (true, true) => Err(PostgresError::Unclear {
                 reason: "some databases are old, and some are new".into(),

@@ -1,11 +1,13 @@
 //! The journal of a restore of databases, in a directory of its own below the state directory.
 //!
-//! It holds no secret. Before the swap the way is back, after it the way is forward; the server itself tells on which
+//! It holds no secret. Beside it, and readable by its owner alone, lies what changes roles back, hashes of passwords among that:
+//! it stays where no snapshot has it, or as long as old databases are kept. Before the swap the way is back, after it the way is forward; the server itself tells on which
 //! side it is.
 
 use super::look;
 use crate::component::postgres::Connection;
-use crate::component::postgres::restore::{Restore, RestorePlan, State, Written};
+use crate::component::postgres::PostgresError;
+use crate::component::postgres::restore::{Restore, RestorePlan, RolesBefore, State, Written};
 use crate::config::{Config, Instance};
 use crate::model::event::Events;
 use crate::model::id::JobId;
@@ -41,9 +43,29 @@ struct Entry {
     plan: RestorePlan,
     /// The environment file that a new one lies beside.
     environment: Option<String>,
+    /// Whether the present state is in a snapshot.
+    #[serde(default)]
+    is_saved: bool,
     /// What was written to the old databases until they went into a snapshot: what was not written to since may go.
     saved: Option<Written>,
 }
+
+/// What a restore has left of the state before it.
+#[derive(Default)]
+pub(super) struct Left {
+    /// Old databases, by the names that they have now.
+    pub(super) aside: Vec<String>,
+    /// Why they were kept, where they are in a snapshot.
+    pub(super) why: Option<&'static str>,
+    /// The old environment file.
+    pub(super) environment: Option<String>,
+    /// The file with the statements that change roles back.
+    pub(super) roles: Option<String>,
+}
+
+const WAS_WRITTEN: &str =
+    "Somebody wrote to the databases after the snapshot of the present state was taken";
+const MAY_BE_WRITTEN: &str = "Whether somebody wrote to the databases after the snapshot of the present state was taken, this server cannot tell (it is older than 15, or has track_counts off)";
 
 /// A journal that is being written.
 pub(super) struct Journal {
@@ -71,6 +93,7 @@ impl Journal {
             maintenance: maintenance.to_owned(),
             plan: plan.clone(),
             environment,
+            is_saved: false,
             saved: None,
         };
         let name = format!("{}.json", instance.name);
@@ -83,9 +106,22 @@ impl Journal {
             .map_err(|error| self.failed(error))
     }
 
-    /// The old databases are in a snapshot.
-    pub(super) fn saved(&mut self, written: Option<Written>) {
+    /// Whether the present state is in a snapshot, and what had been written to the databases before it was taken.
+    pub(super) fn saved(&mut self, is_saved: bool, written: Option<Written>) {
+        self.entry.is_saved = is_saved;
         self.entry.saved = written;
+    }
+
+    /// Write down durably what changes the roles back.
+    pub(super) fn keep_roles(&self, before: &RolesBefore) -> Result<(), OpsError> {
+        if before.sql().is_empty() {
+            return Ok(());
+        }
+        self.directory.write(&self.roles(), before.sql().as_bytes())
+    }
+
+    fn roles(&self) -> String {
+        format!("{}.{}.roles-before.sql", self.entry.instance, self.entry.job)
     }
 
     /// Write it durably, in place of what was written before.
@@ -103,7 +139,19 @@ impl Journal {
         self.directory.remove(&self.name)
     }
 
-    fn failed(&self, source: crate::component::postgres::PostgresError) -> OpsError {
+    fn failed(&self, source: PostgresError) -> OpsError {
+        if let PostgresError::Unclear { .. } = source {
+            return OpsError::refused(
+                format!(
+                    "the interrupted restore of {} can be neither undone nor finished: {source}",
+                    self.entry.instance
+                ),
+                format!(
+                    "look at the server for databases called belay_new_… and belay_old_…, rename or drop them by hand, then remove the journal, {}",
+                    self.directory.path_of(&self.name).display()
+                ),
+            );
+        }
         OpsError::Postgres { instance: self.entry.instance.to_string(), source }
     }
 }
@@ -129,14 +177,12 @@ fn try_resolve(connection: &Connection, journal: Journal, events: &Events) -> Re
             events.note(format!("The restore of {name} ended before its swap: the state before it serves, and what it had made is cleared away."));
         }
         State::New { .. } => {
-            let aside = finish(&connection, journal, events)?;
+            let Left { aside, environment, roles, .. } = finish(&connection, journal, events)?;
             events
                 .note(format!("The restore of {name} ended after its swap, and is finished now."));
-            if !aside.is_empty() {
-                events.warn(format!(
-                    "The databases from before it are kept as {}.",
-                    aside.join(", ")
-                ));
+            let kept: Vec<String> = aside.into_iter().chain(environment).chain(roles).collect();
+            if !kept.is_empty() {
+                events.warn(format!("What was there before it is kept: {}.", kept.join(", ")));
             }
         }
     }
@@ -153,33 +199,64 @@ fn undo(connection: &Connection, journal: Journal, events: &Events) -> Result<()
     if let Some(path) = &journal.entry.environment {
         connection.access().to(journal.via.clone()).drop_staged(path)?;
     }
+    journal.directory.remove(&journal.roles())?;
     journal.end()
 }
 
-/// The swap was made: put the new environment file in place, and drop what is old where it is saved. Returns the names of
-/// the old databases that are kept.
+/// The swap was made: put the new environment file in place, and drop what is old where it is saved. Returns what is kept. Where
+/// one of these fails the others are done nevertheless.
 pub(super) fn finish(
     connection: &Connection,
     journal: Journal,
     events: &Events,
-) -> Result<Vec<String>, OpsError> {
+) -> Result<Left, OpsError> {
     let connection = connection.anew();
-    if let Some(path) = &journal.entry.environment {
-        connection.access().to(journal.via.clone()).commit_staged(path)?;
-        events.note(format!(
-            "{path} has the keys of the snapshot. Restart the platform, so that it reads them."
-        ));
-    }
+    let placed = place_environment(&connection, &journal, events);
     let restore = journal.on(&connection)?;
     // What is not known for certain is kept.
-    let now = restore.written().unwrap_or_default();
-    let is_saved =
-        journal.entry.saved.as_ref().is_some_and(|saved| now.is_some_and(|now| saved.is_all(&now)));
+    let why = match (&journal.entry.saved, restore.written().unwrap_or_default()) {
+        (Some(then), Some(now)) if then.is_all(&now) => None,
+        (Some(_), Some(_)) => Some(WAS_WRITTEN),
+        _ => Some(MAY_BE_WRITTEN),
+    };
     let cleared =
-        if is_saved { restore.clear_old().map(|()| Vec::new()) } else { restore.keep_old() };
+        if why.is_none() { restore.clear_old().map(|()| Vec::new()) } else { restore.keep_old() };
     let aside = cleared.map_err(|error| journal.failed(error))?;
+    let roles = journal.roles();
+    if aside.is_empty() && journal.entry.is_saved {
+        journal.directory.remove(&roles)?;
+    }
+    let roles = journal.directory.read(&roles)?.map(|_| journal.directory.path_of(&roles));
+    let left = Left {
+        why: why.filter(|_| journal.entry.is_saved && !aside.is_empty()),
+        aside,
+        environment: placed?,
+        roles: roles.map(|path| path.display().to_string()),
+    };
     journal.end()?;
-    Ok(aside)
+    Ok(left)
+}
+
+/// Returns the path of the old file, which is kept where no snapshot has it.
+fn place_environment(
+    connection: &Connection,
+    journal: &Journal,
+    events: &Events,
+) -> Result<Option<String>, OpsError> {
+    let Entry { instance, job, environment, is_saved, .. } = &journal.entry;
+    let Some(path) = environment else { return Ok(None) };
+    let keep = (!is_saved).then(|| format!("belay-before-{job}"));
+    let access = connection.access().to(journal.via.clone());
+    let kept = access.commit_staged(path, keep.as_deref()).map_err(|error| {
+        OpsError::refused(
+            format!("the restored databases of {instance} serve, but their keys could not be put into {path}: {error}"),
+            format!("put the content of {path}.belay-new into {path} by hand, remove {path}.belay-new, and run `belay backup {instance}`"),
+        )
+    })?;
+    events.note(format!(
+        "{path} has the keys of the snapshot. Restart the platform, so that it reads them."
+    ));
+    Ok(kept)
 }
 
 /// Undo or finish what an interrupted restore of this instance has left.

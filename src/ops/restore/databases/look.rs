@@ -1,14 +1,16 @@
 //! Planning a restore of databases: what the snapshot has, what the target is like, and what would be done.
 
+use super::keys::{SnapshotVariables, Words, merged, tell_others};
 use super::named::{self, Renamed};
 use super::{
-    DatabasesPlan, IntoOptions, PreparedDatabases, PresentState, ReplacedDatabase, Source, part,
-    passwords,
+    DatabasesPlan, IntoOptions, PreparedDatabases, PresentDatabases, ReplacedDatabase, Source,
+    part, passwords,
 };
-use crate::component::environment::{EnvironmentFile, Merged, merge};
-use crate::component::postgres::restore::{ArchiveFacts, PlannedDatabase, Wanted, look};
+use crate::component::postgres::restore::{
+    ArchiveFacts, PlannedDatabase, Wanted, has_rights_of, look,
+};
 use crate::component::postgres::{
-    Connection, DatabaseDetails, DatabaseFacts, PostgresDetails, PostgresError,
+    Connection, DatabaseDetails, DatabaseFacts, PostgresDetails, PostgresError, identifier,
 };
 use crate::config::{Config, Instance};
 use crate::model::manifest::{ComponentManifest, KeyFit, Manifest};
@@ -19,6 +21,7 @@ use crate::ops::select::SnapshotRef;
 use crate::ops::session::{InstanceLock, Session};
 use crate::ops::{Context, OpsError, job};
 use crate::repository::reader::ContentStream;
+use std::collections::BTreeSet;
 use std::io::Read as _;
 
 /// A list of roles, or an environment file, has fewer bytes.
@@ -77,10 +80,12 @@ pub fn prepare<'a>(
     let databases = living.databases(&session.secrets)?;
     let job = job::random_job_id()?;
     let failed = |source| OpsError::Postgres { instance: instance.name.to_string(), source };
-    let mut notes = Vec::new();
-    let snapshot = (manifest, &details);
-    let passwords = passwords::of_snapshot(&source, snapshot, &living.recipe, &mut notes, context)?;
-    let renamed = named::give_names(&mut details.databases, &databases, as_clone, &mut notes)?;
+    let mut words = Words::default();
+    let notes = &mut words.notes;
+    let variables = SnapshotVariables::read(&source, manifest)?;
+    let snapshot = (&details, &variables);
+    let passwords = passwords::of_snapshot(&source, snapshot, &living.recipe, notes, context)?;
+    let renamed = named::give_names(&mut details.databases, &databases, as_clone, notes)?;
     let chosen = part::choose(&options.wanted, manifest, details.databases)?;
     notes.extend(chosen.notes);
     let details = chosen.databases;
@@ -91,13 +96,12 @@ pub fn prepare<'a>(
         details.iter().map(|details| facts_of(&source, details)).collect::<Result<Vec<_>, _>>()?;
     let archives: Vec<ArchiveFacts> =
         details.iter().map(|details| details.archive.clone()).collect();
-    let kept_roles = users_of(&living, &databases);
     let wanted = Wanted {
         databases: &facts,
         archives: &archives,
         globals: &String::from_utf8_lossy(&globals),
         passwords: &passwords,
-        kept_roles: &kept_roles,
+        kept_roles: &kept_roles(&living, &databases),
     };
     let (restore_plan, roles) =
         look(&connection, maintenance, &wanted, &job.to_string()).map_err(failed)?;
@@ -106,11 +110,18 @@ pub fn prepare<'a>(
         notes.push("the keys in this snapshot do not decrypt what is encrypted in it".into());
     }
     let environment = if chosen.environment {
-        merged(&living, &source, manifest, &mut notes)?
+        merged(&living, &variables, as_clone, &mut words)?
     } else {
-        notes.extend(kept_keys(&living, &source, manifest));
+        tell_others(&living, &variables, &mut words);
         None
     };
+    if !details.is_empty() {
+        tell_rights((&living, &variables), &connection, maintenance, &mut words).map_err(failed)?;
+    }
+    let keys = &living.recipe.environment.keys;
+    let changed = environment.iter().flat_map(|(_, merged)| merged.changed().cloned());
+    let (changed, added): (Vec<String>, Vec<String>) =
+        changed.partition(|name| keys.contains(name));
     if details.is_empty() && environment.is_none() {
         return Err(OpsError::refused(
             "there is nothing to be done: the keys are those of the snapshot, or there is no file to put them into",
@@ -123,6 +134,7 @@ pub fn prepare<'a>(
     }
     let any_exists =
         details.is_empty() || restore_plan.databases.iter().any(|database| database.old.is_some());
+    let changes_beside = environment.is_some() || !restore_plan.changes_roles.is_empty();
     let plan = DatabasesPlan {
         snapshot: source.snapshot.id,
         time: source.snapshot.file.time,
@@ -138,13 +150,11 @@ pub fn prepare<'a>(
             .collect(),
         creates_roles: restore_plan.creates_roles.clone(),
         changes_roles: restore_plan.changes_roles.iter().map(|role| role.name.clone()).collect(),
-        environment: environment.iter().flat_map(|(_, merged)| merged.changed().cloned()).collect(),
-        notes,
-        present_state: match (&options.discard_current, any_exists) {
-            (_, false) => PresentState::Nothing,
-            (Some(_), true) => PresentState::SetAside,
-            (None, true) => PresentState::Snapshot,
-        },
+        environment: changed,
+        environment_added: added,
+        notes: words.notes,
+        warnings: words.warnings,
+        present_state: present_state(options, any_exists, changes_beside),
     };
     Ok(PreparedDatabases {
         config,
@@ -162,6 +172,45 @@ pub fn prepare<'a>(
         _busy: busy,
         plan,
     })
+}
+
+/// Those with which the platform and Belay connect.
+fn kept_roles(living: &Living<'_>, databases: &Databases) -> Vec<String> {
+    let users = living.recipe.databases.iter().filter_map(|recipe| living.database(recipe).user);
+    users.chain(databases.target.user.clone()).collect()
+}
+
+fn present_state(options: &IntoOptions, exists: bool, changes_beside: bool) -> PresentDatabases {
+    match (&options.discard_current, exists) {
+        (_, false) if changes_beside => PresentDatabases::KeptBeside,
+        (_, false) => PresentDatabases::Nothing,
+        (Some(_), true) => PresentDatabases::SetAside,
+        (None, true) => PresentDatabases::Snapshot,
+    }
+}
+
+/// Tell where the platform connects as somebody else than it did, who has no rights in what comes back.
+fn tell_rights(
+    (living, variables): (&Living<'_>, &SnapshotVariables),
+    connection: &Connection,
+    maintenance: &str,
+    words: &mut Words,
+) -> Result<(), PostgresError> {
+    let users = living.recipe.databases.iter().map(|database| &database.user);
+    let then_and_now: BTreeSet<(&str, &str)> = users
+        .filter_map(|variable| Some((variables.get(variable)?, living.variable(variable)?)))
+        .filter(|(then, now)| then != now)
+        .collect();
+    for (owner, user) in then_and_now {
+        if !has_rights_of(connection, maintenance, user, owner)? {
+            words.warnings.push(format!(
+                "what comes back belongs to the role {owner}, and {user}, as which the platform connects here, has no rights in it: GRANT {} TO {}, or make it the owner",
+                identifier(owner),
+                identifier(user)
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn replaced(
@@ -222,57 +271,4 @@ pub(super) fn open(
 fn maintenance(details: &[DatabaseDetails]) -> &'static str {
     let is_put_back = details.iter().any(|details| details.facts.name == "postgres");
     if is_put_back { "template1" } else { "postgres" }
-}
-
-/// The roles with which an instance connects to its databases.
-fn users_of(living: &Living<'_>, databases: &Databases) -> Vec<String> {
-    let users = living.recipe.databases.iter().filter_map(|recipe| living.database(recipe).user);
-    users.chain(databases.target.user.clone()).collect()
-}
-
-/// What it means that the target's environment file stays as it is.
-fn kept_keys(living: &Living<'_>, source: &Source, manifest: &Manifest) -> Option<String> {
-    let (path, merged) = merged(living, source, manifest, &mut Vec::new()).ok().flatten()?;
-    let changed: Vec<&str> = merged.changed().map(String::as_str).collect();
-    Some(format!(
-        "{path} stays as it is, with other values than the snapshot of {}: what is encrypted may not be readable",
-        changed.join(", ")
-    ))
-}
-
-/// The target's environment file with the keys of the snapshot; none where nothing changes.
-fn merged(
-    living: &Living<'_>,
-    source: &Source,
-    manifest: &Manifest,
-    notes: &mut Vec<String>,
-) -> Result<Option<(String, Merged)>, OpsError> {
-    let recipe = &living.recipe.environment;
-    let Some(path) = component(manifest, "environment").and_then(|part| part.files.first()) else {
-        if !recipe.keys.is_empty() {
-            notes.push("the snapshot has no environment file: set the keys by hand, from /deployment/environment".into());
-        }
-        return Ok(None);
-    };
-    let snapshot = read_small(source, &path.path)?;
-    let (Some(target), Some(place)) = (&living.file, &living.instance.environment) else {
-        notes.push(format!(
-            "set in the environment by hand, from {} of the snapshot: {}",
-            path.path,
-            recipe.keys.join(", ")
-        ));
-        return Ok(None);
-    };
-    let parsed = |bytes: &[u8]| {
-        EnvironmentFile::parse(bytes)
-            .map_err(|error| OpsError::refused(error.to_string(), "look at the environment file"))
-    };
-    let (keys, stay): (Vec<&str>, Vec<&str>) = (
-        recipe.keys.iter().map(String::as_str).collect(),
-        recipe.connection.iter().map(String::as_str).collect(),
-    );
-    let merged = merge(&parsed(target)?, &parsed(&snapshot)?, &keys, &stay)
-        .map_err(|error| OpsError::refused(error.to_string(), error.hint()))?;
-    let changes = merged.changed().next().is_some();
-    Ok(changes.then(|| (place.display().to_string(), merged)))
 }

@@ -2,11 +2,10 @@
 //! that makes roles keeps their passwords itself, as ciphertext in its database.
 
 use super::Source;
-use super::look::{component, content, read_small};
-use crate::component::environment::EnvironmentFile;
+use super::keys::SnapshotVariables;
+use super::look::content;
 use crate::component::postgres::PostgresDetails;
 use crate::component::postgres::archive::{TapRow, Wanted, read_archive};
-use crate::model::manifest::Manifest;
 use crate::ops::{Context, OpsError};
 use crate::platform::keyfit::tooljet::{MasterKey, ROLE_PASSWORDS, decrypt};
 use crate::platform::recipe::{CipherFamily, Recipe};
@@ -22,7 +21,7 @@ pub(super) type Passwords = Vec<(String, Zeroizing<String>)>;
 /// What a snapshot keeps of passwords that its globals lack. What cannot be decrypted is noted.
 pub(super) fn of_snapshot(
     source: &Source,
-    (manifest, details): (&Manifest, &PostgresDetails),
+    (details, variables): (&PostgresDetails, &SnapshotVariables),
     recipe: &Recipe,
     notes: &mut Vec<String>,
     context: &Context,
@@ -43,7 +42,7 @@ pub(super) fn of_snapshot(
     if dumps.is_empty() {
         return Ok(Vec::new());
     }
-    let master = match variable(source, manifest, &key_fit.key)?.map(|key| MasterKey::parse(&key)) {
+    let master = match variables.get(&key_fit.key).map(MasterKey::parse) {
         Some(Ok(master)) => master,
         Some(Err(problem)) => {
             notes.push(format!("the passwords of roles cannot be decrypted: {problem}"));
@@ -84,30 +83,4 @@ pub(super) fn of_snapshot(
         })?;
     }
     Ok(passwords.into_iter().collect())
-}
-
-/// The value that a variable had when the snapshot was taken: a container's own overrides that of the file.
-fn variable(
-    source: &Source,
-    manifest: &Manifest,
-    name: &str,
-) -> Result<Option<Zeroizing<String>>, OpsError> {
-    let file_of = |kind: &str, name: Option<&str>| {
-        let files = component(manifest, kind).map(|part| part.files.as_slice()).unwrap_or_default();
-        let is_it = |path: &str| name.is_none_or(|name| path.ends_with(name));
-        files.iter().map(|file| file.path.as_str()).find(|path| is_it(path))
-    };
-    if let Some(path) = file_of("deployment", Some("/environment")) {
-        let bytes = read_small(source, path)?;
-        let lines =
-            bytes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-        let value = lines.filter_map(|line| line.split_once('=')).find(|(key, _)| *key == name);
-        if let Some((_, value)) = value {
-            return Ok(Some(Zeroizing::new(value.to_owned())));
-        }
-    }
-    let Some(path) = file_of("environment", None) else { return Ok(None) };
-    let bytes = read_small(source, path)?;
-    let file = EnvironmentFile::parse(&bytes).ok();
-    Ok(file.and_then(|file| Some(Zeroizing::new(file.get(name)?.to_owned()))))
 }
