@@ -2,6 +2,8 @@
 
 mod before;
 mod keys;
+mod mongodb;
+mod part;
 mod platform;
 mod seal;
 

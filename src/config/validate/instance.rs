@@ -2,8 +2,8 @@
 
 use super::{Checker, Defaults, did_you_mean, overlap};
 use crate::config::location::{Location, absolute_path};
-use crate::config::raw::{RawConfig, RawInstance, RawPaths, RawPostgres};
-use crate::config::{FilesRoot, Instance, Platform, PostgresSettings, Repository};
+use crate::config::raw::{RawConfig, RawInstance, RawMongodb, RawPaths, RawPostgres};
+use crate::config::{FilesRoot, Instance, MongodbSettings, Platform, PostgresSettings, Repository};
 use crate::model::name::Name;
 use crate::model::via::{ParseViaError, Via};
 use std::path::Path;
@@ -28,6 +28,9 @@ impl Checker<'_> {
         let postgres = raw.component.postgres.as_ref().map(Spanned::get_ref);
         let postgres =
             postgres.map_or(Some(PostgresSettings::default()), |postgres| self.postgres(postgres));
+        let mongodb = raw.component.mongodb.as_ref().map(Spanned::get_ref);
+        let mongodb =
+            mongodb.map_or(Some(MongodbSettings::default()), |mongodb| self.mongodb(mongodb));
         let exclude = self.exclude(&raw.exclude);
         let timezone = match &raw.timezone {
             Some(name) => self.timezone(name),
@@ -43,6 +46,7 @@ impl Checker<'_> {
                 None => None,
             },
             postgres: postgres?,
+            mongodb: mongodb?,
             exclude: exclude?,
             keep: raw.keep.clone().unwrap_or_else(|| defaults.keep.clone()),
             timezone: timezone?,
@@ -137,6 +141,13 @@ impl Checker<'_> {
             databases: raw.databases.clone(),
             tools,
         })
+    }
+
+    fn mongodb(&mut self, raw: &RawMongodb) -> Option<MongodbSettings> {
+        let problems_before = self.problems.len();
+        let url = raw.url.as_ref().and_then(|text| self.secret("url", text));
+        let database = raw.database.clone();
+        (self.problems.len() == problems_before).then_some(MongodbSettings { url, database })
     }
 
     fn unknown_word(&mut self, what: &str, word: &Spanned<String>, known: &[&str]) {

@@ -1,0 +1,362 @@
+//! Putting a database back over the wire: beside what is there, and swapped in.
+//!
+//! MongoDB cannot rename a database. So each collection is made under another name in the same database, with its indexes, and
+//! counted; then all are renamed over the old ones, and what the snapshot does not have is dropped. Each rename is one step of the
+//! server's, and all of them can be run again, so that a swap that was interrupted is finished.
+
+use super::{Server, says};
+use super::listing::{Collection, Kind};
+use crate::component::mongodb::MongoError;
+use bson::raw::{RawArrayBuf, RawDocumentBuf};
+use bson::{Bson, Document, doc, rawdoc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// What the names of collections begin with that are being made.
+pub const FRESH: &str = "belay_new_";
+/// Collections that are filled at once.
+const WRITERS: usize = 4;
+/// Bytes of documents in one message; the server takes 48 MB, and a single document may have 16 MiB.
+const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Documents in one message; the server takes 100 000.
+const MESSAGE_DOCUMENTS: usize = 10_000;
+/// A document has at most so many bytes (16 MiB), and what the server adds to its own.
+const DOCUMENT_BYTES: usize = 16 * 1024 * 1024 + 16 * 1024;
+
+/// What comes back, as the snapshot has it.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// From its metadata.
+    pub collection: Collection,
+    /// How many documents it has.
+    pub documents: u64,
+}
+
+/// Where the documents of a collection come from.
+pub type Content<'a, 'b> = &'b (dyn Fn(&str) -> std::io::Result<Box<dyn Read + 'a>> + Sync + 'b);
+
+/// What a restore is to do. It holds no secrets: it has to be written down before the first step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RestorePlan {
+    /// Into which database.
+    pub database: String,
+    /// Each collection.
+    pub collections: Vec<Planned>,
+    /// Each view, with what it was made with, in Extended JSON.
+    pub views: Vec<(String, serde_json::Value)>,
+}
+
+/// A collection that comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Its name.
+    pub name: String,
+    /// Under which name it is made.
+    pub fresh: String,
+}
+
+/// Plan a restore. `job` makes the names unique.
+pub fn plan(
+    database: &str,
+    incoming: &[Incoming],
+    job: &str,
+) -> Result<RestorePlan, MongoError> {
+    let mut collections = Vec::new();
+    let mut views = Vec::new();
+    for (number, Incoming { collection, .. }) in incoming.iter().enumerate() {
+        let name = collection.name.clone();
+        if name.starts_with("system.") {
+            // The server lets nobody rename it.
+            return Err(MongoError::Unsupported { what: format!("the collection '{name}'") });
+        }
+        if collection.kind == Kind::View {
+            let options = Bson::Document(collection.options.clone()).into_canonical_extjson();
+            views.push((name, options));
+        } else {
+            collections.push(Planned { name, fresh: format!("{FRESH}{job}_{number}") });
+        }
+    }
+    Ok(RestorePlan { database: database.to_owned(), collections, views })
+}
+
+impl RestorePlan {
+    /// Make all collections under their other names, and count them. What is there is not touched.
+    pub fn fill(
+        &self,
+        server: &Server,
+        incoming: &[Incoming],
+        content: Content<'_, '_>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), MongoError> {
+        let work = incoming.iter().filter_map(|incoming| {
+            let planned =
+                self.collections.iter().find(|each| each.name == incoming.collection.name)?;
+            Some((planned, incoming))
+        });
+        let work = Mutex::new(work.collect::<Vec<_>>());
+        let stop = AtomicBool::new(false);
+        let failure = Mutex::new(None);
+        let fill = Fill { server, database: &self.database, content, progress, filled: AtomicU64::new(0) };
+        std::thread::scope(|scope| {
+            for _ in 0..WRITERS.min(self.collections.len()) {
+                scope.spawn(|| {
+                    while let Some((planned, incoming)) = locked(&work).pop() {
+                        if stop.load(Ordering::SeqCst) {
+                            return;
+                        }
+                        if let Err(error) = fill.collection(&planned.fresh, incoming) {
+                            stop.store(true, Ordering::SeqCst);
+                            locked(&failure).get_or_insert(error);
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Put all in place, or go on where that was interrupted. Done already, it does nothing. Writers have to be stopped.
+    pub fn swap(&self, server: &Server) -> Result<(), MongoError> {
+        let database = self.database.as_str();
+        let present = server.namespaces(database)?;
+        let is_there = |name: &str| present.iter().any(|(there, _)| there == name);
+        let own: BTreeSet<&str> =
+            self.collections.iter().map(|planned| planned.name.as_str()).collect();
+        // A view is no target of a rename, and may look at what is dropped.
+        for (view, _) in present.iter().filter(|(_, is_view)| *is_view) {
+            server.drop_collection(database, view)?;
+        }
+        for Planned { name, fresh } in &self.collections {
+            if is_there(fresh) {
+                server.rename(database, fresh, name)?;
+            } else if !is_there(name) {
+                return Err(MongoError::Source {
+                    collection: name.clone(),
+                    reason: format!("{fresh}, in which it was made, is not there any more"),
+                });
+            }
+        }
+        let fresh: BTreeSet<&str> =
+            self.collections.iter().map(|planned| planned.fresh.as_str()).collect();
+        for (extra, is_view) in &present {
+            let is_ours = own.contains(extra.as_str()) || fresh.contains(extra.as_str());
+            if !is_view && !is_ours {
+                server.drop_collection(database, extra)?;
+            }
+        }
+        for (name, options) in &self.views {
+            let mut create = doc! { "create": name.as_str() };
+            create.extend(document_of(options.clone(), name)?);
+            server.command(database, create, &format!("make the view '{database}.{name}'"))?;
+        }
+        Ok(())
+    }
+
+    /// Remove what was made; nothing is swapped yet.
+    pub fn abandon(&self, server: &Server) -> Result<(), MongoError> {
+        let present = server.namespaces(&self.database)?;
+        let is_there = |name: &str| present.iter().any(|(there, _)| there == name);
+        for Planned { fresh, .. } in self.collections.iter().filter(|each| is_there(&each.fresh)) {
+            server.drop_collection(&self.database, fresh)?;
+        }
+        Ok(())
+    }
+}
+
+/// A document out of Extended JSON.
+fn document_of(json: serde_json::Value, collection: &str) -> Result<Document, MongoError> {
+    let invalid = |reason: String| MongoError::Source { collection: collection.to_owned(), reason };
+    match Bson::try_from(json).map_err(|error| invalid(error.to_string()))? {
+        Bson::Document(document) => Ok(document),
+        _ => Err(invalid("its metadata is no document".into())),
+    }
+}
+
+impl Collection {
+    /// From the text of `COLLECTION.metadata.json`; the name of the file where the text has none.
+    pub fn from_metadata(name: &str, text: &str) -> Result<Self, MongoError> {
+        let invalid = |reason: String| MongoError::Source { collection: name.to_owned(), reason };
+        let json = serde_json::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        let metadata = document_of(json, name)?;
+        let options = metadata.get_document("options").cloned().unwrap_or_default();
+        let mut indexes = Vec::new();
+        for index in metadata.get_array("indexes").into_iter().flatten() {
+            let index = index.as_document().ok_or_else(|| invalid("an index is no document".into()))?;
+            indexes.push(index.clone());
+        }
+        let kind = match metadata.get_str("type").unwrap_or("collection") {
+            "view" => Kind::View,
+            _ if options.contains_key("viewOn") => Kind::View,
+            "timeseries" => {
+                return Err(MongoError::Unsupported {
+                    what: format!("the time-series collection '{name}'"),
+                });
+            }
+            _ if options.get_bool("capped").unwrap_or(false) => Kind::Capped,
+            _ => Kind::Collection,
+        };
+        let uuid = metadata.get_str("uuid").ok().and_then(|text| hex::decode(text).ok());
+        let uuid = uuid.and_then(|bytes| bytes.try_into().ok());
+        let name = metadata.get_str("collectionName").unwrap_or(name).to_owned();
+        Ok(Self { name, kind, options, indexes, uuid })
+    }
+}
+
+impl Server {
+    /// Names of collections and views, each with whether it is a view; without what the server keeps for itself.
+    fn namespaces(&self, database: &str) -> Result<Vec<(String, bool)>, MongoError> {
+        let action = format!("list the collections of '{database}'");
+        let command = doc! { "listCollections": 1, "nameOnly": true };
+        let mut names = Vec::new();
+        for listed in self.all_of(database, command, &action)? {
+            let name = listed.get_str("name").unwrap_or_default().to_owned();
+            if !name.starts_with("system.") || name == "system.js" {
+                names.push((name, says(&listed, "type", "view")));
+            }
+        }
+        Ok(names)
+    }
+
+    fn drop_collection(&self, database: &str, name: &str) -> Result<(), MongoError> {
+        let command = doc! { "drop": name, "writeConcern": { "w": "majority" } };
+        match self.command(database, command, &format!("drop '{database}.{name}'")) {
+            // It is gone already.
+            Err(MongoError::Server { code: Some(26), .. }) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    fn rename(&self, database: &str, from: &str, to: &str) -> Result<(), MongoError> {
+        let command = doc! {
+            "renameCollection": format!("{database}.{from}"), "to": format!("{database}.{to}"),
+            "dropTarget": true, "writeConcern": { "w": "majority" },
+        };
+        self.admin(command, &format!("put '{database}.{to}' in place")).map(drop)
+    }
+}
+
+/// What filling collections needs.
+struct Fill<'a, 'b> {
+    server: &'b Server,
+    database: &'b str,
+    content: Content<'a, 'b>,
+    progress: &'b (dyn Fn(u64) + Sync),
+    filled: AtomicU64,
+}
+
+impl Fill<'_, '_> {
+    fn collection(&self, fresh: &str, incoming: &Incoming) -> Result<(), MongoError> {
+        let Incoming { collection, documents } = incoming;
+        let name = &collection.name;
+        // Left by an attempt that was interrupted.
+        self.server.drop_collection(self.database, fresh)?;
+        let mut create = doc! { "create": fresh };
+        create.extend(collection.options.clone());
+        let action = format!("make the collection '{}.{name}'", self.database);
+        self.server.command(self.database, create, &action)?;
+        let written = self.documents(fresh, name)?;
+        if written != *documents {
+            let (collection, counted) = (name.clone(), *documents);
+            return Err(MongoError::Count { collection, read: written, counted });
+        }
+        // The server makes these itself, from the collection's options.
+        let is_made = |index: &Document| says(index, "name", "_id_") || index.contains_key("clustered");
+        let indexes: Vec<Document> =
+            collection.indexes.iter().filter(|index| !is_made(index)).cloned().collect();
+        if indexes.is_empty() {
+            return Ok(());
+        }
+        let command = doc! { "createIndexes": fresh, "indexes": indexes };
+        let action = format!("make the indexes of '{}.{name}'", self.database);
+        self.server.command(self.database, command, &action).map(drop)
+    }
+
+    /// Write all documents; returns how many.
+    fn documents(&self, fresh: &str, name: &str) -> Result<u64, MongoError> {
+        let invalid = |reason: String| MongoError::Source { collection: name.to_owned(), reason };
+        let mut content = (self.content)(name).map_err(|error| invalid(error.to_string()))?;
+        let mut written = 0;
+        let mut batch = Batch::default();
+        while let Some(document) = next_document(&mut content).map_err(&invalid)? {
+            let length = document.len();
+            if batch.bytes > 0 && batch.bytes + length > MESSAGE_BYTES
+                || batch.count == MESSAGE_DOCUMENTS
+            {
+                written += self.write(fresh, name, std::mem::take(&mut batch))?;
+            }
+            let document = RawDocumentBuf::from_bytes(document)
+                .map_err(|error| invalid(error.to_string()))?;
+            batch.documents.push(document);
+            batch.bytes += length;
+            batch.count += 1;
+        }
+        if batch.count > 0 {
+            written += self.write(fresh, name, batch)?;
+        }
+        Ok(written)
+    }
+
+    fn write(&self, fresh: &str, name: &str, batch: Batch) -> Result<u64, MongoError> {
+        let action = format!("write to the collection '{}.{name}'", self.database);
+        let Batch { documents, bytes, count } = batch;
+        let insert = rawdoc! {
+            "insert": fresh, "ordered": true, "bypassDocumentValidation": true, "documents": documents,
+        };
+        let database = self.server.client.database(self.database);
+        let reply =
+            self.server.wait(&action, async { database.run_raw_command(insert).await })?;
+        if let Some(Bson::Array(errors)) = reply.get("writeErrors") {
+            let first = errors.first().and_then(Bson::as_document);
+            let said = first.and_then(|first| first.get_str("errmsg").ok()).unwrap_or_default();
+            let code = first.and_then(|first| first.get_i32("code").ok());
+            return Err(MongoError::Server { action, said: said.to_owned(), code });
+        }
+        if reply.get_i32("n").ok() != i32::try_from(count).ok() {
+            return Err(MongoError::Strange { action, reason: "it has not written all".into() });
+        }
+        let done = self.filled.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        (self.progress)(done);
+        Ok(count as u64)
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    documents: RawArrayBuf,
+    bytes: usize,
+    count: usize,
+}
+
+/// The next document of a stream, or none at its end.
+fn next_document(content: &mut dyn Read) -> Result<Option<Vec<u8>>, String> {
+    let mut document = vec![0; 4];
+    let mut filled = 0;
+    while filled < 4 {
+        match content.read(&mut document[filled..]).map_err(|error| error.to_string())? {
+            0 if filled == 0 => return Ok(None),
+            0 => return Err("it ends within a document".into()),
+            count => filled += count,
+        }
+    }
+    let length = i32::from_le_bytes([document[0], document[1], document[2], document[3]]);
+    let length = usize::try_from(length).unwrap_or(0);
+    if !(5..=DOCUMENT_BYTES).contains(&length) {
+        return Err(format!("it has a document of {length} bytes"));
+    }
+    document.resize(length, 0);
+    content
+        .read_exact(&mut document[4..])
+        .map_err(|error| format!("it ends within a document: {error}"))?;
+    Ok(Some(document))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
