@@ -24,16 +24,22 @@ pub(super) fn plan_text(plan: &DatabasesPlan) -> String {
     lines.extend(named("roles that become what they were", &plan.changes_roles));
     lines.extend(named("keys that come back into the environment file", &plan.environment));
     lines.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
-    lines.push(match plan.present_state {
+    lines.push(present_state_text(plan.present_state, "databases"));
+    lines.push("Connections to these databases are closed while the names are exchanged.".into());
+    lines.join("\n")
+}
+
+/// What becomes of the state that is overwritten; `parts` is what it is made of.
+pub(super) fn present_state_text(state: PresentState, parts: &str) -> String {
+    match state {
         PresentState::Nothing => "Nothing is there now that could be lost.".into(),
         PresentState::Snapshot => {
             "The present state goes into a snapshot first, which is pinned.".into()
         }
-        _ => "The present state goes into NO snapshot, as asked for; its databases are kept aside."
-            .into(),
-    });
-    lines.push("Connections to these databases are closed while the names are exchanged.".into());
-    lines.join("\n")
+        _ => format!(
+            "The present state goes into NO snapshot, as asked for; its {parts} are kept aside."
+        ),
+    }
 }
 
 pub(super) fn done_text(restored: &RestoredDatabases) -> String {

@@ -52,7 +52,7 @@ impl MongodbDetails {
         Self {
             server_version: server.version.clone(),
             database: database.to_owned(),
-            moment: dumped.moment.as_ref().ok().copied(),
+            moment: dumped.moment.as_ref().ok().map(|at| at.time),
             not_one_moment: dumped.moment.as_ref().err().cloned(),
             apart: capped.map(|each| each.collection.name.clone()).collect(),
             collections: collections.collect(),

@@ -8,6 +8,8 @@ mod listing;
 pub mod restore;
 
 pub use dump::{Dumped, DumpedCollection, Files, Tap, dump};
+/// A moment of a replica set.
+pub use bson::Timestamp as Moment;
 pub use listing::{Collection, Kind};
 
 use super::MongoError;
@@ -121,6 +123,12 @@ impl Server {
             (Ok(_), _) => Err("the server is older than MongoDB 5.0"),
         };
         Ok(())
+    }
+
+    /// The same for cleaning up, which a cancelled job does, too.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self { cancel: Cancel::new(), ..self.clone() }
     }
 
     /// The server, for people.

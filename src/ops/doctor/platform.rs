@@ -1,11 +1,13 @@
 //! What could keep a platform's instance from being backed up or restored: reach, programs, permissions, keys, clock.
 
 use super::{CLOCK_TOLERANCE, Findings, Verdict};
+use crate::component::mongodb::wire::Server;
 use crate::component::postgres::Connection;
 use crate::config::{Config, Instance, SecretSources};
 use crate::ops::instance::Living;
 use crate::ops::{Context, OpsError};
 use crate::platform::keyfit::tooljet::MasterKey;
+use crate::platform::recipe::ComponentKind;
 use jiff::Timestamp;
 
 /// Look at an instance.
@@ -23,7 +25,14 @@ pub(super) fn look_at(
     };
     findings.ok(&subject, format!("can be reached via {}", instance.via));
     look_at_keys(&living, &subject, findings);
-    if let Err(error) = look_at_postgres(&living, secrets, &subject, findings) {
+    if living.recipe.has(ComponentKind::Mongodb)
+        && let Err(error) = look_at_mongodb(&living, secrets, &subject, context, findings)
+    {
+        findings.error(&subject, &error);
+    }
+    if living.recipe.has(ComponentKind::Postgres)
+        && let Err(error) = look_at_postgres(&living, secrets, &subject, findings)
+    {
         findings.error(&subject, &error);
     }
 }
@@ -49,6 +58,27 @@ fn look_at_keys(living: &Living<'_>, subject: &str, findings: &mut Findings) {
         // Told as one that is required.
         None => {}
     }
+}
+
+fn look_at_mongodb(
+    living: &Living<'_>,
+    secrets: &SecretSources,
+    subject: &str,
+    context: &Context,
+    findings: &mut Findings,
+) -> Result<(), OpsError> {
+    let failed = |source| OpsError::Mongodb { instance: living.instance.name.to_string(), source };
+    let place = living.mongodb(secrets)?;
+    let server = Server::open(&place.url, &context.cancel).map_err(failed)?;
+    let database = place.name(&server)?;
+    let collections = server.collections(&database).map_err(failed)?;
+    findings.ok(subject, format!("{}, {} collections in {database}", server.told(), collections.len()));
+    if let Err(reason) = server.one_moment {
+        let hint = "start it as a replica set of one member, so that all collections are read at one moment";
+        let message = format!("its snapshots are not of one moment: {reason}");
+        findings.add(Verdict::Warning, subject, message, Some(hint));
+    }
+    Ok(())
 }
 
 fn look_at_postgres(

@@ -10,6 +10,7 @@ mod look;
 
 use self::journal::{Journal, Phase};
 pub use self::journal::{finish_interrupted, interrupted};
+pub(super) use self::look::content;
 pub use self::look::prepare;
 use super::into::{IntoOptions, PresentState};
 use super::{Source, as_job};

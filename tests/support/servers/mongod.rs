@@ -67,8 +67,10 @@ impl Mongod {
         format!("mongodb://127.0.0.1:{}/{database}", self.port)
     }
 
-    pub fn id(&self) -> i32 {
-        self.server.id()
+    /// End it at once.
+    pub fn kill(&self) {
+        let pid = rustix::process::Pid::from_raw(self.server.id()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     }
 
     /// What a script prints that has `client`, and `pymongo` and `bson`.

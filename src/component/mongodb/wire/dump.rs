@@ -56,9 +56,9 @@ pub struct DumpedCollection<S> {
 pub struct Dumped<S> {
     /// All that it has, by name.
     pub collections: Vec<DumpedCollection<S>>,
-    /// The moment of the cluster's time, in seconds since 1970, that all but capped collections are of; otherwise why they are
+    /// The moment of the cluster's time that all but capped collections are of; otherwise why they are
     /// not of one moment.
-    pub moment: Result<u32, String>,
+    pub moment: Result<Timestamp, String>,
 }
 
 /// Read a database.
@@ -173,7 +173,7 @@ impl<F: Files> Attempt<'_, F> {
             one.collection.name.cmp(&other.collection.name)
         });
         let moment = match (at, self.server.one_moment) {
-            (Some(at), _) => Ok(at.time),
+            (Some(at), _) => Ok(at),
             (None, Err(reason)) => Err(reason.to_owned()),
             (None, Ok(())) if self.without_moment => {
                 Err("reading took longer than the server keeps its history (minSnapshotHistoryWindowInSeconds)".into())

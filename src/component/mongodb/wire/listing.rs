@@ -1,6 +1,7 @@
 //! What a database has: its collections and views, with options and indexes, as `mongodump` writes them down.
 
 use super::Server;
+use super::restore::is_ours;
 use crate::component::mongodb::MongoError;
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, Document, doc};
@@ -35,7 +36,7 @@ pub struct Collection {
 const ALL: i32 = 1_000_000;
 
 impl Server {
-    /// All that a database has, by name. An error where there is no such database: the server itself makes no difference between
+    /// All that a database has, by name, without what restores have set aside. An error where there is no such database: the server itself makes no difference between
     /// one that is empty and one that does not exist.
     pub fn collections(&self, database: &str) -> Result<Vec<Collection>, MongoError> {
         let action = format!("list the collections of '{database}'");
@@ -69,7 +70,7 @@ impl Server {
             |reason: String| MongoError::Strange { action: action.to_owned(), reason };
         let name = listed.get_str("name").map_err(|error| strange(error.to_string()))?.to_owned();
         // What the server keeps for itself; views are listed one by one. What scripts are kept in is the users' own.
-        if name.starts_with("system.") && name != "system.js" {
+        if name.starts_with("system.") && name != "system.js" || is_ours(&name) {
             return Ok(None);
         }
         let options = listed.get_document("options").cloned().unwrap_or_default();

@@ -1,22 +1,25 @@
 //! Putting a database back over the wire: beside what is there, and swapped in.
 //!
 //! MongoDB cannot rename a database. So each collection is made under another name in the same database, with its indexes, and
-//! counted; then all are renamed over the old ones, and what the snapshot does not have is dropped. Each rename is one step of the
-//! server's, and all of them can be run again, so that a swap that was interrupted is finished.
+//! counted; then all that is there is renamed aside, and the new ones to their names. All of that can be run again, so that a
+//! swap that was interrupted is finished; nothing is dropped before it is told that it may be.
 
 use super::{Server, says};
 use super::listing::{Collection, Kind};
 use crate::component::mongodb::MongoError;
 use bson::raw::{RawArrayBuf, RawDocumentBuf};
-use bson::{Bson, Document, doc, rawdoc};
+use bson::{Bson, Document, Timestamp, doc, rawdoc};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// What the names of collections begin with that are being made.
-pub const FRESH: &str = "belay_new_";
+const FRESH: &str = "belay_new_";
+/// What the names of collections begin with that were set aside.
+const ASIDE: &str = "belay_old_";
+/// The server's number for: there is one of this name.
+const NAMESPACE_EXISTS: i32 = 48;
 /// Collections that are filled at once.
 const WRITERS: usize = 4;
 /// Bytes of documents in one message; the server takes 48 MB, and a single document may have 16 MiB.
@@ -43,29 +46,47 @@ pub type Content<'a, 'b> = &'b (dyn Fn(&str) -> std::io::Result<Box<dyn Read + '
 pub struct RestorePlan {
     /// Into which database.
     pub database: String,
-    /// Each collection.
+    /// What makes the names of this restore unique.
+    job: String,
+    /// Each collection that comes back.
     pub collections: Vec<Planned>,
-    /// Each view, with what it was made with, in Extended JSON.
+    /// Each view that comes back, with what it is made with, in Extended JSON.
     pub views: Vec<(String, serde_json::Value)>,
+    /// Collections that are there now.
+    pub old: Vec<Planned>,
+    /// Views that are there now, with what they were made with.
+    pub old_views: Vec<(String, serde_json::Value)>,
 }
 
-/// A collection that comes back.
+/// A collection under two names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
-    /// Its name.
+    /// Its own.
     pub name: String,
-    /// Under which name it is made.
-    pub fresh: String,
+    /// The one under which it is made, or set aside.
+    pub other: String,
 }
 
-/// Plan a restore. `job` makes the names unique.
-pub fn plan(
+/// Whether a collection is one that a restore makes, or has set aside.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with(FRESH) || name.starts_with(ASIDE)
+}
+
+/// Look at a server, and plan a restore into one of its databases. Nothing is changed. `job` makes the names unique.
+pub fn look(
+    server: &Server,
     database: &str,
     incoming: &[Incoming],
     job: &str,
 ) -> Result<RestorePlan, MongoError> {
-    let mut collections = Vec::new();
-    let mut views = Vec::new();
+    let mut plan = RestorePlan {
+        database: database.to_owned(),
+        job: job.to_owned(),
+        collections: Vec::new(),
+        views: Vec::new(),
+        old: Vec::new(),
+        old_views: Vec::new(),
+    };
     for (number, Incoming { collection, .. }) in incoming.iter().enumerate() {
         let name = collection.name.clone();
         if name.starts_with("system.") {
@@ -73,13 +94,20 @@ pub fn plan(
             return Err(MongoError::Unsupported { what: format!("the collection '{name}'") });
         }
         if collection.kind == Kind::View {
-            let options = Bson::Document(collection.options.clone()).into_canonical_extjson();
-            views.push((name, options));
+            plan.views.push((name, json_of(&collection.options)));
         } else {
-            collections.push(Planned { name, fresh: format!("{FRESH}{job}_{number}") });
+            plan.collections.push(Planned { name, other: format!("{FRESH}{job}_{number}") });
         }
     }
-    Ok(RestorePlan { database: database.to_owned(), collections, views })
+    let present = server.present(database)?;
+    for (number, Present { name, options, is_view }) in present.into_iter().enumerate() {
+        if is_view {
+            plan.old_views.push((name, json_of(&options)));
+        } else if !is_ours(&name) {
+            plan.old.push(Planned { name, other: format!("{ASIDE}{job}_{number}") });
+        }
+    }
+    Ok(plan)
 }
 
 impl RestorePlan {
@@ -99,7 +127,8 @@ impl RestorePlan {
         let work = Mutex::new(work.collect::<Vec<_>>());
         let stop = AtomicBool::new(false);
         let failure = Mutex::new(None);
-        let fill = Fill { server, database: &self.database, content, progress, filled: AtomicU64::new(0) };
+        let filled = AtomicU64::new(0);
+        let fill = Fill { server, database: &self.database, content, progress, filled };
         std::thread::scope(|scope| {
             for _ in 0..WRITERS.min(self.collections.len()) {
                 scope.spawn(|| {
@@ -107,7 +136,7 @@ impl RestorePlan {
                         if stop.load(Ordering::SeqCst) {
                             return;
                         }
-                        if let Err(error) = fill.collection(&planned.fresh, incoming) {
+                        if let Err(error) = fill.collection(&planned.other, incoming) {
                             stop.store(true, Ordering::SeqCst);
                             locked(&failure).get_or_insert(error);
                             return;
@@ -122,34 +151,50 @@ impl RestorePlan {
         }
     }
 
-    /// Put all in place, or go on where that was interrupted. Done already, it does nothing. Writers have to be stopped.
+    /// Set all aside that is there, and put the new state in its place; or go on where that was interrupted. Writers should be
+    /// stopped: what they make meanwhile is set aside, too.
     pub fn swap(&self, server: &Server) -> Result<(), MongoError> {
-        let database = self.database.as_str();
-        let present = server.namespaces(database)?;
-        let is_there = |name: &str| present.iter().any(|(there, _)| there == name);
-        let own: BTreeSet<&str> =
-            self.collections.iter().map(|planned| planned.name.as_str()).collect();
-        // A view is no target of a rename, and may look at what is dropped.
-        for (view, _) in present.iter().filter(|(_, is_view)| *is_view) {
-            server.drop_collection(database, view)?;
+        let Self { database, job, collections, old, .. } = self;
+        let present = server.present(database)?;
+        let is_there = |name: &str| present.iter().any(|there| there.name == name);
+        // A view is no target of a rename, and what it looks at is moved.
+        for view in present.iter().filter(|there| there.is_view) {
+            server.drop_collection(database, &view.name)?;
         }
-        for Planned { name, fresh } in &self.collections {
-            if is_there(fresh) {
-                server.rename(database, fresh, name)?;
-            } else if !is_there(name) {
+        for Planned { name, other } in old {
+            if is_there(name) && !is_there(other) {
+                server.rename(database, name, other)?;
+            }
+        }
+        let mut late = 0;
+        let mut set_aside = |name: &str| {
+            late += 1;
+            server.rename(database, name, &format!("{ASIDE}{job}_late_{late}"))
+        };
+        for Planned { name, other } in collections {
+            if !is_there(other) {
+                if is_there(name) {
+                    continue;
+                }
                 return Err(MongoError::Source {
                     collection: name.clone(),
-                    reason: format!("{fresh}, in which it was made, is not there any more"),
+                    reason: format!("{other}, in which it was made, is not there any more"),
                 });
             }
-        }
-        let fresh: BTreeSet<&str> =
-            self.collections.iter().map(|planned| planned.fresh.as_str()).collect();
-        for (extra, is_view) in &present {
-            let is_ours = own.contains(extra.as_str()) || fresh.contains(extra.as_str());
-            if !is_view && !is_ours {
-                server.drop_collection(database, extra)?;
+            match server.rename(database, other, name) {
+                // Somebody has written to it since, and so made it.
+                Err(MongoError::Server { code: Some(NAMESPACE_EXISTS), .. }) => {
+                    set_aside(name)?;
+                    server.rename(database, other, name)?;
+                }
+                renamed => renamed?,
             }
+        }
+        let is_known = |name: &str| {
+            is_ours(name) || collections.iter().chain(old).any(|known| known.name == name)
+        };
+        for extra in present.iter().filter(|there| !there.is_view && !is_known(&there.name)) {
+            set_aside(&extra.name)?;
         }
         for (name, options) in &self.views {
             let mut create = doc! { "create": name.as_str() };
@@ -159,15 +204,47 @@ impl RestorePlan {
         Ok(())
     }
 
+    /// Whether somebody wrote to what is set aside now, after this moment of the server. An error where that is not known.
+    pub fn was_written(&self, server: &Server, since: Timestamp) -> Result<bool, MongoError> {
+        let names = self.old.iter().map(|old| format!("{}.{}", self.database, old.name));
+        let names: Vec<Bson> = names.map(Bson::String).collect();
+        let find = doc! {
+            "find": "oplog.rs", "limit": 1, "singleBatch": true,
+            "filter": {
+                "ts": { "$gt": since },
+                "$or": [
+                    { "op": { "$in": ["i", "u", "d"] }, "ns": { "$in": names.clone() } },
+                    { "op": "c", "o.applyOps.ns": { "$in": names } },
+                ],
+            },
+        };
+        let action = "see whether somebody wrote meanwhile";
+        Ok(!server.all_of("local", find, action)?.is_empty())
+    }
+
+    /// The names of what this restore has set aside.
+    pub fn aside(&self, server: &Server) -> Result<Vec<String>, MongoError> {
+        let own = format!("{ASIDE}{}_", self.job);
+        let present = server.present(&self.database)?.into_iter();
+        Ok(present.map(|there| there.name).filter(|name| name.starts_with(&own)).collect())
+    }
+
+    /// Drop what was set aside.
+    pub fn drop_old(&self, server: &Server) -> Result<(), MongoError> {
+        let aside = self.aside(server)?;
+        aside.iter().try_for_each(|name| server.drop_collection(&self.database, name))
+    }
+
     /// Remove what was made; nothing is swapped yet.
     pub fn abandon(&self, server: &Server) -> Result<(), MongoError> {
-        let present = server.namespaces(&self.database)?;
-        let is_there = |name: &str| present.iter().any(|(there, _)| there == name);
-        for Planned { fresh, .. } in self.collections.iter().filter(|each| is_there(&each.fresh)) {
-            server.drop_collection(&self.database, fresh)?;
-        }
-        Ok(())
+        self.collections
+            .iter()
+            .try_for_each(|planned| server.drop_collection(&self.database, &planned.other))
     }
+}
+
+fn json_of(document: &Document) -> serde_json::Value {
+    Bson::Document(document.clone()).into_canonical_extjson()
 }
 
 /// A document out of Extended JSON.
@@ -209,19 +286,38 @@ impl Collection {
     }
 }
 
+/// What a database has now.
+struct Present {
+    name: String,
+    options: Document,
+    is_view: bool,
+}
+
 impl Server {
-    /// Names of collections and views, each with whether it is a view; without what the server keeps for itself.
-    fn namespaces(&self, database: &str) -> Result<Vec<(String, bool)>, MongoError> {
+    /// The moment that the server is at; an error where it has no such thing.
+    pub fn now(&self) -> Result<Timestamp, MongoError> {
+        let action = "ask for the moment";
+        match self.admin(doc! { "ping": 1 }, action)?.get_timestamp("operationTime") {
+            Ok(now) => Ok(now),
+            Err(_) => Err(MongoError::Strange {
+                action: action.into(),
+                reason: "it is no member of a replica set".into(),
+            }),
+        }
+    }
+
+    /// Collections and views, without what the server keeps for itself.
+    fn present(&self, database: &str) -> Result<Vec<Present>, MongoError> {
         let action = format!("list the collections of '{database}'");
-        let command = doc! { "listCollections": 1, "nameOnly": true };
-        let mut names = Vec::new();
-        for listed in self.all_of(database, command, &action)? {
+        let mut present = Vec::new();
+        for listed in self.all_of(database, doc! { "listCollections": 1 }, &action)? {
             let name = listed.get_str("name").unwrap_or_default().to_owned();
-            if !name.starts_with("system.") || name == "system.js" {
-                names.push((name, says(&listed, "type", "view")));
+            if !name.starts_with("system.") {
+                let options = listed.get_document("options").cloned().unwrap_or_default();
+                present.push(Present { name, options, is_view: says(&listed, "type", "view") });
             }
         }
-        Ok(names)
+        Ok(present)
     }
 
     fn drop_collection(&self, database: &str, name: &str) -> Result<(), MongoError> {
@@ -236,7 +332,7 @@ impl Server {
     fn rename(&self, database: &str, from: &str, to: &str) -> Result<(), MongoError> {
         let command = doc! {
             "renameCollection": format!("{database}.{from}"), "to": format!("{database}.{to}"),
-            "dropTarget": true, "writeConcern": { "w": "majority" },
+            "writeConcern": { "w": "majority" },
         };
         self.admin(command, &format!("put '{database}.{to}' in place")).map(drop)
     }
