@@ -1,4 +1,5 @@
 //! The component `mongodb`: databases of one MongoDB server, in the files and folders that `mongodump` writes.
 
+pub mod archive;
 pub mod document;
 pub mod names;
