@@ -78,6 +78,13 @@ struct Metadata {
     kind: Option<String>,
 }
 
+/// The metadata's JSON, where only the name is wanted.
+#[derive(Deserialize)]
+struct ToldName {
+    #[serde(rename = "collectionName")]
+    collection_name: Option<String>,
+}
+
 #[derive(Default, Deserialize)]
 struct Options {
     #[serde(rename = "viewOn")]
@@ -126,6 +133,25 @@ impl Namespace {
             Some(kind) => namespace.without_metadata(kind, said),
             None => namespace.with_metadata(said),
         }
+    }
+
+    /// The namespace whose files in a dump's folder have names that begin with `stem`. `database` may be another than
+    /// the one that was dumped.
+    pub fn of_files(
+        database: String,
+        stem: &str,
+        metadata: String,
+    ) -> Result<Self, NamespaceError> {
+        let told = if metadata.is_empty() {
+            None
+        } else {
+            let told: ToldName =
+                serde_json::from_str(&metadata).map_err(NamespaceError::Metadata)?;
+            told.collection_name
+        };
+        let collection =
+            names::collection_of(stem, told.as_deref()).map_err(NamespaceError::Name)?;
+        Self::new(database, collection, "", metadata)
     }
 
     fn without_metadata(self, kind: Kind, said: &str) -> Result<Self, NamespaceError> {

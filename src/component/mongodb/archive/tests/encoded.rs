@@ -62,20 +62,38 @@ fn every_bit_after_the_prelude_counts() {
 }
 
 #[test]
-fn a_namespace_can_go_into_another_database() {
+fn a_folder_can_go_into_another_database() {
     let (summary, files) = read(GOLDEN).unwrap();
-    let moved = summary.prelude.namespaces().iter().map(|namespace| {
-        let kind = if namespace.kind() == Kind::View { "view" } else { "collection" };
-        let [collection, metadata] =
-            [namespace.collection(), namespace.metadata()].map(str::to_owned);
-        Namespace::new("other".to_owned(), collection, kind, metadata).unwrap()
+    let namespaces = files.iter().filter_map(|(path, metadata)| {
+        let stem = path.strip_prefix("appsmith/")?.strip_suffix(".metadata.json")?;
+        let metadata = String::from_utf8(metadata.clone()).unwrap();
+        Some(Namespace::of_files("other".to_owned(), stem, metadata).unwrap())
     });
-    let prelude = Prelude::new(summary.prelude.versions().clone(), moved.collect()).unwrap();
+    let prelude = Prelude::new(summary.prelude.versions().clone(), namespaces.collect()).unwrap();
     let moved = |path: &str| path.replacen("appsmith/", "other/", 1);
     let files: BTreeMap<_, _> =
         files.into_iter().map(|(path, content)| (moved(&path), content)).collect();
     let (archive, _) = encode(&prelude, &files);
     assert!(read(&archive).unwrap().1 == files);
+}
+
+#[test]
+fn a_file_tells_its_namespace() {
+    let of = |database: &str, stem: &str, metadata: &str| {
+        Namespace::of_files(database.to_owned(), stem, metadata.to_owned())
+    };
+    let named = |name: &str| format!(r#"{{"indexes":[],"collectionName":"{name}"}}"#);
+    assert_eq!(of("db", "a+b", r#"{"indexes":[]}"#).unwrap().collection(), "a b");
+    assert_eq!(of("", "oplog", "").unwrap().kind(), Kind::Oplog);
+    assert_eq!(of("db", "$admin.system.roles", "").unwrap().kind(), Kind::Auth);
+    let long = "x".repeat(250);
+    let stem = crate::component::mongodb::names::file_stem(&long);
+    assert_eq!(of("db", &stem, &named(&long)).unwrap().collection(), long);
+    let cut_off = of("db", &stem, r#"{"indexes":[]}"#).unwrap_err();
+    assert!(matches!(cut_off, NamespaceError::Name(NameError::CutOff)), "{cut_off}");
+    let other = of("db", "a", &named("b")).unwrap_err();
+    assert!(matches!(other, NamespaceError::Name(NameError::Other)), "{other}");
+    assert!(matches!(of("db", "a", "").unwrap_err(), NamespaceError::Gone));
 }
 
 fn prelude(collections: &[&str]) -> Prelude {
