@@ -136,6 +136,31 @@ pub enum ArchiveError {
     },
 }
 
+impl ArchiveError {
+    /// What to do next.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Empty | Self::Documents { .. } | Self::Missing { .. } => {
+                Some("did mongodump end well? see what it said, and run it again")
+            }
+            Self::NotAnArchive { .. } => {
+                Some("it is written by mongodump --archive, without --gzip")
+            }
+            Self::UnknownVersion(_) => Some("a newer mongodump wrote it: is there a newer Belay?"),
+            Self::Namespace { source: NamespaceError::TimeSeries, .. } => {
+                Some("move it to a database of its own, which is not backed up here")
+            }
+            Self::Namespace { source: NamespaceError::Gone, .. } => {
+                Some("run it again, when no collections are made or dropped")
+            }
+            Self::Sink { .. } => None,
+            _ => Some(
+                "something on the way changed it: run it again; if it stays, look at the server's own log",
+            ),
+        }
+    }
+}
+
 fn and_of(count: usize) -> String {
     match count {
         0 => String::new(),

@@ -6,8 +6,8 @@ use super::{FORMAT_VERSION, MAGIC, TERMINATOR};
 use crate::component::mongodb::document::{self, DocumentError, DocumentReader, Value};
 use crate::component::mongodb::names::{self, NameError};
 use crate::model::node::display_path;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
@@ -27,6 +27,29 @@ pub struct Versions {
     pub tool: String,
     /// How many collections were dumped at once.
     pub concurrent_collections: i32,
+}
+
+/// The file `prelude.json` of a database's folder.
+#[derive(Deserialize, Serialize)]
+struct PreludeFile {
+    #[serde(rename = "ServerVersion")]
+    server: String,
+    #[serde(rename = "ToolVersion")]
+    tool: String,
+}
+
+impl Versions {
+    /// What belongs into the file `prelude.json` of each database's folder.
+    pub fn to_json(&self) -> String {
+        let file = PreludeFile { server: self.server.clone(), tool: self.tool.clone() };
+        serde_json::to_string(&file).expect("texts are JSON")
+    }
+
+    /// What such a file says; it does not say how many collections were dumped at once.
+    pub fn from_json(json: &str) -> Result<Self, serde_json::Error> {
+        let PreludeFile { server, tool } = serde_json::from_str(json)?;
+        Ok(Self { server, tool, concurrent_collections: 1 })
+    }
 }
 
 /// What a namespace is.
@@ -300,12 +323,6 @@ impl Prelude {
     /// The namespaces, in the archive's order, which is none.
     pub fn namespaces(&self) -> &[Namespace] {
         &self.namespaces
-    }
-
-    /// What belongs into the file `prelude.json` of each database's folder.
-    pub fn json(&self) -> String {
-        let Versions { server, tool, .. } = &self.versions;
-        serde_json::json!({ "ServerVersion": server, "ToolVersion": tool }).to_string()
     }
 
     /// The prelude as it stands at an archive's beginning.

@@ -136,7 +136,10 @@ fn an_archive_splits_into_what_mongodump_writes_into_a_folder() {
     assert_eq!(summary.size_bytes, GOLDEN.len() as u64);
     let Versions { server, tool, concurrent_collections } = summary.prelude.versions();
     assert_eq!((server.as_str(), tool.as_str(), *concurrent_collections), ("6.0.5", "100.18.0", 4));
-    assert_eq!(summary.prelude.json(), r#"{"ServerVersion":"6.0.5","ToolVersion":"100.18.0"}"#);
+    let json = summary.prelude.versions().to_json();
+    assert_eq!(json, r#"{"ServerVersion":"6.0.5","ToolVersion":"100.18.0"}"#);
+    let versions = Versions { concurrent_collections: 1, ..summary.prelude.versions().clone() };
+    assert_eq!(Versions::from_json(&json).unwrap(), versions);
 }
 
 /// As `tests/fixtures/appsmith/README.md` counts them: documents and indexes.

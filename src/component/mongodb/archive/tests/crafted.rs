@@ -197,6 +197,23 @@ fn namespaces_of_the_prelude_are_checked() {
 }
 
 #[test]
+fn an_error_says_what_to_do_next() {
+    let hint = |archive: &[u8]| error(archive).hint().unwrap();
+    assert!(
+        hint(&prelude(&[["db", "c", "", ""]])).contains("when no collections are made or dropped")
+    );
+    assert!(
+        hint(&prelude(&[["db", "c", METADATA, "timeseries"]])).contains("a database of its own")
+    );
+    assert!(hint(&prelude(&[C])).contains("did mongodump end well?"));
+    assert!(hint(&[0x1f, 0x8b]).contains("without --gzip"));
+    assert!(hint(&one(&[&a_document()])[..120]).contains("run it again"));
+    assert!(hint(&header("0.3")).contains("newer"));
+    let error = split(&one(&[])[..], &mut Full("begin")).unwrap_err();
+    assert_eq!(error.hint(), None);
+}
+
+#[test]
 fn two_namespaces_never_share_a_file() {
     // A name that is cut off, and one that looks like it: no server allows the latter.
     let long = "x".repeat(250);
