@@ -1,11 +1,12 @@
-//! The component `mongodb`: one database of a MongoDB server, in the directory layout of `mongodump`.
+//! The component `mongodb`: one database of a MongoDB server, in the files and folders that `mongodump` writes.
 //!
 //! Read over the wire where there is a connection string: all collections at one moment, each by its UUID, every document byte
 //! for byte.
 
+pub mod archive;
 mod details;
-mod error;
 pub mod document;
+mod error;
 pub mod names;
 pub mod wire;
 

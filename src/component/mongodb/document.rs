@@ -94,8 +94,8 @@ impl fmt::Display for Malformed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// A document, or one in it, has not as many bytes as it says, or goes beyond what it lies in.
-    #[error("a length of {0} bytes does not fit")]
-    Length(i64),
+    #[error("a length does not fit")]
+    Length,
     /// A document does not end with NUL where its length says.
     #[error("a document has no NUL at its end")]
     NoEnd,
@@ -131,7 +131,7 @@ pub fn validate(document: &[u8]) -> Result<(), Malformed> {
     let mut depth = 0;
     let mut end = end_of_document(document, 0, document.len())?;
     if end + 1 != document.len() {
-        return Err(Reason::Length(end as i64 + 1).at(0));
+        return Err(Reason::Length.at(0));
     }
     let mut at = LENGTH_BYTES;
     loop {
@@ -162,7 +162,7 @@ pub fn validate(document: &[u8]) -> Result<(), Malformed> {
         end = end_of_document(document, start, limit)?;
         // The scope is the last part of its value.
         if kind == kind::SCOPED_CODE && end + 1 != limit {
-            return Err(Reason::Length((end + 1 - start) as i64).at(start));
+            return Err(Reason::Length.at(start));
         }
         at = start + LENGTH_BYTES;
     }
@@ -172,15 +172,15 @@ pub fn validate(document: &[u8]) -> Result<(), Malformed> {
 fn length_at(bytes: &[u8], at: usize, limit: usize) -> Result<usize, Malformed> {
     let raw = bytes[..limit].get(at..).and_then(<[u8]>::first_chunk);
     let raw = i32::from_le_bytes(*raw.ok_or(Reason::Overrun.at(at))?);
-    let length = usize::try_from(raw).map_err(|_| Reason::Length(raw.into()).at(at))?;
-    if length > limit - at { Err(Reason::Length(raw.into()).at(at)) } else { Ok(length) }
+    let length = usize::try_from(raw).map_err(|_| Reason::Length.at(at))?;
+    if length > limit - at { Err(Reason::Length.at(at)) } else { Ok(length) }
 }
 
 /// Where the NUL is that ends the document at `start`, which lies before `limit`.
 fn end_of_document(bytes: &[u8], start: usize, limit: usize) -> Result<usize, Malformed> {
     let length = length_at(bytes, start, limit)?;
     if length < MIN_DOCUMENT_BYTES {
-        return Err(Reason::Length(length as i64).at(start));
+        return Err(Reason::Length.at(start));
     }
     let end = start + length - 1;
     if bytes[end] == 0 { Ok(end) } else { Err(Reason::NoEnd.at(end)) }
@@ -198,7 +198,7 @@ fn end_of_text(bytes: &[u8], at: usize, end: usize) -> Result<usize, Malformed> 
     let length = length_at(bytes, at, end)?;
     let after = at + LENGTH_BYTES + length;
     if length == 0 || after > end {
-        return Err(Reason::Length(length as i64).at(at));
+        return Err(Reason::Length.at(at));
     }
     if bytes[after - 1] == 0 { Ok(after) } else { Err(Reason::Text.at(after - 1)) }
 }

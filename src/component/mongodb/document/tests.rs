@@ -121,7 +121,7 @@ fn lengths_and_ends_are_checked() {
         assert!(validate(&good[..length]).is_err(), "cut off after {length}");
     }
     let longer = [&good[..], &[0]].concat();
-    assert_eq!(validate(&longer), Err(Reason::Length(good.len() as i64).at(0)));
+    assert_eq!(validate(&longer), Err(Reason::Length.at(0)));
     let change = |at: usize, byte: u8| {
         let mut changed = good.clone();
         changed[at] = byte;
@@ -130,23 +130,23 @@ fn lengths_and_ends_are_checked() {
     assert_eq!(change(good.len() - 1, 1), Reason::NoEnd.at(good.len() - 1));
     // The text's length: one less, one more, none, and negative.
     assert_eq!(change(7, 4), Reason::Text.at(14));
-    assert!(matches!(change(7, 200).reason, Reason::Length(200)));
-    assert_eq!(change(7, 0), Reason::Length(0).at(7));
-    assert_eq!(change(10, 0x80), Reason::Length(i64::from(i32::MIN + 5)).at(7));
+    assert_eq!(change(7, 200), Reason::Length.at(7));
+    assert_eq!(change(7, 0), Reason::Length.at(7));
+    assert_eq!(change(10, 0x80), Reason::Length.at(7));
     // A nested document that goes beyond what it lies in.
-    assert!(matches!(change(19, 200).reason, Reason::Length(200)), "{}", change(19, 200));
+    assert_eq!(change(19, 200), Reason::Length.at(19));
     let unnamed = framed(&[8, b'a', b'b']);
     assert_eq!(reason(&unnamed), Reason::Name);
     assert_eq!(reason(&document(&[(8, "x", vec![2])])), Reason::Bool(2));
     assert_eq!(reason(&document(&[(11, "x", b"a\0b".to_vec())])), Reason::Overrun);
     assert_eq!(reason(&framed(&[0])), Reason::Name);
-    assert_eq!(reason(&[5, 0, 0, 0]), Reason::Length(5));
+    assert_eq!(reason(&[5, 0, 0, 0]), Reason::Length);
     assert_eq!(reason(&[]), Reason::Overrun);
     // The length of code with a scope must be that of its parts.
     let mut code = scoped(b"g()", &framed(&[]));
     code.push(0);
     code[0] += 1;
-    assert!(matches!(reason(&document(&[(15, "x", code)])), Reason::Length(5)));
+    assert_eq!(reason(&document(&[(15, "x", code)])), Reason::Length);
 }
 
 #[test]
@@ -231,7 +231,8 @@ fn the_longest_document_is_read_and_longer_ones_are_refused_before_they_come() {
     let longest = document(&[(5, "", binary(0, &vec![0; fill]))]);
     assert_eq!(longest.len(), MAX_DOCUMENT_BYTES);
     assert_eq!(read_all(&longest[..]).unwrap(), [longest]);
-    for length in [MAX_DOCUMENT_BYTES as i32 + 1, i32::MAX, 4, 0, -1, -2, i32::MIN] {
+    let longer = i32::try_from(MAX_DOCUMENT_BYTES).unwrap() + 1;
+    for length in [longer, i32::MAX, 4, 0, -1, -2, i32::MIN] {
         let stream = [&framed(&[])[..], &length.to_le_bytes()].concat();
         let error = read_all(&stream[..]).unwrap_err();
         assert!(
