@@ -189,16 +189,10 @@ fn what_is_there_is_swapped_out_with_its_connections_and_may_be_swapped_in_again
     let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
     taken.prepare(&restore, &plan, &work).unwrap();
     assert_same_picture(&wrecked, &picture(&server, &TOOLJET));
-    assert_eq!(restore.state().unwrap(), State::Old { fresh: 2, kept_out: false });
+    assert_eq!(restore.state().unwrap(), State::Old { fresh: 2 });
 
     let idle = hold(&server, "tooljet_production", "BEGIN; LOCK TABLE apps;");
     let other = hold(&server, "tooljet_db", "SELECT 1;");
-    restore.keep_out().unwrap();
-    assert_eq!(restore.state().unwrap(), State::Old { fresh: 2, kept_out: true });
-    let refused = server.psql("tooljet_db").args(["-c", "SELECT 1"]).output().unwrap();
-    assert!(
-        String::from_utf8_lossy(&refused.stderr).contains("not currently accepting connections")
-    );
     restore.swap(&work).unwrap();
     assert_eq!(restore.state().unwrap(), State::New { aside: 2 });
     end(idle);
@@ -220,7 +214,6 @@ fn what_is_there_is_swapped_out_with_its_connections_and_may_be_swapped_in_again
     assert!(matches!(restore.clear_old(), Err(PostgresError::Unclear { .. })));
 
     let (_, work) = taken.plan(&connection);
-    restore.keep_out().unwrap();
     restore.swap(&work).unwrap();
     restore.clear_old().unwrap();
     assert_eq!(restore.state().unwrap(), State::New { aside: 0 });
@@ -280,15 +273,12 @@ fn a_transaction_prepared_after_the_plan_stops_the_swap() {
     let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
     taken.prepare(&restore, &plan, &work).unwrap();
     server.run("tooljet_db", "BEGIN; CREATE TABLE p (); PREPARE TRANSACTION 'late'");
-    restore.keep_out().unwrap();
     let error = restore.swap(&work).unwrap_err();
     assert!(error.to_string().contains("being accessed by other users"), "{error}");
-    restore.undo_keep_out().unwrap();
     assert_workspaces_work(&server);
-    assert_eq!(restore.state().unwrap(), State::Old { fresh: 2, kept_out: false });
+    assert_eq!(restore.state().unwrap(), State::Old { fresh: 2 });
     assert_eq!(restore.verify(&plan.databases[0], &taken.expected(0)).unwrap(), [""; 0]);
     server.run("tooljet_db", "ROLLBACK PREPARED 'late'");
-    restore.keep_out().unwrap();
     restore.swap(&work).unwrap();
     restore.clear_old().unwrap();
     assert_workspaces_work(&server);
@@ -306,7 +296,6 @@ fn a_connection_that_does_not_end_is_named_and_the_old_state_serves() {
     let pid = server
         .run("postgres", "SELECT pid FROM pg_stat_activity WHERE application_name = 'holds on'");
     signal(pid.parse().unwrap(), rustix::process::Signal::STOP);
-    restore.keep_out().unwrap();
     let error = restore.swap(&work).unwrap_err();
     signal(pid.parse().unwrap(), rustix::process::Signal::CONT);
     assert!(matches!(&error, PostgresError::HeldOn { .. }), "{error}");
@@ -314,7 +303,6 @@ fn a_connection_that_does_not_end_is_named_and_the_old_state_serves() {
         error.to_string().contains(&format!("process {pid} of postgres (holds on) in tooljet_db")),
         "{error}"
     );
-    restore.undo_keep_out().unwrap();
     assert_workspaces_work(&server);
     assert_eq!(restore.clear_new().unwrap(), [""; 0]);
     assert_eq!(databases(&server), "postgres tooljet_db tooljet_production");
@@ -354,14 +342,14 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
     let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
     // Each time as after a crash: the plan is the one that was written down, the statements for roles are made anew.
     let work = || taken.plan(&connection).1;
-    assert_eq!(restore.state().unwrap(), State::Old { fresh: 0, kept_out: false });
+    assert_eq!(restore.state().unwrap(), State::Old { fresh: 0 });
 
     restore.create(&work()).unwrap();
     let dump = &taken.dumps[0];
     let mut killing = Killing { bytes: dump, until: dump.len() / 2 };
     let error = restore.fill(&plan.databases[0], &mut killing, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("signal 9"), "{error}");
-    assert_eq!(restore.state().unwrap(), State::Old { fresh: 2, kept_out: false });
+    assert_eq!(restore.state().unwrap(), State::Old { fresh: 2 });
 
     // Undone, nothing of it is left.
     assert_eq!(restore.clear_new().unwrap(), [""; 0]);
@@ -373,8 +361,6 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
     restore.create(&work()).unwrap();
     restore.create(&work()).unwrap();
     taken.prepare(&restore, &plan, &work()).unwrap();
-    restore.keep_out().unwrap();
-    restore.keep_out().unwrap();
     let holder = hold(&server, "postgres", "BEGIN; COMMENT ON DATABASE tooljet_db IS 'held';");
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'killed' AND wait_event_type = 'Lock'";
     std::thread::scope(|scope| {
@@ -393,12 +379,10 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'killed'",
         ) == "0"
     });
-    assert_eq!(restore.state().unwrap(), State::Old { fresh: 2, kept_out: true });
-    restore.undo_keep_out().unwrap();
+    assert_eq!(restore.state().unwrap(), State::Old { fresh: 2 });
     assert_eq!(server.run("tooljet_db", "SELECT count(*) FROM old"), "0");
 
     // Finished.
-    restore.keep_out().unwrap();
     restore.swap(&work()).unwrap();
     assert_eq!(restore.state().unwrap(), State::New { aside: 1 });
     assert_workspaces_work(&server);

@@ -2,6 +2,10 @@
 //! reading a database can fail.
 #![allow(clippy::unwrap_used)]
 
+#[path = "tooljet/killed.rs"]
+mod killed;
+#[path = "tooljet/restored.rs"]
+mod restored;
 mod support;
 
 use serde_json::Value;
@@ -29,7 +33,11 @@ struct Instance {
 
 impl Instance {
     fn new(scale: u32) -> Self {
-        let instance = Self { sandbox: Sandbox::new(), postgres: Postgres::start() };
+        Self::on(Postgres::start(), scale)
+    }
+
+    fn on(postgres: Postgres, scale: u32) -> Self {
+        let instance = Self { sandbox: Sandbox::new(), postgres };
         let seed = Command::new("/usr/bin/python3")
             .args(["tests/fixtures/tooljet/seed.py", &scale.to_string()])
             .output()
@@ -454,6 +462,38 @@ fn a_restore_over_a_running_instance_saves_it_first_and_keeps_what_was_written_m
     // And back again.
     instance.sandbox.belay(&["restore", &saved, "--into", "tj", "--yes"]).ok();
     support::assert_same_text(&changed, &picture(&instance.postgres));
+}
+
+#[test]
+fn the_old_databases_are_kept_where_somebody_wrote_while_they_were_saved() {
+    let instance = Instance::new(1);
+    instance.backup().ok();
+    let first = instance.sandbox.list().pop().unwrap().id;
+    let good = picture(&instance.postgres);
+    let aside = |statements: &str| {
+        let psql = format!(
+            "PGPASSWORD='{}' PGUSER=postgres psql -X -q -d tooljet_db -c",
+            support::servers::POSTGRES_PASSWORD
+        );
+        instance.with_pg_dump(&format!(
+            "[ \"$PGDATABASE\" = tooljet_db ] && {psql} '{statements}' >&2; exec $REAL \"$@\""
+        ));
+        let run = instance
+            .sandbox
+            .belay(&["restore", &first, "--into", "tj", "--yes", "--json"])
+            .code_in(&[0, 3]);
+        let aside = run.json()["aside"].as_array().unwrap().clone();
+        assert_eq!(run.exit_code() == Some(3), !aside.is_empty(), "{run}");
+        aside.iter().map(|name| name.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // The server does that by itself.
+    assert_eq!(aside("ANALYZE"), [""; 0]);
+    support::assert_same_text(&good, &picture(&instance.postgres));
+    let kept = aside("CREATE TABLE meanwhile (a int)");
+    assert_eq!(kept.len(), 2);
+    let database = &kept[1];
+    instance.postgres.sql("postgres", &format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true"));
+    assert_eq!(instance.postgres.sql(database, "SELECT count(*) FROM meanwhile").trim(), "0");
 }
 
 #[test]

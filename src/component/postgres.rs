@@ -8,6 +8,7 @@ mod details;
 mod dump;
 mod error;
 mod facts;
+mod holders;
 pub mod restore;
 mod session;
 mod tools;
@@ -20,6 +21,7 @@ pub use session::{Session, identifier, literal};
 pub use tools::Tools;
 
 use crate::access::{Access, Command};
+use holders::Holders;
 use zeroize::Zeroizing;
 
 /// Where a server listens, as seen from where its programs run, and who asks.
@@ -105,19 +107,15 @@ impl Connection {
         Self { access: self.access.anew(), ..self.clone() }
     }
 
-    /// End what this run may have left on the server: a `pg_dump` in a container outlives the `docker exec` that began it.
-    /// Where that cannot be done, it ends by itself.
-    pub fn end_own(&self) {
+    /// End what this run may have left on the server, and wait until it has ended: a `pg_dump` in a container outlives the
+    /// `docker exec` that began it, and a statement the run that was killed. `database` is one that this run does not rename:
+    /// to connect to such a one waits for what is to be ended.
+    pub fn end_own(&self, database: &str) -> Result<(), PostgresError> {
         let connection = Self { application: format!("{} ends", self.application), ..self.anew() };
-        let database = self.server.databases.first().map_or("postgres", String::as_str);
-        let end = |mut session: Session| {
-            session.execute(&format!(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = {} \\g /dev/null",
-                literal(&self.application)
-            ))?;
-            session.close()
-        };
-        let _ = Session::open(&connection, database).and_then(end);
+        let mut session = Session::open(&connection, database)?;
+        let own = format!("a.application_name = {}", literal(&self.application));
+        Holders::end_all(&mut session, &own)?;
+        session.close()
     }
 
     /// One of PostgreSQL's programs, with all that it needs to connect to a database. The database's name goes by

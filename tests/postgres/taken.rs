@@ -103,7 +103,6 @@ impl Taken {
         let (plan, work) = self.plan(connection);
         let restore = Restore::new(connection, MAINTENANCE, &plan).unwrap();
         self.prepare(&restore, &plan, &work).unwrap();
-        restore.keep_out().unwrap();
         restore.swap(&work).unwrap();
         restore.clear_old().unwrap();
         plan

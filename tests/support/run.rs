@@ -132,6 +132,10 @@ impl Running {
         Self { command: format!("{command:?}"), child, stdout, stderr, frozen: false }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }

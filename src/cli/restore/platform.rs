@@ -25,7 +25,10 @@ pub(super) fn plan_text(plan: &DatabasesPlan) -> String {
     lines.extend(named("keys that come back into the environment file", &plan.environment));
     lines.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
     lines.push(present_state_text(plan.present_state, "databases"));
-    lines.push("Connections to these databases are closed while the names are exchanged.".into());
+    if !plan.databases.is_empty() {
+        let closed = "Connections to these databases are closed while the names are exchanged.";
+        lines.push(closed.into());
+    }
     lines.join("\n")
 }
 
@@ -44,9 +47,15 @@ pub(super) fn present_state_text(state: PresentState, parts: &str) -> String {
 
 pub(super) fn done_text(restored: &RestoredDatabases) -> String {
     let plan = &restored.plan;
+    let names = plan.databases.iter().map(|database| format!("database {}", database.name));
+    let parts: Vec<String> = names.chain(plan.environment.iter().cloned()).collect();
+    let subject = if plan.is_whole {
+        format!("{} is", plan.instance)
+    } else {
+        format!("Of {}, {}: this is", plan.instance, parts.join(", "))
+    };
     let mut lines = vec![format!(
-        "{} is as it was at {}. What changed in the {} since then is not in it.",
-        plan.instance,
+        "{subject} as it was at {}. What changed in the {} since then is not in it.",
         local_time(plan.time),
         age(restored.loss_window_seconds)
     )];

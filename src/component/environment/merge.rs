@@ -19,6 +19,13 @@ pub struct Merged {
     pub absent: Vec<String>,
 }
 
+impl Merged {
+    /// Variables whose value is another than the target's.
+    pub fn changed(&self) -> impl Iterator<Item = &String> {
+        self.replaced.iter().chain(&self.added)
+    }
+}
+
 impl fmt::Debug for Merged {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { content: _, replaced, added, kept, absent } = self;

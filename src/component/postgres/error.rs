@@ -167,7 +167,13 @@ impl PostgresError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Access(error) => return error.hint(),
+            Self::Access(error) => {
+                let of_server = match error {
+                    AccessError::Failed { said, .. } => hint_of_server(said),
+                    _ => None,
+                };
+                return error.hint().or(of_server);
+            }
             Self::NoTools { .. } => {
                 "install postgresql-client there, or say where it is: component.postgres = { tools = \"/DIRECTORY\" }"
             }
@@ -175,6 +181,9 @@ impl PostgresError {
                 return Some(format!("install postgresql-client-{needed} or later there"));
             }
             Self::Server { said, .. } | Self::Refused { said, .. } => return hint_of_server(said),
+            Self::HeldOn { .. } => {
+                "stop the programs that they belong to; connections of others only superusers and members of pg_signal_backend may end"
+            }
             Self::NoDatabase { .. } => "is the name right, and is it the right server?",
             Self::TablesMissing { .. } | Self::Complained { .. } => {
                 "run the backup again; if it stays, look at the server's own log"
@@ -220,7 +229,11 @@ fn hint_of_server(said: &str) -> Option<String> {
         "connect as a user who may read everything: the owner, or a member of pg_read_all_data"
     } else if has("no pg_hba.conf entry") {
         "let this user connect from there, in the server's pg_hba.conf"
-    } else if has("too many") {
+    } else if has("too many connections for") {
+        "the role or the database that is named has a CONNECTION LIMIT, which only superusers may exceed: raise it, or connect as one"
+    } else if has("being accessed by other users") {
+        "is a transaction prepared there? See SELECT * FROM pg_prepared_xacts; end it with COMMIT PREPARED or ROLLBACK PREPARED, and run the restore again"
+    } else if has("too many") || has("remaining connection slots") {
         "all connections are taken: raise max_connections, or run this at a quieter time"
     } else {
         return None;

@@ -1,10 +1,10 @@
 //! Putting databases back beside what is there, and swapping them in.
 //!
 //! The steps, in their order: [`look`], [`Restore::create`], [`Restore::fill`], [`Restore::verify`], [`Restore::settle`],
-//! [`Restore::keep_out`], [`Restore::swap`], [`Restore::clear_old`]. Whoever calls them writes down the plan before the first
+//! [`Restore::swap`], [`Restore::clear_old`]. Whoever calls them writes down the plan before the first
 //! and each step before it begins; [`Restore::state`] tells from the server itself on which side of the swap it is. What
 //! always holds: until the swap's one transaction is committed the old databases and roles are as they were, but for new
-//! roles and for the door that `keep_out` closes, which `undo_keep_out` opens again. Each step may be run again after a crash.
+//! roles, and serve. Each step may be run again after a crash.
 
 mod acl;
 mod create;
@@ -17,11 +17,13 @@ mod probes;
 mod roles;
 mod swap;
 mod verify;
+mod written;
 
 pub use plan::{Obstacle, OldDatabase, PlannedDatabase, RestorePlan, look};
 pub use roles::{ChangedRole, RoleWork, RolesBefore};
 pub use swap::State;
 pub use verify::Expected;
+pub use written::Written;
 
 use super::archive::ArchiveSummary;
 use super::{Connection, DatabaseFacts, PostgresError, Session};

@@ -115,7 +115,8 @@ impl Run<'_> {
         };
         let dumped = self.dump(&connection, &names, writer, keys);
         if dumped.is_err() {
-            connection.end_own();
+            // What does not end now ends by itself.
+            let _ = connection.end_own(first);
         }
         dumped.map_err(|error| self.failed(error))
     }

@@ -104,7 +104,7 @@ fn look_at_postgres(
         findings.add(Verdict::Warning, subject, message, Some(hint));
     }
     if !server.reads_passwords {
-        let hint = "roles come back without passwords, which have to be set by hand";
+        let hint = "roles come back without passwords, which have to be set by hand; those of ToolJet's workspaces come from ToolJet's own tables";
         let message = format!("{} may not read the passwords of roles", server.user);
         findings.add(Verdict::Warning, subject, message, Some(hint));
     }

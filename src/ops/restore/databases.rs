@@ -7,6 +7,8 @@
 
 mod journal;
 mod look;
+mod part;
+mod passwords;
 
 use self::journal::{Journal, Phase};
 pub use self::journal::{finish_interrupted, interrupted};
@@ -15,8 +17,8 @@ pub use self::look::prepare;
 use super::into::{IntoOptions, PresentState};
 use super::{Source, as_job};
 use crate::component::environment::Merged;
-use crate::component::postgres::restore::{Expected, Restore, RestorePlan, RoleWork};
-use crate::component::postgres::{Connection, DatabaseDetails, PostgresError, Session as Psql};
+use crate::component::postgres::restore::{Expected, Restore, RestorePlan, RoleWork, Written};
+use crate::component::postgres::{Connection, DatabaseDetails, PostgresError};
 use crate::config::{Config, Instance};
 use crate::model::id::{JobId, SnapshotId};
 use crate::ops::backup::{BackupOptions, backup_locked, progress_of};
@@ -25,7 +27,7 @@ use crate::ops::select::SnapshotRef;
 use crate::ops::session::{InstanceLock, Session};
 use crate::ops::{Context, OpsError, pins};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// What is replaced.
 #[derive(Debug, Serialize)]
@@ -38,6 +40,8 @@ pub struct DatabasesPlan {
     pub instance: String,
     /// Whether the snapshot is of another instance.
     pub as_clone: bool,
+    /// Whether all of the snapshot comes back that belongs to the instance.
+    pub is_whole: bool,
     /// The server, for people.
     pub server: String,
     /// Each database that comes back.
@@ -84,12 +88,6 @@ impl JobResult for RestoredDatabases {
     fn snapshot(&self) -> Option<SnapshotId> {
         Some(self.plan.snapshot)
     }
-}
-
-/// Rows ever written to each database.
-#[derive(Deserialize)]
-struct Written {
-    written: Vec<u64>,
 }
 
 /// A restore that was planned, and may be carried out.
@@ -141,20 +139,24 @@ impl PreparedDatabases<'_> {
     fn run(self, context: &Context) -> Result<RestoredDatabases, OpsError> {
         let restore = Restore::new(&self.connection, &self.maintenance, &self.restore_plan)
             .map_err(|error| self.failed(error))?;
+        if self.restore_plan.databases.is_empty() {
+            let before = self.replace_environment(&restore, context)?;
+            return Ok(self.result(true, before, Vec::new()));
+        }
         let environment = self.environment.as_ref().map(|(path, _)| path.clone());
         let place = (self.config, self.instance);
         let mut journal =
             Journal::begin(place, self.job, &self.maintenance, &self.restore_plan, environment)?;
         journal.write(Phase::Making)?;
-        let made = self.make(&restore, context).and_then(|()| self.save(context));
-        let swapped = made.and_then(|(before, writes)| {
+        let made = self.make(&restore, context).and_then(|()| self.save(&restore, context));
+        let swapped = made.and_then(|(before, written)| {
+            journal.saved(written);
             journal.write(Phase::Swapping)?;
             context.events.phase("swapping", self.instance.name.to_string());
-            let swap = restore.keep_out().and_then(|()| restore.swap(&self.roles));
-            swap.map_err(|error| self.failed(error))?;
-            Ok((before, writes))
+            restore.swap(&self.roles).map_err(|error| self.failed(error))?;
+            Ok(before)
         });
-        let (before, writes) = match swapped {
+        let before = match swapped {
             Ok(swapped) => swapped,
             Err(error) => {
                 journal::resolve(&self.connection, journal, &context.events);
@@ -162,8 +164,6 @@ impl PreparedDatabases<'_> {
             }
         };
         // The new state is in place: what fails from here on does not make that untrue.
-        let removes_old = before.is_some() && writes.is_some() && writes == self.writes();
-        journal.removes_old(removes_old);
         let cleared = journal
             .write(Phase::Clearing)
             .and_then(|()| journal::finish(&self.connection, journal, &context.events));
@@ -174,11 +174,24 @@ impl PreparedDatabases<'_> {
         });
         if !aside.is_empty() && before.is_some() {
             context.events.warn(format!(
-                "Somebody wrote after the snapshot of the present state was taken: the old databases are kept as {}.",
+                "Somebody may have written after the snapshot of the present state was taken: the old databases are kept as {}.",
                 aside.join(", ")
             ));
         }
         Ok(self.result(true, before, aside))
+    }
+
+    /// Only the keys: one file, replaced in one step.
+    fn replace_environment(
+        &self,
+        restore: &Restore<'_>,
+        context: &Context,
+    ) -> Result<Option<SnapshotId>, OpsError> {
+        let (before, _) = self.save(restore, context)?;
+        if let Some((path, merged)) = &self.environment {
+            self.place().replace_file(path, &merged.content)?;
+        }
+        Ok(before)
     }
 
     /// Make the new state beside the present one: nothing that serves is touched.
@@ -225,8 +238,12 @@ impl PreparedDatabases<'_> {
         self.connection.access().to(self.instance.via.clone())
     }
 
-    /// Take a snapshot of what is overwritten. Returns besides how much had been written to it before.
-    fn save(&self, context: &Context) -> Result<(Option<SnapshotId>, Option<Vec<u64>>), OpsError> {
+    /// Take a snapshot of what is overwritten. Returns besides what had been written to it before.
+    fn save(
+        &self,
+        restore: &Restore<'_>,
+        context: &Context,
+    ) -> Result<(Option<SnapshotId>, Option<Written>), OpsError> {
         let name = &self.instance.name;
         match self.plan.present_state {
             PresentState::Nothing => return Ok((None, None)),
@@ -239,7 +256,7 @@ impl PreparedDatabases<'_> {
                 return Ok((None, None));
             }
         }
-        let writes = self.writes();
+        let written = restore.written().unwrap_or_default();
         let before_restore_of = Some(self.plan.snapshot);
         let options = BackupOptions { before_restore_of, ..BackupOptions::default() };
         // A part of them may be gone: what is there is saved.
@@ -252,38 +269,16 @@ impl PreparedDatabases<'_> {
                 let reason = format!("state of {name} before a restore");
                 let snapshot = SnapshotRef::Prefix(outcome.id.to_string());
                 pins::pin(self.session, &snapshot, &reason, context)?;
-                Ok((Some(outcome.id), writes))
+                Ok((Some(outcome.id), written))
             }
-            Err(error) if error.is_cancelled() => Err(error),
+            // The file is kept nowhere else.
+            Err(error) if error.is_cancelled() || self.restore_plan.databases.is_empty() => {
+                Err(error)
+            }
             Err(error) => {
                 context.events.warn(format!("No snapshot of the present state of {name} could be taken ({error}); the old databases are kept aside."));
                 Ok((None, None))
             }
         }
-    }
-
-    /// How many rows were ever written to each of the old databases; none where the server does not tell.
-    fn writes(&self) -> Option<Vec<u64>> {
-        // Before 15 the counts follow what happened only after a while.
-        if self.connection.server().major() < 15 {
-            return None;
-        }
-        let oids: Vec<String> = self
-            .restore_plan
-            .databases
-            .iter()
-            .filter_map(|database| Some(database.old.as_ref()?.oid.to_string()))
-            .collect();
-        let query = format!(
-            "SELECT coalesce(array_agg(tup_inserted + tup_updated + tup_deleted ORDER BY datid), '{{}}') AS written
-                FROM pg_stat_database WHERE current_setting('track_counts')::bool AND datid IN ({})",
-            oids.join(", ")
-        );
-        let read = |mut session: Psql| {
-            let written: Written = session.row(&query)?;
-            session.close().map(|()| written.written)
-        };
-        let read = Psql::open(&self.connection, &self.maintenance).and_then(read).ok()?;
-        (read.len() == oids.len()).then_some(read)
     }
 }

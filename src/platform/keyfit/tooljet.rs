@@ -80,6 +80,24 @@ pub const FIELDS: &[Field] = &[
     ),
 ];
 
+/// Where the passwords of the workspaces' roles stand, encrypted under keys of the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RolePasswords {
+    /// The table.
+    pub table: &'static str,
+    /// The column with the role's name.
+    pub role_column: &'static str,
+    /// The column with the ciphertext.
+    pub password_column: &'static str,
+}
+
+/// One row for each workspace.
+pub const ROLE_PASSWORDS: RolePasswords = RolePasswords {
+    table: "organization_tjdb_configurations",
+    role_column: "pg_user",
+    password_column: "pg_password",
+};
+
 /// The table and the column that the organizations' ids stand in.
 pub const ORGANIZATION_IDS: (&str, &str) = ("organizations", "id");
 

@@ -7,6 +7,7 @@
 use super::{Server, says};
 use super::listing::{Collection, Kind};
 use crate::component::mongodb::MongoError;
+use crate::component::mongodb::document::DocumentReader;
 use bson::raw::{RawArrayBuf, RawDocumentBuf};
 use bson::{Bson, Document, Timestamp, doc, rawdoc};
 use serde::{Deserialize, Serialize};
@@ -26,8 +27,6 @@ const WRITERS: usize = 4;
 const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// Documents in one message; the server takes 100 000.
 const MESSAGE_DOCUMENTS: usize = 10_000;
-/// A document has at most so many bytes (16 MiB), and what the server adds to its own.
-const DOCUMENT_BYTES: usize = 16 * 1024 * 1024 + 16 * 1024;
 
 /// What comes back, as the snapshot has it.
 #[derive(Clone, Debug)]
@@ -377,17 +376,18 @@ impl Fill<'_, '_> {
     /// Write all documents; returns how many.
     fn documents(&self, fresh: &str, name: &str) -> Result<u64, MongoError> {
         let invalid = |reason: String| MongoError::Source { collection: name.to_owned(), reason };
-        let mut content = (self.content)(name).map_err(|error| invalid(error.to_string()))?;
+        let content = (self.content)(name).map_err(|error| invalid(error.to_string()))?;
+        let mut content = DocumentReader::new(content);
         let mut written = 0;
         let mut batch = Batch::default();
-        while let Some(document) = next_document(&mut content).map_err(&invalid)? {
+        while let Some(document) = content.next_document().map_err(|error| invalid(error.to_string()))? {
             let length = document.len();
             if batch.bytes > 0 && batch.bytes + length > MESSAGE_BYTES
                 || batch.count == MESSAGE_DOCUMENTS
             {
                 written += self.write(fresh, name, std::mem::take(&mut batch))?;
             }
-            let document = RawDocumentBuf::from_bytes(document)
+            let document = RawDocumentBuf::from_bytes(document.to_vec())
                 .map_err(|error| invalid(error.to_string()))?;
             batch.documents.push(document);
             batch.bytes += length;
@@ -428,29 +428,6 @@ struct Batch {
     documents: RawArrayBuf,
     bytes: usize,
     count: usize,
-}
-
-/// The next document of a stream, or none at its end.
-fn next_document(content: &mut dyn Read) -> Result<Option<Vec<u8>>, String> {
-    let mut document = vec![0; 4];
-    let mut filled = 0;
-    while filled < 4 {
-        match content.read(&mut document[filled..]).map_err(|error| error.to_string())? {
-            0 if filled == 0 => return Ok(None),
-            0 => return Err("it ends within a document".into()),
-            count => filled += count,
-        }
-    }
-    let length = i32::from_le_bytes([document[0], document[1], document[2], document[3]]);
-    let length = usize::try_from(length).unwrap_or(0);
-    if !(5..=DOCUMENT_BYTES).contains(&length) {
-        return Err(format!("it has a document of {length} bytes"));
-    }
-    document.resize(length, 0);
-    content
-        .read_exact(&mut document[4..])
-        .map_err(|error| format!("it ends within a document: {error}"))?;
-    Ok(Some(document))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

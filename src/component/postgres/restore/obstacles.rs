@@ -67,7 +67,7 @@ const LOOK: &str = "SELECT
         'active_slots', ARRAY(SELECT s.slot_name FROM pg_replication_slots s WHERE s.database = d.datname AND s.active),
         'idle_slots', ARRAY(SELECT s.slot_name FROM pg_replication_slots s WHERE s.database = d.datname AND NOT s.active),
         'subscriptions', ARRAY(SELECT s.subname FROM pg_subscription s WHERE s.subdbid = d.oid),
-        'sessions', (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND a.backend_type = 'client backend')))
+        'sessions', (SELECT count(*) FROM pg_stat_activity a WHERE a.datid = d.oid AND coalesce(a.backend_type, 'client backend') = 'client backend')))
         FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace) AS databases,
     ARRAY(SELECT name FROM pg_available_extensions) AS extensions,
     ARRAY(SELECT DISTINCT name FROM pg_available_extension_versions WHERE superuser AND NOT trusted) AS untrusted,

@@ -74,7 +74,9 @@ pub(super) fn decide(situation: &Situation<'_>) -> Decision {
     let Situation { wanted, current, existing, .. } = situation;
     let mut decision = Decision::default();
     let groups = situation.needed.iter().flat_map(|name| wanted.groups_of(name));
+    // A password is no reason to touch a role that the snapshot does not know.
     let with_passwords = situation.passwords.iter().map(|(name, _)| name);
+    let with_passwords = with_passwords.filter(|name| wanted.roles.contains_key(*name));
     let own = situation.needed.iter().chain(with_passwords).cloned();
     let names: BTreeSet<String> = groups.chain(own).collect();
     let mut changing = BTreeSet::new();

@@ -1,17 +1,18 @@
 //! The swap: everybody out, the names exchanged in one transaction, and back again where that is wanted.
+//!
+//! No database is closed before the exchange is committed, for a run that is killed could not open it again. The server itself
+//! makes new connections wait for a database that is being renamed, and gives those that are there 5 seconds to end.
 
 use super::create::drop_fresh;
 use super::roles::{RoleWork, RolesBefore};
 use super::{PlannedDatabase, Restore, acl};
 use crate::component::postgres::PostgresError;
+use crate::component::postgres::holders::{Holders, LONGEST_ENDING, LOOKS_EVERY};
 use crate::component::postgres::session::{Session, identifier, literal};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How long connections may take to end once they were told to.
-const LONGEST_ENDING: Duration = Duration::from_secs(20);
-const LOOKS_EVERY: Duration = Duration::from_millis(50);
 /// How long the swap may wait for somebody else who works on the same databases or roles.
 const LONGEST_WAIT: &str = "30s";
 
@@ -23,8 +24,6 @@ pub enum State {
     Old {
         /// How many of the fresh ones are there, in whatever state.
         fresh: usize,
-        /// Whether one of the old ones is closed that was open.
-        kept_out: bool,
     },
     /// The swap was made: the restored databases have the names.
     New {
@@ -34,19 +33,9 @@ pub enum State {
 }
 
 #[derive(Deserialize)]
-struct Seen {
-    oid: u64,
-    name: String,
-    allows_connections: bool,
-}
-
-/// A connection to one of the databases.
-#[derive(Deserialize)]
-struct Holder {
-    pid: u32,
-    database: String,
-    role: Option<String>,
-    application: String,
+pub(super) struct Seen {
+    pub(super) oid: u64,
+    pub(super) name: String,
 }
 
 impl Restore<'_> {
@@ -58,45 +47,8 @@ impl Restore<'_> {
         Ok(state)
     }
 
-    /// Close the old databases to new connections, and the fresh ones. It takes effect at once, and stays after a crash:
-    /// [`Restore::undo_keep_out`] is its other half.
-    pub fn keep_out(&self) -> Result<(), PostgresError> {
-        let mut session = self.server()?;
-        self.expect_old(&mut session)?;
-        let mut sql = String::new();
-        for planned in &self.plan.databases {
-            let old = planned.old.iter().map(|_| planned.facts.name.as_str());
-            for name in old.chain([planned.fresh.as_str()]) {
-                // Writing to a string does not fail.
-                let _ =
-                    writeln!(sql, "ALTER DATABASE {} ALLOW_CONNECTIONS false;", identifier(name));
-            }
-        }
-        session.execute(&format!("BEGIN;\n{sql}COMMIT;"))?;
-        session.close()
-    }
-
-    /// Open the old databases again, as they were, and the fresh ones.
-    pub fn undo_keep_out(&self) -> Result<(), PostgresError> {
-        let mut session = self.server()?;
-        self.expect_old(&mut session)?;
-        let seen = Self::seen(&mut session)?;
-        for PlannedDatabase { facts, fresh, old } in &self.plan.databases {
-            let was_open = old.as_ref().is_some_and(|old| old.allows_connections);
-            let to_open = |seen: &&Seen| {
-                !seen.allows_connections
-                    && (seen.name == *fresh || (was_open && seen.name == facts.name))
-            };
-            for closed in seen.iter().filter(to_open) {
-                let name = identifier(&closed.name);
-                session.execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true;"))?;
-            }
-        }
-        session.close()
-    }
-
     /// End all connections to the databases, and exchange them: names, who may connect, and the roles that change, in one
-    /// transaction. After a failure the old state is unchanged, and closed until [`Restore::undo_keep_out`].
+    /// transaction. After a failure the old state is unchanged.
     pub fn swap(&self, work: &RoleWork) -> Result<(), PostgresError> {
         let mut session = self.server()?;
         self.expect_old(&mut session)?;
@@ -116,9 +68,8 @@ impl Restore<'_> {
                 facts.connection_limit
             );
         }
-        self.end_connections(&mut session)?;
-        session.execute(&transaction(&[&renames, work.change.as_str(), &privileges]))?;
-        session.close()
+        session.close()?;
+        self.exchange(&transaction(&[&renames, work.change.as_str(), &privileges]))
     }
 
     /// Take a swap back: the old databases get their names again, and the changed roles what they had.
@@ -133,14 +84,9 @@ impl Restore<'_> {
             }
             State::Old { .. } => return session.close(),
         }
-        let names = || self.plan.databases.iter();
-        let closing = names().map(|planned| {
-            format!("ALTER DATABASE {} ALLOW_CONNECTIONS false;\n", identifier(&planned.facts.name))
-        });
-        session.execute(&transaction(&[&closing.collect::<String>()]))?;
-        self.end_connections(&mut session)?;
+        session.close()?;
         let mut renames = String::new();
-        for PlannedDatabase { facts, fresh, old } in names() {
+        for PlannedDatabase { facts, fresh, old } in &self.plan.databases {
             renames += &rename(&facts.name, fresh);
             if let Some(old) = old {
                 renames += &rename(&old.aside, &facts.name);
@@ -149,8 +95,7 @@ impl Restore<'_> {
                 let _ = writeln!(renames, "ALTER DATABASE {name} ALLOW_CONNECTIONS {allows};");
             }
         }
-        session.execute(&transaction(&[&renames, &before.sql]))?;
-        session.close()
+        self.exchange(&transaction(&[&renames, &before.sql]))
     }
 
     /// Drop the old databases, once the restored ones are good.
@@ -164,6 +109,23 @@ impl Restore<'_> {
             session.execute(&format!("DROP DATABASE IF EXISTS {aside} WITH (FORCE);"))?;
         }
         session.close()
+    }
+
+    /// Keep the old databases, closed so that nobody works in them by mistake, and tell the names that they have.
+    pub fn keep_old(&self) -> Result<Vec<String>, PostgresError> {
+        let mut session = self.server()?;
+        let there = Self::seen(&mut session)?;
+        let mut kept = Vec::new();
+        for old in self.plan.databases.iter().filter_map(|planned| planned.old.as_ref()) {
+            // After a crash somebody may have dropped it.
+            if there.iter().any(|seen| seen.name == old.aside) {
+                let aside = identifier(&old.aside);
+                session.execute(&format!("ALTER DATABASE {aside} ALLOW_CONNECTIONS false;"))?;
+                kept.push(old.aside.clone());
+            }
+        }
+        session.close()?;
+        Ok(kept)
     }
 
     /// Drop what was made for a restore that is given up, and name the roles that had to stay because something refers to
@@ -188,16 +150,14 @@ impl Restore<'_> {
         }
     }
 
-    fn seen(session: &mut Session) -> Result<Vec<Seen>, PostgresError> {
-        session.query(
-            "SELECT oid::int8 AS oid, datname AS name, datallowconn AS allows_connections FROM pg_database",
-        )
+    pub(super) fn seen(session: &mut Session) -> Result<Vec<Seen>, PostgresError> {
+        session.query("SELECT oid::int8 AS oid, datname AS name FROM pg_database")
     }
 
     fn read_state(&self, session: &mut Session) -> Result<State, PostgresError> {
         let seen = Self::seen(session)?;
         let find = |name: &str| seen.iter().find(|seen| seen.name == name);
-        let (mut fresh, mut aside, mut kept_out) = (0, 0, false);
+        let (mut fresh, mut aside) = (0, 0);
         let mut sides = Vec::new();
         for planned in &self.plan.databases {
             let made = find(&planned.fresh);
@@ -206,9 +166,6 @@ impl Restore<'_> {
             let is_new = match &planned.old {
                 Some(old) => {
                     aside += usize::from(find(&old.aside).is_some_and(|seen| seen.oid == old.oid));
-                    kept_out |= named.is_some_and(|named| {
-                        named.oid == old.oid && old.allows_connections && !named.allows_connections
-                    });
                     named.map(|named| named.oid != old.oid)
                 }
                 None => Some(named.is_some()),
@@ -228,40 +185,39 @@ impl Restore<'_> {
             (true, true) => Err(PostgresError::Unclear {
                 reason: "some databases are old, and some are new".into(),
             }),
-            _ => Ok(State::Old { fresh, kept_out }),
+            _ => Ok(State::Old { fresh }),
         }
     }
 
-    /// Tell all that are connected to the databases to end, until none is left.
-    fn end_connections(&self, session: &mut Session) -> Result<(), PostgresError> {
+    /// Run the transaction that renames the databases, and tell all that are connected to them to end until it is through.
+    fn exchange(&self, transaction: &str) -> Result<(), PostgresError> {
         let names =
             self.plan.databases.iter().flat_map(|planned| {
                 [planned.facts.name.as_str(), planned.fresh.as_str()].map(literal)
             });
-        // The server itself ends its own workers for a renaming, and nobody else may.
-        let holders = format!(
-            "SELECT pid, datname AS database, usename AS role, application_name AS application, pg_terminate_backend(pid) AS told
-            FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IN ({})
-                AND backend_type NOT IN ('autovacuum worker', 'parallel worker')",
-            names.collect::<Vec<_>>().join(", ")
-        );
+        let others = format!("a.datname IN ({})", names.collect::<Vec<_>>().join(", "));
         let begun = Instant::now();
+        let mut watching = self.server()?;
+        let mut holders = Holders::default();
         loop {
-            let left: Vec<Holder> = session.query(&holders)?;
-            if left.is_empty() {
-                return Ok(());
+            let mut session = self.server()?;
+            let exchanged = std::thread::scope(|scope| {
+                let exchange = scope.spawn(|| session.execute(transaction));
+                let mut watched = Ok(());
+                while !exchange.is_finished() && watched.is_ok() {
+                    watched = holders.end(&mut watching, &others);
+                    std::thread::sleep(LOOKS_EVERY);
+                }
+                let exchanged = exchange.join().expect("it returns its errors");
+                exchanged.or_else(|error| watched.and(Err(error)))
+            });
+            match exchanged {
+                Ok(()) => return session.close(),
+                Err(error) if error.is_cancelled() || !holders.do_hold_on() => return Err(error),
+                Err(_) if begun.elapsed() > LONGEST_ENDING => return Err(holders.error()),
+                // The server gave them too little time.
+                Err(_) => {}
             }
-            if begun.elapsed() > LONGEST_ENDING {
-                let told = |holder: &Holder| {
-                    let role = holder.role.as_deref().unwrap_or("the server");
-                    format!(
-                        "process {} of {role} ({}) in {}",
-                        holder.pid, holder.application, holder.database
-                    )
-                };
-                return Err(PostgresError::HeldOn { sessions: left.iter().map(told).collect() });
-            }
-            std::thread::sleep(LOOKS_EVERY);
         }
     }
 }

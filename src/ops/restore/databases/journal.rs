@@ -5,7 +5,7 @@
 
 use super::look;
 use crate::component::postgres::Connection;
-use crate::component::postgres::restore::{Restore, RestorePlan, State};
+use crate::component::postgres::restore::{Restore, RestorePlan, State, Written};
 use crate::config::{Config, Instance};
 use crate::model::event::Events;
 use crate::model::id::JobId;
@@ -41,8 +41,8 @@ struct Entry {
     plan: RestorePlan,
     /// The environment file that a new one lies beside.
     environment: Option<String>,
-    /// The old databases are in a snapshot, and nobody wrote to them since.
-    removes_old: bool,
+    /// What was written to the old databases until they went into a snapshot: what was not written to since may go.
+    saved: Option<Written>,
 }
 
 /// A journal that is being written.
@@ -71,7 +71,7 @@ impl Journal {
             maintenance: maintenance.to_owned(),
             plan: plan.clone(),
             environment,
-            removes_old: false,
+            saved: None,
         };
         let name = format!("{}.json", instance.name);
         Ok(Self { directory, name, via: instance.via.clone(), entry })
@@ -83,8 +83,9 @@ impl Journal {
             .map_err(|error| self.failed(error))
     }
 
-    pub(super) fn removes_old(&mut self, removes: bool) {
-        self.entry.removes_old = removes;
+    /// The old databases are in a snapshot.
+    pub(super) fn saved(&mut self, written: Option<Written>) {
+        self.entry.saved = written;
     }
 
     /// Write it durably, in place of what was written before.
@@ -119,7 +120,7 @@ pub(super) fn resolve(connection: &Connection, journal: Journal, events: &Events
 fn try_resolve(connection: &Connection, journal: Journal, events: &Events) -> Result<(), OpsError> {
     // Also after somebody asked to stop; and nothing of that run may still be at work.
     let connection = connection.anew();
-    connection.end_own();
+    connection.end_own(&journal.entry.maintenance).map_err(|error| journal.failed(error))?;
     let state = journal.on(&connection)?.state().map_err(|error| journal.failed(error))?;
     let name = journal.entry.instance.clone();
     match state {
@@ -142,10 +143,9 @@ fn try_resolve(connection: &Connection, journal: Journal, events: &Events) -> Re
     Ok(())
 }
 
-/// The swap was not made: open what was closed, and drop what was made.
+/// The swap was not made: drop what was made for it.
 fn undo(connection: &Connection, journal: Journal, events: &Events) -> Result<(), OpsError> {
     let restore = journal.on(connection)?;
-    restore.undo_keep_out().map_err(|error| journal.failed(error))?;
     let stayed = restore.clear_new().map_err(|error| journal.failed(error))?;
     if !stayed.is_empty() {
         events.warn(format!("These roles were made, and had to stay: {}.", stayed.join(", ")));
@@ -170,13 +170,14 @@ pub(super) fn finish(
             "{path} has the keys of the snapshot. Restart the platform, so that it reads them."
         ));
     }
-    let mut aside = Vec::new();
-    if journal.entry.removes_old {
-        journal.on(&connection)?.clear_old().map_err(|error| journal.failed(error))?;
-    } else {
-        let old = journal.entry.plan.databases.iter().filter_map(|database| database.old.as_ref());
-        aside = old.map(|old| old.aside.clone()).collect();
-    }
+    let restore = journal.on(&connection)?;
+    // What is not known for certain is kept.
+    let now = restore.written().unwrap_or_default();
+    let is_saved =
+        journal.entry.saved.as_ref().is_some_and(|saved| now.is_some_and(|now| saved.is_all(&now)));
+    let cleared =
+        if is_saved { restore.clear_old().map(|()| Vec::new()) } else { restore.keep_old() };
+    let aside = cleared.map_err(|error| journal.failed(error))?;
     journal.end()?;
     Ok(aside)
 }

@@ -1,7 +1,8 @@
 //! Planning a restore of databases: what the snapshot has, what the target is like, and what would be done.
 
 use super::{
-    DatabasesPlan, IntoOptions, PreparedDatabases, PresentState, ReplacedDatabase, Source,
+    DatabasesPlan, IntoOptions, PreparedDatabases, PresentState, ReplacedDatabase, Source, part,
+    passwords,
 };
 use crate::component::environment::{EnvironmentFile, Merged, merge};
 use crate::component::postgres::restore::{ArchiveFacts, PlannedDatabase, Wanted, look};
@@ -36,7 +37,10 @@ pub(in crate::ops::restore) fn content<'a>(source: &'a Source, path: &str) -> Re
     Ok(source.reader.stream(&node))
 }
 
-fn read_small(source: &Source, path: &str) -> Result<zeroize::Zeroizing<Vec<u8>>, OpsError> {
+pub(super) fn read_small(
+    source: &Source,
+    path: &str,
+) -> Result<zeroize::Zeroizing<Vec<u8>>, OpsError> {
     let mut bytes = zeroize::Zeroizing::new(Vec::new());
     let unreadable = |error: std::io::Error| OpsError::WrongFile {
         object: path.to_owned(),
@@ -46,7 +50,7 @@ fn read_small(source: &Source, path: &str) -> Result<zeroize::Zeroizing<Vec<u8>>
     Ok(bytes)
 }
 
-fn component<'a>(manifest: &'a Manifest, kind: &str) -> Option<&'a ComponentManifest> {
+pub(super) fn component<'a>(manifest: &'a Manifest, kind: &str) -> Option<&'a ComponentManifest> {
     manifest.components.iter().find(|component| component.kind == kind)
 }
 
@@ -70,18 +74,18 @@ pub fn prepare<'a>(
     let source = Source::open(session, snapshot, context)?;
     let as_clone = ensure_same_instance(session, instance, &source, options)?;
     let (manifest, details) = details_of(&source)?;
-    if !options.wanted.components.is_empty() || !options.wanted.paths.is_empty() {
-        return Err(OpsError::usage(
-            "--component and --path restore parts of files; databases come back together with their keys",
-            "leave them out, or restore the part with --to-dir",
-        ));
-    }
     let living = Living::look(config, instance, context)?;
     let databases = living.databases(&session.secrets)?;
     let job = job::random_job_id()?;
     let failed = |source| OpsError::Postgres { instance: instance.name.to_string(), source };
     let (connection, maintenance) = open(&databases, &format!("belay {job}")).map_err(failed)?;
-    let details = named(details.databases, &databases.names)?;
+    let mut notes = Vec::new();
+    let snapshot = (manifest, &details);
+    let passwords = passwords::of_snapshot(&source, snapshot, &living.recipe, &mut notes, context)?;
+    let named = named(details.databases, &databases.names)?;
+    let chosen = part::choose(&options.wanted, manifest, named)?;
+    notes.extend(chosen.notes);
+    let details = chosen.databases;
     let globals = read_small(&source, "/postgres/globals.sql")?;
     let facts: Vec<DatabaseFacts> = details.iter().map(|details| details.facts.clone()).collect();
     let archives: Vec<ArchiveFacts> =
@@ -94,34 +98,48 @@ pub fn prepare<'a>(
         databases: &facts,
         archives: &archives,
         globals: &String::from_utf8_lossy(&globals),
-        passwords: &[],
+        passwords: &passwords,
         kept_roles: &kept_roles,
     };
     let (restore_plan, roles) =
         look(&connection, maintenance, &wanted, &job.to_string()).map_err(failed)?;
-    let mut notes = restore_plan.notes.clone();
+    notes.extend(restore_plan.notes.iter().cloned());
     if manifest.key_fit == KeyFit::Unfit {
         notes.push("the keys in this snapshot do not decrypt what is encrypted in it".into());
     }
-    let environment = merged(&living, &source, manifest, &mut notes)?;
+    let mut environment = None;
+    if chosen.environment {
+        environment = merged(&living, &source, manifest, &mut notes)?;
+    } else if let Ok(Some((path, merged))) = merged(&living, &source, manifest, &mut Vec::new()) {
+        let changed: Vec<&str> = merged.changed().map(String::as_str).collect();
+        notes.push(format!(
+            "{path} stays as it is, with other values than the snapshot of {}: what is encrypted may not be readable",
+            changed.join(", ")
+        ));
+    }
+    if details.is_empty() && environment.is_none() {
+        return Err(OpsError::refused(
+            "there is nothing to be done: the keys are those of the snapshot, or there is no file to put them into",
+            "`--component postgres` restores the databases",
+        ));
+    }
     if !restore_plan.obstacles.is_empty() {
         let obstacles = restore_plan.obstacles;
         return Err(failed(PostgresError::InTheWay { obstacles }));
     }
-    let any_exists = restore_plan.databases.iter().any(|database| database.old.is_some());
+    let any_exists =
+        details.is_empty() || restore_plan.databases.iter().any(|database| database.old.is_some());
     let plan = DatabasesPlan {
         snapshot: source.snapshot.id,
         time: source.snapshot.file.time,
         instance: instance.name.to_string(),
         as_clone,
+        is_whole: chosen.is_whole,
         server: connection.told(),
         databases: restore_plan.databases.iter().zip(&details).map(replaced).collect(),
         creates_roles: restore_plan.creates_roles.clone(),
         changes_roles: restore_plan.changes_roles.iter().map(|role| role.name.clone()).collect(),
-        environment: environment
-            .iter()
-            .flat_map(|(_, merged)| merged.replaced.iter().chain(&merged.added).cloned())
-            .collect(),
+        environment: environment.iter().flat_map(|(_, merged)| merged.changed().cloned()).collect(),
         notes,
         present_state: match (&options.discard_current, any_exists) {
             (_, false) => PresentState::Nothing,
@@ -193,7 +211,9 @@ fn named(
     mut details: Vec<DatabaseDetails>,
     names: &[String],
 ) -> Result<Vec<DatabaseDetails>, OpsError> {
-    if names.is_empty() {
+    // What was saved before a restore of one of them has no others.
+    let is_there = |details: &DatabaseDetails| names.contains(&details.facts.name);
+    if names.is_empty() || details.iter().all(is_there) {
         return Ok(details);
     }
     if names.len() != details.len() {
@@ -245,6 +265,6 @@ fn merged(
     );
     let merged = merge(&parsed(target)?, &parsed(&snapshot)?, &keys, &stay)
         .map_err(|error| OpsError::refused(error.to_string(), error.hint()))?;
-    let changes = !merged.replaced.is_empty() || !merged.added.is_empty();
+    let changes = merged.changed().next().is_some();
     Ok(changes.then(|| (place.display().to_string(), merged)))
 }
