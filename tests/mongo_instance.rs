@@ -69,7 +69,8 @@ fn it_comes_back_as_it_was_and_the_state_before_is_in_a_snapshot() {
     assert!(dry.contains("15 collections with 437 documents"), "{dry}");
     assert!(dry.contains("not in the snapshot, so they go: extra"), "{dry}");
     assert_eq!(instance.picture(), changed);
-    let restored = instance.belay(&["restore", "latest:db", "--into", "db", "--yes", "--json"]).ok();
+    let restored =
+        instance.belay(&["restore", "latest:db", "--into", "db", "--yes", "--json"]).ok();
     assert_eq!(instance.picture(), wanted);
     let before = restored.json()["before"].as_str().unwrap().to_owned();
     instance.belay(&["restore", &before, "--into", "db", "--yes"]).ok();
@@ -110,8 +111,17 @@ fn a_failed_backup_seals_nothing_and_shows_no_secret() {
     instance.mongod.python("client.admin.command('createUser', 'u', pwd='right', roles=['root'])");
     let port = instance.mongod.port;
     for (url, said) in [
-        (format!("mongodb://u:wr0ng-secret@127.0.0.1:{port}/appsmith?authSource=admin"), "refused the login"),
-        (format!("mongodb://u:wr0ng-secret@127.0.0.1:{}/appsmith", support::servers::free_port()), "cannot be reached"),
+        (
+            format!("mongodb://u:wr0ng-secret@127.0.0.1:{port}/appsmith?authSource=admin"),
+            "refused the login",
+        ),
+        (
+            format!(
+                "mongodb://u:wr0ng-secret@127.0.0.1:{}/appsmith",
+                support::servers::free_port()
+            ),
+            "cannot be reached",
+        ),
         ("mongodb://u:wr0ng-secret:@@h".into(), "cannot be used"),
         (format!("mongodb://127.0.0.1:{port}/"), "names no database"),
     ] {
@@ -136,8 +146,16 @@ fn a_restore_that_was_killed_is_undone_or_finished_by_the_next_start() {
     for phase in ["making", "swapping", "clearing"] {
         instance.change();
         let changed = instance.picture();
-        let mut running =
-            instance.sandbox.start(&["restore", &id, "--into", "db", "--yes", "--discard-current", "--reason", "test"]);
+        let mut running = instance.sandbox.start(&[
+            "restore",
+            &id,
+            "--into",
+            "db",
+            "--yes",
+            "--discard-current",
+            "--reason",
+            "test",
+        ]);
         wait_until(phase, || {
             let text = fs::read_to_string(&journal).unwrap_or_default();
             running.has_ended() || text.contains(&format!("\"phase\": \"{phase}\""))

@@ -50,9 +50,7 @@ impl Taken {
             )
             .unwrap();
             assert_eq!(collection, each.collection, "{text}");
-            taken.contents.extend(
-                each.stored.map(|content| (collection.name.clone(), content)),
-            );
+            taken.contents.extend(each.stored.map(|content| (collection.name.clone(), content)));
             taken.incoming.push(Incoming { collection, documents: each.documents });
         }
         taken
@@ -209,9 +207,7 @@ fn what_is_not_of_one_moment_says_so() {
 
     let short = Mongod::start();
     short.seed("d", 1);
-    short.python(
-        "client.admin.command('setParameter', 1, minSnapshotHistoryWindowInSeconds=0)",
-    );
+    short.python("client.admin.command('setParameter', 1, minSnapshotHistoryWindowInSeconds=0)");
     let server = open(&short, "d");
     let act = || {
         short.python(
@@ -229,7 +225,9 @@ fn each_way_to_fail_is_an_error_that_says_which() {
     let cancel = Cancel::new();
     let open_url = |url: &str| Server::open(url, &cancel).map(drop).unwrap_err();
     let secret = "s3cr:t@nothing";
-    for url in ["", "http://x", "mongodb://", &format!("mongodb://u:{secret}@h/d"), "mongodb://h:99999/d"] {
+    for url in
+        ["", "http://x", "mongodb://", &format!("mongodb://u:{secret}@h/d"), "mongodb://h:99999/d"]
+    {
         let error = open_url(url);
         assert!(matches!(error, MongoError::Address { .. }), "{url}: {error}");
         assert!(!format!("{error} {error:?}").contains("s3cr"), "{error:?}");
@@ -237,7 +235,8 @@ fn each_way_to_fail_is_an_error_that_says_which() {
     let error = open_url(&format!("mongodb://127.0.0.1:{}/d", servers::free_port()));
     assert!(matches!(error, MongoError::Unreachable { .. }), "{error}");
     mongod.python("client.admin.command('createUser', 'u', pwd='right', roles=['root'])");
-    let error = open_url(&format!("mongodb://u:wrong@127.0.0.1:{}/d?authSource=admin", mongod.port));
+    let error =
+        open_url(&format!("mongodb://u:wrong@127.0.0.1:{}/d?authSource=admin", mongod.port));
     assert!(matches!(error, MongoError::Login { .. }), "{error:?}");
     assert!(!format!("{error:?}").contains("wrong"), "{error:?}");
 

@@ -94,8 +94,14 @@ fn in_place(
         dry_run: arguments.dry_run,
     };
     if instance.platform == Platform::Mongodb {
-        let prepared =
-            collections::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
+        let prepared = collections::prepare(
+            config,
+            &session,
+            instance,
+            &arguments.snapshot,
+            &options,
+            context,
+        )?;
         if arguments.dry_run {
             let restored = prepared.dry_run();
             return environment.show(&restored, || mongodb::plan_text(&restored.plan));

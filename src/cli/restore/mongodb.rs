@@ -26,7 +26,9 @@ pub(super) fn plan_text(plan: &CollectionsPlan) -> String {
     }
     lines.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
     lines.push(present_state_text(plan.present_state, "collections"));
-    lines.push("Stop the programs that write to it: what they write meanwhile is only set aside.".into());
+    lines.push(
+        "Stop the programs that write to it: what they write meanwhile is only set aside.".into(),
+    );
     lines.join("\n")
 }
 

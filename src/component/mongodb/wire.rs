@@ -7,9 +7,9 @@ mod dump;
 mod listing;
 pub mod restore;
 
-pub use dump::{Dumped, DumpedCollection, Files, Tap, dump};
 /// A moment of a replica set.
 pub use bson::Timestamp as Moment;
+pub use dump::{Dumped, DumpedCollection, Files, Tap, dump};
 pub use listing::{Collection, Kind};
 
 use super::MongoError;
@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 /// How long a server may take to be found, and to say anything at all.
 const REACH: Duration = Duration::from_secs(10);
 /// How long a single command may take. The longest of ours counts a collection, or makes an index.
-const SILENCE: Duration = Duration::from_secs(30 * 60);
+const SILENCE: Duration = Duration::from_mins(30);
 /// How soon a cancelled job is left.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -115,7 +115,7 @@ impl Server {
             return Err(MongoError::Unsupported { what: "a sharded cluster (mongos)".into() });
         }
         let build = self.admin(doc! { "buildInfo": 1 }, "ask for its version")?;
-        self.version = build.get_str("version").unwrap_or("of unknown version").to_owned();
+        build.get_str("version").unwrap_or("of unknown version").clone_into(&mut self.version);
         let major = self.version.split('.').next().and_then(|part| part.parse::<u32>().ok());
         self.one_moment = match (hello.get_str("setName"), major) {
             (Err(_), _) => Err("the server is no member of a replica set"),

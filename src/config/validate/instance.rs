@@ -90,7 +90,11 @@ impl Checker<'_> {
                 let hint = "run Belay on that host, for this instance";
                 self.refuse(&text.span(), "via: this version reads files of this host only", hint);
             }
-            self.foreign(platform, raw, &["environment", "component.postgres", "component.mongodb"]);
+            self.foreign(
+                platform,
+                raw,
+                &["environment", "component.postgres", "component.mongodb"],
+            );
             return;
         }
         if let Some(paths) = &raw.paths {
@@ -103,7 +107,10 @@ impl Checker<'_> {
             Platform::Mongodb => {
                 self.foreign(platform, raw, &["environment", "component.postgres"]);
                 if raw.component.mongodb.as_ref().is_none_or(|it| it.get_ref().url.is_none()) {
-                    let message = format!("the instance '{}' does not say where its database is", name.get_ref());
+                    let message = format!(
+                        "the instance '{}' does not say where its database is",
+                        name.get_ref()
+                    );
                     let hint = "add component.mongodb = { url = \"file:/PATH\" }, with mongodb://USER:PASSWORD@HOST/DATABASE in that file";
                     self.refuse(&name.span(), message, hint);
                 }

@@ -3,11 +3,11 @@
 use super::part::Part;
 use super::{Component, Run, progress_of};
 use crate::component::mongodb::wire::{Files, Server, dump};
-use crate::component::mongodb::{MongodbDetails, MongoError, names};
+use crate::component::mongodb::{MongoError, MongodbDetails, names};
 use crate::ops::OpsError;
 use crate::ops::instance::MongoDatabase;
 use crate::repository::RepositoryError;
-use crate::repository::writer::{Content, FileStream, Writer};
+use crate::repository::writer::{Content, FileStream, PendingContent, Writer};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Mutex;
@@ -21,7 +21,7 @@ impl Files for Writer {
     }
 
     fn store(&self, file: FileStream) -> io::Result<Content> {
-        file.finish().and_then(|pending| pending.wait()).map_err(io::Error::other)
+        file.finish().and_then(PendingContent::wait).map_err(io::Error::other)
     }
 }
 
@@ -47,7 +47,8 @@ impl Run<'_> {
         let mut part = Part::new(writer, "mongodb");
         let prelude = serde_json::json!({ "ServerVersion": server.version, "ToolVersion": format!("belay {}", env!("CARGO_PKG_VERSION")) });
         part.add(&names::prelude_path(&database), prelude.to_string().as_bytes())?;
-        let mut counts = BTreeMap::from([("collections".to_owned(), 0), ("documents".to_owned(), 0)]);
+        let mut counts =
+            BTreeMap::from([("collections".to_owned(), 0), ("documents".to_owned(), 0)]);
         let mut count = |what: &str, more: u64| *counts.entry(what.to_owned()).or_insert(0) += more;
         for each in dumped.collections {
             let name = each.collection.name.as_str();

@@ -72,7 +72,8 @@ fn look_at_mongodb(
     let server = Server::open(&place.url, &context.cancel).map_err(failed)?;
     let database = place.name(&server)?;
     let collections = server.collections(&database).map_err(failed)?;
-    findings.ok(subject, format!("{}, {} collections in {database}", server.told(), collections.len()));
+    findings
+        .ok(subject, format!("{}, {} collections in {database}", server.told(), collections.len()));
     if let Err(reason) = server.one_moment {
         let hint = "start it as a replica set of one member, so that all collections are read at one moment";
         let message = format!("its snapshots are not of one moment: {reason}");

@@ -116,7 +116,9 @@ pub fn prepare<'a>(
 ) -> Result<PreparedCollections<'a>, OpsError> {
     let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
     if options.dry_run {
-        interrupted(&config.state_dir).into_iter().for_each(|problem| context.events.warn(problem));
+        for problem in interrupted(&config.state_dir) {
+            context.events.warn(problem);
+        }
     } else {
         finish_interrupted(config, session, instance, context)?;
     }
@@ -138,7 +140,8 @@ pub fn prepare<'a>(
         Incomplete::Ops(error) => error,
     })?;
     let job = job::random_job_id()?;
-    let restore_plan = look(&server, &database, &incoming, &job.to_string()).map_err(failed(instance))?;
+    let restore_plan =
+        look(&server, &database, &incoming, &job.to_string()).map_err(failed(instance))?;
     let comes = |name: &String| details.collections.iter().any(|each| each.name == *name);
     let old = || restore_plan.old.iter().map(|old| &old.name);
     let is_empty = restore_plan.old.is_empty() && restore_plan.old_views.is_empty();
@@ -252,7 +255,7 @@ impl PreparedCollections<'_> {
         let (before, since) = match made {
             Ok(saved) => saved,
             Err(error) => {
-                journal::undo(&self.server.anew(), journal, &context.events);
+                journal::undo(&self.server.anew(), &journal, &context.events);
                 return Err(error);
             }
         };
@@ -267,7 +270,7 @@ impl PreparedCollections<'_> {
         let removes_old = before.is_some() && matches!(was_written, Some(Ok(false)));
         let aside = journal
             .write_clearing(removes_old)
-            .and_then(|()| journal::clear(&self.server, journal));
+            .and_then(|()| journal::clear(&self.server, &journal));
         let aside = aside.unwrap_or_else(|error| {
             context.events.warn(format!("{name} is restored, but not all is cleared away: {error}. The next restore, or a backup of {name}, does that first."));
             Vec::new()
@@ -277,7 +280,11 @@ impl PreparedCollections<'_> {
                 Some(Ok(_)) => "Somebody wrote after the snapshot of the present state was taken",
                 _ => "Whether somebody wrote after the snapshot of the present state is not known",
             };
-            context.events.warn(format!("{why}: the old collections are kept in {} as {}.", self.plan.database, aside.join(", ")));
+            context.events.warn(format!(
+                "{why}: the old collections are kept in {} as {}.",
+                self.plan.database,
+                aside.join(", ")
+            ));
         }
         Ok(self.result(true, before, aside))
     }
@@ -309,7 +316,9 @@ impl PreparedCollections<'_> {
             PresentState::Snapshot => {}
             _ => {
                 let reason = self.options.discard_current.as_deref().unwrap_or_default();
-                context.events.warn(format!("The present state of {name} is in no snapshot, which was asked for: {reason}."));
+                context.events.warn(format!(
+                    "The present state of {name} is in no snapshot, which was asked for: {reason}."
+                ));
                 return Ok((None, None));
             }
         }

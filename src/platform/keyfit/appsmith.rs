@@ -200,7 +200,9 @@ mod tests {
         proof.add(place(), "");
         assert_eq!(proof.finish().verdict(), KeyFit::Unproven);
         let mut proof = FitProof::new(key);
-        vectors.iter().for_each(|(_, ciphertext)| proof.add(place(), ciphertext));
+        for (_, ciphertext) in &vectors {
+            proof.add(place(), ciphertext);
+        }
         proof.add(place(), &"00".repeat(48));
         let report = proof.finish();
         assert_eq!((report.fit, report.unfit.count), (2, 1));

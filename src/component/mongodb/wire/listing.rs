@@ -66,8 +66,7 @@ impl Server {
         listed: &Document,
         action: &str,
     ) -> Result<Option<Collection>, MongoError> {
-        let strange =
-            |reason: String| MongoError::Strange { action: action.to_owned(), reason };
+        let strange = |reason: String| MongoError::Strange { action: action.to_owned(), reason };
         let name = listed.get_str("name").map_err(|error| strange(error.to_string()))?.to_owned();
         // What the server keeps for itself; views are listed one by one. What scripts are kept in is the users' own.
         if name.starts_with("system.") && name != "system.js" || is_ours(&name) {
@@ -95,11 +94,8 @@ impl Server {
         };
         let Some(uuid) = uuid else { return Err(strange(format!("'{name}' has no UUID"))) };
         let command = doc! { "listIndexes": name.as_str(), "cursor": { "batchSize": ALL } };
-        let mut indexes = self.all_of(
-            database,
-            command,
-            &format!("list the indexes of '{database}.{name}'"),
-        )?;
+        let mut indexes =
+            self.all_of(database, command, &format!("list the indexes of '{database}.{name}'"))?;
         for index in &mut indexes {
             index.remove("ns");
         }
@@ -129,10 +125,9 @@ impl Collection {
     /// The collection's UUID as commands take it in place of a name.
     pub(super) fn by_uuid(&self) -> Bson {
         match self.uuid {
-            Some(uuid) => Bson::Binary(Binary {
-                subtype: BinarySubtype::Uuid,
-                bytes: uuid.to_vec(),
-            }),
+            Some(uuid) => {
+                Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: uuid.to_vec() })
+            }
             None => Bson::String(self.name.clone()),
         }
     }

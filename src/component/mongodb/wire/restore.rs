@@ -4,8 +4,8 @@
 //! counted; then all that is there is renamed aside, and the new ones to their names. All of that can be run again, so that a
 //! swap that was interrupted is finished; nothing is dropped before it is told that it may be.
 
-use super::{Server, says};
 use super::listing::{Collection, Kind};
+use super::{Server, says};
 use crate::component::mongodb::MongoError;
 use crate::component::mongodb::document::DocumentReader;
 use bson::raw::{RawArrayBuf, RawDocumentBuf};
@@ -264,7 +264,8 @@ impl Collection {
         let options = metadata.get_document("options").cloned().unwrap_or_default();
         let mut indexes = Vec::new();
         for index in metadata.get_array("indexes").into_iter().flatten() {
-            let index = index.as_document().ok_or_else(|| invalid("an index is no document".into()))?;
+            let index =
+                index.as_document().ok_or_else(|| invalid("an index is no document".into()))?;
             indexes.push(index.clone());
         }
         let kind = match metadata.get_str("type").unwrap_or("collection") {
@@ -362,7 +363,8 @@ impl Fill<'_, '_> {
             return Err(MongoError::Count { collection, read: written, counted });
         }
         // The server makes these itself, from the collection's options.
-        let is_made = |index: &Document| says(index, "name", "_id_") || index.contains_key("clustered");
+        let is_made =
+            |index: &Document| says(index, "name", "_id_") || index.contains_key("clustered");
         let indexes: Vec<Document> =
             collection.indexes.iter().filter(|index| !is_made(index)).cloned().collect();
         if indexes.is_empty() {
@@ -380,7 +382,9 @@ impl Fill<'_, '_> {
         let mut content = DocumentReader::new(content);
         let mut written = 0;
         let mut batch = Batch::default();
-        while let Some(document) = content.next_document().map_err(|error| invalid(error.to_string()))? {
+        while let Some(document) =
+            content.next_document().map_err(|error| invalid(error.to_string()))?
+        {
             let length = document.len();
             if batch.bytes > 0 && batch.bytes + length > MESSAGE_BYTES
                 || batch.count == MESSAGE_DOCUMENTS
@@ -406,8 +410,7 @@ impl Fill<'_, '_> {
             "insert": fresh, "ordered": true, "bypassDocumentValidation": true, "documents": documents,
         };
         let database = self.server.client.database(self.database);
-        let reply =
-            self.server.wait(&action, async { database.run_raw_command(insert).await })?;
+        let reply = self.server.wait(&action, async { database.run_raw_command(insert).await })?;
         if let Some(Bson::Array(errors)) = reply.get("writeErrors") {
             let first = errors.first().and_then(Bson::as_document);
             let said = first.and_then(|first| first.get_str("errmsg").ok()).unwrap_or_default();

@@ -82,20 +82,20 @@ impl Journal {
 }
 
 /// Nothing is swapped: remove what was made. What cannot be done is told, and the journal stays for the next start.
-pub(super) fn undo(server: &Server, journal: Journal, events: &Events) {
+pub(super) fn undo(server: &Server, journal: &Journal, events: &Events) {
     let name = journal.entry.instance.clone();
     if let Err(error) = try_undo(server, journal) {
         events.warn(format!("What the restore of {name} has begun could not be cleared away: {error}. The next restore, or a backup of {name}, does that first."));
     }
 }
 
-fn try_undo(server: &Server, journal: Journal) -> Result<(), OpsError> {
+fn try_undo(server: &Server, journal: &Journal) -> Result<(), OpsError> {
     journal.entry.plan.abandon(server).map_err(|error| journal.failed(error))?;
     journal.directory.remove(&journal.name)
 }
 
 /// The new state is in place: drop what is old where it is saved. Returns the names of what is kept.
-pub(super) fn clear(server: &Server, journal: Journal) -> Result<Vec<String>, OpsError> {
+pub(super) fn clear(server: &Server, journal: &Journal) -> Result<Vec<String>, OpsError> {
     let plan = &journal.entry.plan;
     if journal.entry.removes_old {
         plan.drop_old(server).map_err(|error| journal.failed(error))?;
@@ -126,10 +126,11 @@ pub fn finish_interrupted(
     })?;
     let mut journal = Journal { directory, name, entry };
     let place = Living::look(config, instance, context)?.mongodb(&session.secrets)?;
-    let server = Server::open(&place.url, &context.cancel).map_err(|error| journal.failed(error))?;
+    let server =
+        Server::open(&place.url, &context.cancel).map_err(|error| journal.failed(error))?;
     let name = &instance.name;
     if journal.entry.phase == Phase::Making {
-        try_undo(&server, journal)?;
+        try_undo(&server, &journal)?;
         context.events.note(format!("The restore of {name} ended before its swap: the state before it serves, and what it had made is cleared away."));
         return Ok(());
     }
@@ -138,8 +139,10 @@ pub fn finish_interrupted(
         journal.write(Phase::Clearing)?;
     }
     let database = journal.entry.plan.database.clone();
-    let aside = clear(&server, journal)?;
-    context.events.note(format!("The restore of {name} ended while it swapped, and is finished now."));
+    let aside = clear(&server, &journal)?;
+    context
+        .events
+        .note(format!("The restore of {name} ended while it swapped, and is finished now."));
     if !aside.is_empty() {
         context.events.warn(format!(
             "The collections from before it are kept in {database} as {}.",

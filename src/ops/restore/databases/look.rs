@@ -26,7 +26,10 @@ const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The content of a file of the snapshot, by its path there.
-pub(in crate::ops::restore) fn content<'a>(source: &'a Source, path: &str) -> Result<ContentStream<'a>, OpsError> {
+pub(in crate::ops::restore) fn content<'a>(
+    source: &'a Source,
+    path: &str,
+) -> Result<ContentStream<'a>, OpsError> {
     let parts: Vec<&[u8]> =
         path.split('/').filter(|part| !part.is_empty()).map(str::as_bytes).collect();
     let node = find_nodes(source, &parts)?.and_then(|mut nodes| nodes.pop());
