@@ -126,9 +126,10 @@ pub(super) fn measure(
             return Ok(());
         };
         let is_another_name = Linked::of(file).is_some_and(|linked| !seen.insert(linked));
-        let written = match is_another_name {
-            true => 0,
-            false => bytes.saturating_sub(holes.in_file(&file.content, reader)?),
+        let written = if is_another_name {
+            0
+        } else {
+            bytes.saturating_sub(holes.in_file(&file.content, reader)?)
         };
         let bytes_on_disk = written.checked_next_multiple_of(BLOCK_BYTES).unwrap_or(u64::MAX);
         size.add(Size { files: 1, bytes, written, bytes_on_disk });
@@ -173,9 +174,9 @@ pub(super) fn ensure_still_stored(
         Ok(())
     })?;
     let packs = repository.store().list(FileKind::Pack).map_err(RepositoryError::from)?;
-    packs.iter().for_each(|pack| {
+    for pack in packs {
         needed.remove(&pack.id);
-    });
+    }
     let short = source.snapshot.id.short();
     let gone = if !repository.snapshot_ids()?.contains(&source.snapshot.id) {
         format!("snapshot {short} has been removed from the repository")
