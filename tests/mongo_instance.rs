@@ -24,10 +24,12 @@ impl Instance {
         let sandbox = &instance.sandbox;
         sandbox.configure(&["data"], "last = 1000");
         let mut config = fs::read_to_string(sandbox.config()).unwrap();
-        config.push_str(&format!(
+        let url = sandbox.path("url");
+        let table = format!(
             "\n[instance.db]\nplatform = \"mongodb\"\ncomponent.mongodb = {{ url = \"file:{}\" }}\n",
-            sandbox.path("url").display()
-        ));
+            url.display()
+        );
+        config.push_str(&table);
         fs::write(sandbox.config(), config).unwrap();
         instance
     }
