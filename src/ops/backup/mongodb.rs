@@ -2,6 +2,7 @@
 
 use super::part::Part;
 use super::{Component, Run, progress_of};
+use crate::component::mongodb::archive::Versions;
 use crate::component::mongodb::wire::{Files, Server, dump};
 use crate::component::mongodb::{MongoError, MongodbDetails, names};
 use crate::ops::OpsError;
@@ -45,8 +46,12 @@ impl Run<'_> {
         let dumped = dump(&server, &database, writer, &|_, _| (), &told).map_err(failed)?;
         let details = MongodbDetails::of(&server, &database, &dumped);
         let mut part = Part::new(writer, "mongodb");
-        let prelude = serde_json::json!({ "ServerVersion": server.version, "ToolVersion": format!("belay {}", env!("CARGO_PKG_VERSION")) });
-        part.add(&names::prelude_path(&database), prelude.to_string().as_bytes())?;
+        let versions = Versions {
+            server: server.version.clone(),
+            tool: format!("belay {}", env!("CARGO_PKG_VERSION")),
+            concurrent_collections: 1,
+        };
+        part.add(&names::prelude_path(&database), versions.to_json().as_bytes())?;
         let mut counts =
             BTreeMap::from([("collections".to_owned(), 0), ("documents".to_owned(), 0)]);
         let mut count = |what: &str, more: u64| *counts.entry(what.to_owned()).or_insert(0) += more;
