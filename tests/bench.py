@@ -100,6 +100,12 @@ def measure(arguments, environment):
     return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024 / 1e6}
 
 
+def write_password(directory):
+    descriptor = os.open(f"{directory}/password", os.O_WRONLY | os.O_CREAT, 0o600)
+    os.write(descriptor, b"a password for measuring\n")
+    os.close(descriptor)
+
+
 class Restic:
     name = "restic"
 
@@ -134,9 +140,12 @@ class Belay:
                 f'[repository.main]\nurl = {json.dumps(directory + "/repository")}\n'
                 f'password = {json.dumps("file:" + directory + "/password")}\n\n'
                 f'[state]\ndir = {json.dumps(directory + "/state")}\n\n[defaults]\nkeep = {{ last = 9 }}\n\n'
-                f'[instance.dump]\nplatform = "files"\nvia = "local"\npaths = [{json.dumps(source)}]\n'
+                f'[instance.dump]\nvia = "local"\n{self.of_instance(source)}\n'
             )
         self.run(["init"])
+
+    def of_instance(self, source):
+        return f'platform = "files"\npaths = [{json.dumps(source)}]'
 
     def run(self, arguments):
         return measure([self.program, "--config", self.config, *arguments], self.environment)
@@ -162,9 +171,7 @@ def round_of(tool, work, nights):
     with tempfile.TemporaryDirectory(dir=work, prefix=f"{tool.name}-") as directory:
         source = f"{directory}/source"
         os.mkdir(source)
-        descriptor = os.open(f"{directory}/password", os.O_WRONLY | os.O_CREAT, 0o600)
-        os.write(descriptor, b"a password for measuring\n")
-        os.close(descriptor)
+        write_password(directory)
         run = tool(directory, source)
         results = {}
         for step, night in zip(STEPS, nights):

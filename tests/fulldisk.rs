@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use support::servers::{POSTGRES_PASSWORD, Postgres};
 use support::{Run, Sandbox, Tree, change_tree, make_tree, require_root, text, write_file};
 
 /// A small file system in memory; unmounted with this handle.
@@ -80,6 +81,42 @@ fn a_full_repository_fails_the_backup_and_loses_nothing() {
     sandbox.belay(&["backup", "data"]).ok();
     sandbox.assert_restores("latest:data", &expected);
     sandbox.assert_restores(&list_before[0].id, &small);
+    sandbox.restic_on(&repository, &sandbox.password_file(), &["check", "--read-data"]).ok();
+}
+
+#[test]
+fn a_repository_that_is_full_in_the_middle_of_a_dump_fails_the_backup_and_loses_nothing() {
+    let postgres = Postgres::start();
+    postgres.sql("postgres", "CREATE DATABASE shop");
+    postgres.sql("shop", "CREATE EXTENSION pgcrypto; CREATE TABLE photos (data bytea)");
+    let sandbox = Sandbox::without_repository();
+    let disk = SmallDisk::mount(&sandbox.path("disk"), 40);
+    let repository = sandbox.path("disk/repository");
+    sandbox.configure_at(&repository, &sandbox.state(), &["data"], "last = 5");
+    let password = sandbox.path("postgres-password");
+    support::write_secret(&password, POSTGRES_PASSWORD);
+    let mut config = fs::read_to_string(sandbox.config()).unwrap();
+    config.extend([format!(
+        "\n[instance.shop]\nplatform = \"postgres\"\nvia = \"local\"\ncomponent.postgres = {{ host = \"127.0.0.1\", port = {}, user = \"postgres\", password = \"file:{}\", databases = [\"shop\"] }}\n",
+        postgres.port,
+        text(&password)
+    )]);
+    fs::write(sandbox.config(), config).unwrap();
+    sandbox.belay(&["init"]).ok();
+    sandbox.belay(&["backup", "shop"]).ok();
+
+    let fill = "INSERT INTO photos SELECT gen_random_bytes(1024) FROM generate_series(1, 49152)";
+    postgres.sql("shop", fill);
+    let run = sandbox.belay(&["backup", "shop"]).code(1).says(&["space"]);
+    assert!(run.stderr().contains(text(&repository)), "it does not say where: {run}");
+    assert_eq!(support::files_in(&repository.join("snapshots")).len(), 1, "something was sealed");
+    assert_eq!(support::files_in(&repository.join("locks")).len(), 0, "the lock was left");
+    let own = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'belay%'";
+    support::wait_until("its connections to end", || postgres.sql("postgres", own).trim() == "0");
+
+    disk.grow(256);
+    sandbox.belay(&["backup", "shop"]).ok();
+    assert_eq!(support::files_in(&repository.join("snapshots")).len(), 2);
     sandbox.restic_on(&repository, &sandbox.password_file(), &["check", "--read-data"]).ok();
 }
 

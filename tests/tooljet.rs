@@ -4,6 +4,8 @@
 
 #[path = "tooljet/killed.rs"]
 mod killed;
+#[path = "tooljet/reading.rs"]
+mod reading;
 #[path = "tooljet/restored.rs"]
 mod restored;
 mod support;
@@ -216,8 +218,15 @@ fn keys_that_do_not_fit_are_found_and_such_a_snapshot_is_not_good() {
 fn an_empty_database_is_a_good_snapshot() {
     let instance = Instance::new(1);
     instance.postgres.sql("postgres", "CREATE DATABASE empty");
+    let settings = instance.environment_path();
+    fs::write(
+        &settings,
+        environment(&instance.postgres).replace("PG_DB=tooljet_production", "PG_DB=empty"),
+    )
+    .unwrap();
     instance.configure("component.postgres.databases = [\"empty\"]");
-    let run = instance.backup().ok();
+    // That it has none of the platform's tables is worth a word.
+    let run = instance.backup().code(3).says(&["the database empty has no credentials"]);
     assert_eq!(run.json()["snapshots"][0]["counts"]["rows"], 0);
     assert_eq!(run.json()["snapshots"][0]["key_fit"], "unproven");
 }

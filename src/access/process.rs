@@ -21,6 +21,8 @@ use zeroize::Zeroizing;
 
 /// How often the guard looks.
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
+/// On the way from a program that gives a stream: as much as a system allows anybody, unless it was told otherwise.
+const STREAM_BYTES: usize = 1024 * 1024;
 /// Kept of what a command says: what it said first, which is the reason, and what it said last.
 const KEPT_FIRST_BYTES: usize = 16 * 1024;
 const KEPT_LAST_BYTES: usize = 16 * 1024;
@@ -81,6 +83,16 @@ impl Watch {
             since => (now + 1).saturating_sub(since),
         };
         Duration::from_millis(self.waits_since.iter().map(since).max().unwrap_or(0))
+    }
+}
+
+impl Output {
+    /// Let much be on its way, so that a program that gives a stream goes on while what it gave is worked on.
+    #[must_use]
+    pub fn buffered(self) -> Self {
+        // Where the system allows less, the pipe stays as it is.
+        let _ = rustix::pipe::fcntl_setpipe_size(&self.pipe, STREAM_BYTES);
+        self
     }
 }
 

@@ -10,15 +10,19 @@ mod error;
 mod facts;
 mod holders;
 pub mod restore;
+mod room;
 mod session;
 mod tools;
+mod url;
 
 pub use details::{DatabaseDetails, PostgresDetails};
 pub use dump::{Begun, DumpedDatabase, Tap};
 pub use error::PostgresError;
 pub use facts::{DatabaseFacts, ServerFacts, Setting};
+pub use room::ServerDisk;
 pub use session::{Session, identifier, literal};
 pub use tools::Tools;
+pub use url::{ServerUrl, UrlProblem};
 
 use crate::access::{Access, Command};
 use holders::Holders;
@@ -35,6 +39,8 @@ pub struct Target {
     pub user: Option<String>,
     /// None where none is asked for.
     pub password: Option<Zeroizing<String>>,
+    /// libpq's word for how the connection is encrypted; none is its default.
+    pub ssl_mode: Option<String>,
     /// A directory with PostgreSQL's programs that is to be looked in first.
     pub tools: Option<String>,
 }
@@ -135,6 +141,9 @@ impl Connection {
         }
         if let Some(user) = &self.target.user {
             command = command.variable("PGUSER", user);
+        }
+        if let Some(mode) = &self.target.ssl_mode {
+            command = command.variable("PGSSLMODE", mode);
         }
         if let Some(password) = &self.target.password {
             command = command.secret("PGPASSWORD", password);

@@ -110,7 +110,8 @@ pub fn doctor(
         for instance in instances {
             look_at_instance(instance, repository, &mut findings);
             if instance.platform != Platform::Files {
-                platform::look_at(config, instance, secrets, context, &mut findings);
+                let with = (secrets, context);
+                platform::look_at(config, instance, repository, with, &mut findings);
             }
             look_at_last_run(config, instance, &mut findings);
         }

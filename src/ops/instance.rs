@@ -6,15 +6,18 @@ use super::{Context, OpsError};
 use crate::access::{Access, ContainerFacts};
 use crate::component::environment::EnvironmentFile;
 use crate::component::mongodb::wire::Server;
-use crate::component::postgres::Target;
+use crate::component::postgres::{ServerUrl, Target};
 use crate::config::{Config, Instance, SecretSources};
-use crate::platform::recipe::Recipe;
+use crate::platform::recipe::{DatabaseRecipe, Recipe};
 use std::collections::BTreeMap;
 use std::path::Path;
 use zeroize::Zeroizing;
 
 /// An environment file of more bytes is none.
 const MOST_ENVIRONMENT_BYTES: u64 = 1024 * 1024;
+
+/// Where a server listens of which nobody says otherwise.
+const POSTGRES_PORT: u16 = 5432;
 
 /// An instance that was looked at.
 pub(super) struct Living<'a> {
@@ -28,6 +31,8 @@ pub(super) struct Living<'a> {
     pub(super) container: Option<ContainerFacts>,
     /// Its variables in effect: a container's own override those of the file.
     variables: BTreeMap<String, Zeroizing<String>>,
+    /// The connection URLs among them.
+    urls: BTreeMap<String, ServerUrl>,
 }
 
 /// Where the databases of an instance are.
@@ -90,7 +95,27 @@ impl<'a> Living<'a> {
                 variables.insert(name.to_owned(), Zeroizing::new(value.to_owned()));
             }
         }
-        Ok(Self { instance, recipe, access, file, container, variables })
+        let urls = BTreeMap::new();
+        let mut living = Self { instance, recipe, access, file, container, variables, urls };
+        living.urls = living.read_urls()?;
+        Ok(living)
+    }
+
+    fn read_urls(&self) -> Result<BTreeMap<String, ServerUrl>, OpsError> {
+        let variables = self.recipe.databases.iter().map(|database| &database.url);
+        let given = variables.filter_map(|name| Some((name, self.variable(name)?)));
+        given
+            .map(|(name, text)| match ServerUrl::parse(text) {
+                Ok(url) => Ok((name.clone(), url)),
+                Err(problem) => Err(OpsError::refused(
+                    format!(
+                        "{}: the {name} of its environment cannot be read: {problem}",
+                        self.instance.name
+                    ),
+                    "write it as postgres://USER:PASSWORD@HOST:PORT/DATABASE",
+                )),
+            })
+            .collect()
     }
 
     /// The value of a variable in effect; one that is empty is not set.
@@ -128,6 +153,7 @@ impl<'a> Living<'a> {
             port: settings.port,
             user: settings.user.clone(),
             password,
+            ssl_mode: None,
             tools,
         };
         let access = self.access.to(via.clone());
@@ -135,54 +161,92 @@ impl<'a> Living<'a> {
         if self.recipe.databases.is_empty() { Ok(databases) } else { self.completed(databases) }
     }
 
+    /// What the environment says of a database: its URL, and what that leaves out from the variables of its parts.
+    pub(super) fn database(&self, recipe: &DatabaseRecipe) -> ServerUrl {
+        let url = self.urls.get(&recipe.url).cloned().unwrap_or_default();
+        let of = |variable: &String| self.variable(variable).map(ToOwned::to_owned);
+        ServerUrl {
+            host: url.host.or_else(|| of(&recipe.host)),
+            port: url.port.or_else(|| of(&recipe.port)?.parse().ok()),
+            user: url.user.or_else(|| of(&recipe.user)),
+            password: url.password.or_else(|| of(&recipe.password).map(Zeroizing::new)),
+            database: url.database.or_else(|| of(&recipe.name)),
+            ssl_mode: url.ssl_mode,
+        }
+    }
+
+    /// The name of the database that a variable of the recipe names.
+    pub(super) fn database_name(&self, variable: &str) -> Option<String> {
+        let recipe = self.recipe.databases.iter().find(|recipe| recipe.name == variable)?;
+        self.database(recipe).database
+    }
+
     /// What the configuration leaves open, from the environment.
     fn completed(&self, mut databases: Databases) -> Result<Databases, OpsError> {
-        let target = &mut databases.target;
-        let of = |variable: &String| self.variable(variable).map(ToOwned::to_owned);
-        let [first, others @ ..] = self.recipe.databases.as_slice() else { return Ok(databases) };
-        // In the server's own container its socket is surer than the name that others know it by.
-        let is_inside =
-            self.instance.postgres.via.as_ref().is_some_and(|via| via.container().is_some());
-        if target.host.is_none() && !is_inside {
-            let host = of(&first.host);
-            for other in others {
-                let another = of(&other.host).is_some_and(|name| host.as_ref() != Some(&name));
-                let another_port = of(&other.port)
-                    .is_some_and(|port| of(&first.port).unwrap_or("5432".into()) != port);
-                if another || another_port {
-                    return Err(OpsError::usage(
-                        format!(
-                            "the databases of {} are on different servers: {} and {} differ",
-                            self.instance.name, first.host, other.host
-                        ),
-                        "if they are one server, say how it is reached: component.postgres = { host = \"…\" }; several servers are not supported yet",
-                    ));
-                }
-            }
-            target.host = host;
-            if target.port.is_none() {
-                target.port = of(&first.port).and_then(|port| port.parse().ok());
-            }
-        }
-        if target.user.is_none() {
-            target.user = of(&first.user);
-            if target.password.is_none() {
-                target.password = of(&first.password).map(Zeroizing::new);
-            }
-        }
+        let all = self.recipe.databases.iter().map(|recipe| (recipe, self.database(recipe)));
         if databases.names.is_empty() {
-            for database in &self.recipe.databases {
-                let name = of(&database.name).ok_or_else(|| {
+            for (recipe, said) in all.clone() {
+                let DatabaseRecipe { name: variable, url, .. } = recipe;
+                let name = said.database.ok_or_else(|| {
                     OpsError::refused(
-                        format!("{}: the environment does not say {}", self.instance.name, database.name),
-                        format!("set {} there, or name the databases: component.postgres = {{ databases = [\"…\"] }}", database.name),
+                        format!("{}: the environment says neither {variable} nor {url}", self.instance.name),
+                        format!("set {variable} there, or name the databases: component.postgres = {{ databases = [\"…\"] }}"),
                     )
                 })?;
                 databases.names.push(name);
             }
             databases.names.dedup();
         }
+        let is_meant = |said: &ServerUrl| {
+            said.database.as_ref().is_some_and(|name| databases.names.contains(name))
+        };
+        let meant: Vec<_> = all.clone().filter(|(_, said)| is_meant(said)).collect();
+        let meant = if meant.is_empty() { all.take(1).collect() } else { meant };
+        let [(first, said), others @ ..] = meant.as_slice() else { return Ok(databases) };
+        let target = &mut databases.target;
+        // In the server's own container its socket is surer than the name that others know it by.
+        let is_inside =
+            self.instance.postgres.via.as_ref().is_some_and(|via| via.container().is_some());
+        if target.host.is_none() && !is_inside {
+            for (other, other_said) in others {
+                let another = other_said.host.is_some() && other_said.host != said.host;
+                let another_port =
+                    other_said.port.is_some_and(|port| port != said.port.unwrap_or(POSTGRES_PORT));
+                if another || another_port {
+                    return Err(self.on_several_servers((first, said), (other, other_said)));
+                }
+            }
+            target.host.clone_from(&said.host);
+            target.port = target.port.or(said.port);
+            target.ssl_mode.clone_from(&said.ssl_mode);
+        }
+        if target.user.is_none() {
+            target.user.clone_from(&said.user);
+            if target.password.is_none() {
+                target.password.clone_from(&said.password);
+            }
+        }
         Ok(databases)
+    }
+
+    fn on_several_servers(
+        &self,
+        (first, first_said): (&DatabaseRecipe, &ServerUrl),
+        (other, other_said): (&DatabaseRecipe, &ServerUrl),
+    ) -> OpsError {
+        let name = |said: &ServerUrl| said.database.clone().unwrap_or_default();
+        OpsError::usage(
+            format!(
+                "the databases of {} are on different servers: {} ({}) and {} ({}) differ, or their ports do",
+                self.instance.name, first.host, first.url, other.host, other.url
+            ),
+            format!(
+                "if they are one server, say how it is reached: component.postgres = {{ host = \"…\" }}; if they are two, name the databases of one here, \
+                 component.postgres = {{ databases = [\"{}\"] }}, and add an instance of platform = \"postgres\" for {} on the other",
+                name(first_said),
+                name(other_said)
+            ),
+        )
     }
 }
 

@@ -46,6 +46,8 @@ pub struct EnvironmentRecipe {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatabaseRecipe {
+    /// All of it as a connection URL, which comes before the parts.
+    pub url: String,
     /// Its name.
     pub name: String,
     /// The server.
@@ -109,8 +111,8 @@ mod tests {
             let both = environment.keys.iter().find(|name| environment.connection.contains(name));
             assert_eq!(both, None, "{platform}: it comes back, and stays");
             for database in &recipe.databases {
-                for variable in [&database.name, &database.host, &database.user, &database.password]
-                {
+                let DatabaseRecipe { url, name, host, user, password, .. } = database;
+                for variable in [url, name, host, user, password] {
                     assert!(environment.connection.contains(variable), "{platform}: {variable}");
                 }
             }

@@ -153,6 +153,7 @@ impl PostgresServer {
             port: Some(self.port),
             user: Some("postgres".into()),
             password: None,
+            ssl_mode: None,
             tools: Some(PROGRAMS.into()),
         }
     }

@@ -140,7 +140,7 @@ const BOUNDARIES: [[&str; 2]; 12] = [
     ["end of the answer", "psql: starts"],
     ["pg_dump: starts", "pg_dump: part"],
     // The present state is saved.
-    ["end of the answer", "psql: starts"],
+    ["pg_dump: ends", "psql: starts"],
     // The names are exchanged.
     ["ALLOW_CONNECTIONS true", "COMMIT"],
     ["COMMIT", "end of the answer"],

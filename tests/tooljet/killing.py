@@ -3,7 +3,7 @@
 
 Usage: killing.py DIRECTORY REAL_PROGRAM [ARGUMENT]...
 
-A step is the start of a program, a statement for psql, psql's word that all before is done, a part of an archive, and a
+A step is the start of a program, a statement for psql that is no query, psql's word that all before is done, a part of an archive, and a
 program's end. Each is written to DIRECTORY/steps; the one whose number is in DIRECTORY/kill-at is not made: the real program
 ends first, having done all before that step, and then Belay is killed without having been told.
 """
@@ -34,10 +34,12 @@ def parts(stream):
 
 
 def statements(stream):
-    """Lines, and which of them begin a statement; how each session begins is no step."""
-    begins, is_beginning = False, True
+    """Lines, and which of them are steps: those that begin a statement, and the end of several. How a session begins is none, nor
+    are queries: how many of them look on while others work is not the same each time."""
+    begins, is_query, is_beginning = False, False, True
     for line in stream:
-        yield line, begins and not is_beginning
+        is_query = line.startswith(b"SELECT coalesce") if begins and not line.startswith(b"\\") else is_query
+        yield line, begins and not is_query and not is_beginning
         text = line.rstrip()
         is_beginning = is_beginning and not text.startswith(b"\\echo")
         begins = text.endswith((b";", b"/dev/null")) or text.startswith(b"\\")

@@ -117,6 +117,36 @@ fn a_server_that_knows_none_of_the_roles_or_others_gets_them_as_they_were() {
 }
 
 #[test]
+fn who_may_make_roles_and_is_no_superuser_is_told_what_he_cannot_put_back() {
+    let instance = Instance::new(1);
+    instance.postgres.sql("postgres", MAKE_READER);
+    connect_as_reader(&instance);
+    instance.backup().ok();
+    let other = Postgres::start();
+    other.sql("postgres", "CREATE ROLE admin LOGIN CREATEDB CREATEROLE PASSWORD 'of-admin'");
+    let before = other.run("pg_dumpall", &["--globals-only", "--no-role-passwords"]);
+    instance.set_environment(&environment(&other));
+    connect_as(&instance, "admin", "of-admin");
+    let planned = instance.sandbox.belay(&["restore", "latest:tj", "--into", "tj", "--dry-run"]);
+    let planned = planned.ok().stdout();
+    assert_eq!(planned.matches("without a password").count(), 1, "{planned}");
+    for note in ["tooljet is made without a password", "can be put back by superusers only"] {
+        assert!(planned.contains(note), "{planned}");
+    }
+    let run = instance.sandbox.belay(&RESTORE).code(1);
+    run.says(&["permission denied for schema", "by superusers only: connect as one"]);
+    assert_eq!(made(&other).trim(), "0");
+    let after = other.run("pg_dumpall", &["--globals-only", "--no-role-passwords"]);
+    let lines = |text: &str| {
+        text.lines()
+            .filter(|line| !line.contains("restrict"))
+            .map(ToOwned::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&before), lines(&after), "no role is left");
+}
+
+#[test]
 fn clients_that_come_back_again_and_again_do_not_stop_a_restore() {
     let instance = Instance::new(1);
     instance.backup().ok();

@@ -106,7 +106,8 @@ impl<'a> Begun<'a> {
             .arguments(["-Fc", "-Z0", "-w"])
             .argument(format!("--snapshot={snapshot}"));
         let mut running = self.connection.access.start(&command, false)?;
-        let mut tee = Tee { pipe: running.stdout(), sink, bytes: 0, progress, failure: None };
+        let mut tee =
+            Tee { pipe: running.stdout().buffered(), sink, bytes: 0, progress, failure: None };
         let read = archive::read_archive(&mut tee, tap.wanted, tap.row);
         let failure = tee.failure.take();
         drop(tee);

@@ -180,6 +180,10 @@ impl PostgresError {
             Self::OldTools { needed, .. } => {
                 return Some(format!("install postgresql-client-{needed} or later there"));
             }
+            // The server lets others give away only what the new owner could have made there by itself.
+            Self::Refused { said, .. } if said.contains("permission denied for schema") => {
+                "what belongs to another role than its schema can be put back by superusers only: connect as one"
+            }
             Self::Server { said, .. } | Self::Refused { said, .. } => return hint_of_server(said),
             Self::HeldOn { .. } => {
                 "stop the programs that they belong to; connections of others only superusers and members of pg_signal_backend may end"

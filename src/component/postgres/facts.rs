@@ -20,8 +20,6 @@ pub struct ServerFacts {
     pub reads_passwords: bool,
     /// Whether it only follows another one.
     pub is_standby: bool,
-    /// Its clock, in seconds since 1970.
-    pub clock: f64,
     /// All databases that may be connected to.
     pub databases: Vec<String>,
 }
@@ -40,7 +38,6 @@ impl ServerFacts {
                 (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser,
                 has_table_privilege('pg_catalog.pg_authid', 'SELECT') AS reads_passwords,
                 pg_is_in_recovery() AS is_standby,
-                extract(epoch FROM clock_timestamp())::float8 AS clock,
                 ARRAY(SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1) AS databases",
         )
     }

@@ -1,20 +1,21 @@
 //! The proof that the keys in a snapshot decrypt the ciphertext in it (promise 6), made while the dump streams by.
 
-use crate::component::postgres::archive::{TapRow, Wanted};
+use crate::component::postgres::archive::{Missing, TapRow, Wanted};
 use crate::model::manifest::KeyFit;
 use crate::ops::instance::Living;
-use crate::platform::keyfit::tooljet::{FIELDS, FitProof, MasterKey, ORGANIZATION_IDS};
+use crate::platform::keyfit::tooljet::{self, FIELDS, FitProof, MasterKey};
 use crate::platform::recipe::CipherFamily;
-
-/// The schema that platforms have their tables in.
-const SCHEMA: &str = "public";
 
 /// Tries what is encrypted.
 pub(super) struct KeyProof {
-    /// The database that holds ciphertext; none where the platform encrypts nothing.
+    /// The database that holds ciphertext; none where the platform encrypts nothing, or nobody says.
     database: Option<String>,
+    /// The variable that says which it is.
+    variable: String,
     proof: Option<FitProof>,
     problems: Vec<String>,
+    /// What was wanted of that database and is not there; none where it was not read.
+    missing: Option<Vec<Missing>>,
 }
 
 /// What trying showed.
@@ -27,7 +28,13 @@ impl KeyProof {
     /// With the keys that an instance really has.
     pub(super) fn of(living: &Living<'_>) -> Self {
         let Some(recipe) = &living.recipe.key_fit else {
-            return Self { database: None, proof: None, problems: Vec::new() };
+            return Self {
+                database: None,
+                variable: String::new(),
+                proof: None,
+                problems: Vec::new(),
+                missing: None,
+            };
         };
         let CipherFamily::Tooljet = recipe.family;
         let key = &recipe.key;
@@ -41,8 +48,9 @@ impl KeyProof {
                 )),
             ),
         };
-        let database = living.variable(&recipe.database).map(ToOwned::to_owned);
-        Self { database, proof, problems: problem.into_iter().collect() }
+        let database = living.database_name(&recipe.database);
+        let problems = problem.into_iter().collect();
+        Self { database, variable: recipe.database.clone(), proof, problems, missing: None }
     }
 
     /// The rows that it wants to see of a database.
@@ -50,14 +58,14 @@ impl KeyProof {
         if self.database.as_deref() != Some(database) || self.proof.is_none() {
             return Vec::new();
         }
-        let table = |table: &str, columns: &[&str]| Wanted {
-            schema: SCHEMA.into(),
-            table: table.into(),
-            columns: columns.iter().map(|column| (*column).into()).collect(),
-        };
-        let fields =
-            FIELDS.iter().map(|field| table(field.table, &[field.id_column, field.value_column]));
-        fields.chain([table(ORGANIZATION_IDS.0, &[ORGANIZATION_IDS.1])]).collect()
+        wanted()
+    }
+
+    /// A database was read, in which this much of what was wanted is not.
+    pub(super) fn was_read(&mut self, database: &str, missing: &[Missing]) {
+        if self.database.as_deref() == Some(database) {
+            self.missing = Some(missing.to_vec());
+        }
     }
 
     /// A row that it wanted to see.
@@ -70,15 +78,56 @@ impl KeyProof {
         }
     }
 
-    /// All was read.
-    pub(super) fn finish(self) -> Proven {
+    /// All was read: these databases.
+    pub(super) fn finish(mut self, read: &[String]) -> Proven {
+        let tried = self.proof.take().map(FitProof::finish);
+        let unlooked = tried.as_ref().and_then(|report| self.unlooked(report.tried() == 0, read));
         let mut warnings = self.problems;
         let mut verdict = if warnings.is_empty() { KeyFit::Unproven } else { KeyFit::Unfit };
-        if let Some(proof) = self.proof {
-            let report = proof.finish();
+        if let Some(report) = tried {
             verdict = report.verdict();
             warnings.extend(report.warnings());
         }
+        warnings.extend(unlooked);
         Proven { verdict, warnings }
     }
+
+    /// What could not be looked at. A table that is missing is an older version's, and worth a word only where nothing was
+    /// found in the others; a column that is missing is a version's that is not known.
+    fn unlooked(&self, is_nothing_tried: bool, read: &[String]) -> Option<String> {
+        let variable = &self.variable;
+        let Some(database) = &self.database else {
+            return Some(format!(
+                "whether the keys fit is not known: {variable}, which names the database with what is encrypted, is not set"
+            ));
+        };
+        let Some(missing) = &self.missing else {
+            return Some(format!(
+                "whether the keys fit is not known: what is encrypted is in the database {database} ({variable}), and only {} was read",
+                read.join(", ")
+            ));
+        };
+        let wanted = wanted();
+        let told = missing.iter().filter(|missing| is_nothing_tried || missing.column.is_some());
+        let told: Vec<String> = told
+            .map(|missing| {
+                let table = &wanted[missing.wanted].table;
+                missing.column.as_ref().map_or(table.clone(), |column| format!("{table}.{column}"))
+            })
+            .collect();
+        (!told.is_empty()).then(|| {
+            let told = told.join(", ");
+            format!("whether all keys fit is not known: the database {database} has no {told}")
+        })
+    }
+}
+
+/// All rows that ciphertext may stand in, and what else its keys are found by.
+fn wanted() -> Vec<Wanted> {
+    let wanted = |(table, columns): (&str, Vec<&str>)| Wanted {
+        schema: tooljet::SCHEMA.into(),
+        table: table.into(),
+        columns: columns.into_iter().map(Into::into).collect(),
+    };
+    tooljet::tables().map(wanted).collect()
 }

@@ -46,7 +46,7 @@ impl Run<'_> {
         self.context.events.phase("looking at", self.instance.name.to_string());
         let living = Living::look(self.config, self.instance, self.context)?;
         let mut keys = KeyProof::of(&living);
-        let mut parts = Vec::new();
+        let (mut parts, mut names) = (Vec::new(), Vec::new());
         if living.recipe.has(ComponentKind::Mongodb) {
             let place = living.mongodb(&self.session.secrets)?;
             draft.add(self.read_mongodb(&place, writer)?);
@@ -54,7 +54,9 @@ impl Run<'_> {
         }
         if living.recipe.has(ComponentKind::Postgres) {
             let databases = living.databases(&self.session.secrets)?;
-            draft.add(self.read_postgres(&databases, writer, &mut keys)?);
+            let (component, read) = self.read_postgres(&databases, writer, &mut keys)?;
+            draft.add(component);
+            names = read;
             parts.push("postgres");
         }
         if let Some(component) = self.read_environment(&living, writer)? {
@@ -65,7 +67,7 @@ impl Run<'_> {
             draft.add(component);
             parts.push("deployment");
         }
-        let Proven { verdict: key_fit, mut warnings } = keys.finish();
+        let Proven { verdict: key_fit, mut warnings } = keys.finish(&names);
         for name in &living.recipe.environment.required {
             let is_key = living.recipe.key_fit.as_ref().is_some_and(|recipe| recipe.key == *name);
             if !is_key && living.variable(name).is_none() {
@@ -99,7 +101,7 @@ impl Run<'_> {
         databases: &Databases,
         writer: &Writer,
         keys: &mut KeyProof,
-    ) -> Result<Component, OpsError> {
+    ) -> Result<(Component, Vec<String>), OpsError> {
         let application = format!("belay {}", self.job);
         let first = databases.names.first().map_or("postgres", String::as_str);
         let connection = Connection::open(
@@ -118,7 +120,7 @@ impl Run<'_> {
             // What does not end now ends by itself.
             let _ = connection.end_own(first);
         }
-        dumped.map_err(|error| self.failed(error))
+        dumped.map(|component| (component, names)).map_err(|error| self.failed(error))
     }
 
     fn dump(
@@ -148,6 +150,7 @@ impl Run<'_> {
             let mut seen = |row: &TapRow<'_>| keys.row(row);
             let mut tap = Tap { wanted: &wanted, row: &mut seen };
             let dumped = begun.dump(position, &mut stream, &mut tap, &mut told)?;
+            keys.was_read(name, &dumped.summary.missing);
             before += dumped.summary.size_bytes;
             let file = file_name(name);
             part.add_stream(&format!("{file}.dump"), stream).map_err(stored)?;

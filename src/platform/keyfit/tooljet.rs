@@ -38,7 +38,10 @@ pub enum KeyColumn {
     JsonMembers,
 }
 
-/// A column of `tooljet_production` (`PG_DB`), schema `public`, that holds ciphertext.
+/// The schema of ToolJet's own tables.
+pub const SCHEMA: &str = "public";
+
+/// A column of `tooljet_production` (`PG_DB`), schema [`SCHEMA`], that holds ciphertext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
     /// The table.
@@ -100,6 +103,14 @@ pub const ROLE_PASSWORDS: RolePasswords = RolePasswords {
 
 /// The table and the column that the organizations' ids stand in.
 pub const ORGANIZATION_IDS: (&str, &str) = ("organizations", "id");
+
+/// What the proof reads, each a table with its columns: of each of [`FIELDS`], and then the organizations' ids.
+pub fn tables() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    let (table, column) = ORGANIZATION_IDS;
+    let fields =
+        FIELDS.iter().map(|field| (field.table, vec![field.id_column, field.value_column]));
+    fields.chain([(table, vec![column])])
+}
 
 /// Why a value was not decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -251,3 +251,15 @@ fn a_directory_with_a_name_twice_is_not_stored() {
     assert!(writer.tree(b"/", &nodes[..2]).is_ok());
     assert!(writer.tree(b"/", &nodes).is_err());
 }
+
+#[test]
+fn workers_let_others_run_first() {
+    let own = || rustix::process::getpriority_process(None).unwrap();
+    let before = own();
+    let stepped_back = std::thread::spawn(move || {
+        step_back();
+        own()
+    });
+    assert_eq!(stepped_back.join().unwrap(), (before + WORKERS_NICER).min(19));
+    assert_eq!(own(), before, "it is the thread's own matter");
+}

@@ -109,6 +109,12 @@ pub fn look(
                 server.user
             ));
         }
+        if wanted.archives.iter().any(|archive| archive.owners.len() > 1) {
+            notes.push(
+                "what belongs to another role than its schema can be put back by superusers only"
+                    .into(),
+            );
+        }
         let makes_roles = !decision.create.is_empty();
         let changed: Vec<&str> = decision.change.iter().map(|role| role.name.as_str()).collect();
         obstacles.extend(found.missing_privileges(&joins, makes_roles, &changed, server.major()));

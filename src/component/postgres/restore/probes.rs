@@ -2,9 +2,8 @@
 
 use super::obstacles::obstacle;
 use super::plan::Obstacle;
-use crate::access::Command;
 use crate::component::postgres::session::{Session, literal};
-use crate::component::postgres::{Connection, DatabaseFacts, PostgresError};
+use crate::component::postgres::{Connection, DatabaseFacts, PostgresError, ServerDisk};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
@@ -58,29 +57,19 @@ pub(super) fn of_locales(
     Ok(found)
 }
 
-/// Whether there is room, where that can be asked: where the programs run on the server's own host.
+/// Whether there is room, where that can be asked.
 pub(super) fn of_room(
     connection: &Connection,
     session: &mut Session,
     databases: &[DatabaseFacts],
 ) -> Result<Option<Obstacle>, PostgresError> {
-    #[derive(Deserialize)]
-    struct Place {
-        directory: Option<String>,
-    }
-    let host = connection.target.host.as_deref().unwrap_or("/");
-    if !host.starts_with('/') && !["localhost", "127.0.0.1", "::1"].contains(&host) {
-        return Ok(None);
-    }
-    let Place { directory } = session.row(
-        "SELECT current_setting('data_directory') AS directory WHERE pg_has_role('pg_read_all_settings', 'MEMBER')
-        UNION ALL SELECT NULL LIMIT 1",
-    )?;
-    let needed: u64 = databases.iter().map(|facts| facts.size_bytes).sum();
-    let free = directory.as_ref().and_then(|directory| free_bytes(connection, directory));
-    let (Some(directory), Some(free)) = (directory, free.filter(|free| *free < needed)) else {
+    let Some(ServerDisk { directory, free_bytes: free, .. }) = connection.disk(session)? else {
         return Ok(None);
     };
+    let needed: u64 = databases.iter().map(|facts| facts.size_bytes).sum();
+    if free >= needed {
+        return Ok(None);
+    }
     let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
     Ok(Some(obstacle(
         format!(
@@ -90,12 +79,4 @@ pub(super) fn of_room(
         ),
         "make room there",
     )))
-}
-
-fn free_bytes(connection: &Connection, directory: &str) -> Option<u64> {
-    let asking = Command::new("df").arguments(["-Pk", "--", directory]);
-    let output = connection.access.run(&asking, &[], 64 * 1024).ok()?;
-    let text = String::from_utf8_lossy(&output).into_owned();
-    let kib: u64 = text.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -93,10 +93,8 @@ pub fn prepare<'a>(
     let facts: Vec<DatabaseFacts> = details.iter().map(|details| details.facts.clone()).collect();
     let archives: Vec<ArchiveFacts> =
         details.iter().map(|details| details.archive.clone()).collect();
-    let users =
-        living.recipe.databases.iter().filter_map(|database| living.variable(&database.user));
-    let kept_roles: Vec<String> =
-        users.map(ToOwned::to_owned).chain(databases.target.user.clone()).collect();
+    let users = living.recipe.databases.iter().filter_map(|recipe| living.database(recipe).user);
+    let kept_roles: Vec<String> = users.chain(databases.target.user.clone()).collect();
     let wanted = Wanted {
         databases: &facts,
         archives: &archives,
