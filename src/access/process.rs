@@ -23,6 +23,10 @@ use zeroize::Zeroizing;
 const LOOKS_EVERY: Duration = Duration::from_millis(50);
 /// On the way from a program that gives a stream: as much as a system allows anybody, unless it was told otherwise.
 const STREAM_BYTES: usize = 1024 * 1024;
+/// Of such a stream so much is taken at a time, if it comes soon: programs write a few KiB at once, and to be woken for each of
+/// them costs both sides more than the work on them.
+const WORTH_WAKING_BYTES: u64 = 128 * 1024;
+const SOON: Duration = Duration::from_millis(1);
 /// Kept of what a command says: what it said first, which is the reason, and what it said last.
 const KEPT_FIRST_BYTES: usize = 16 * 1024;
 const KEPT_LAST_BYTES: usize = 16 * 1024;
@@ -56,6 +60,7 @@ pub struct Input {
 pub struct Output {
     pipe: ChildStdout,
     watch: Arc<Watch>,
+    gathers: bool,
 }
 
 /// What the guard and the streams tell each other.
@@ -89,15 +94,19 @@ impl Watch {
 impl Output {
     /// Let much be on its way, so that a program that gives a stream goes on while what it gave is worked on.
     #[must_use]
-    pub fn buffered(self) -> Self {
+    pub fn buffered(mut self) -> Self {
         // Where the system allows less, the pipe stays as it is.
-        let _ = rustix::pipe::fcntl_setpipe_size(&self.pipe, STREAM_BYTES);
+        self.gathers = rustix::pipe::fcntl_setpipe_size(&self.pipe, STREAM_BYTES).is_ok();
         self
     }
 }
 
 impl Read for Output {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let is_little = |waiting| waiting < WORTH_WAKING_BYTES;
+        if self.gathers && rustix::io::ioctl_fionread(&self.pipe).is_ok_and(is_little) {
+            std::thread::sleep(SOON);
+        }
         self.watch.waiting(0, || self.pipe.read(buffer))
     }
 }
@@ -232,7 +241,7 @@ impl Access {
         let stderr = child.stderr.take().expect("it is piped");
         let watch = &guard.watch;
         let stdin = child.stdin.take().map(|pipe| Input { pipe, watch: Arc::clone(watch) });
-        let stdout = child.stdout.take().map(|pipe| Output { pipe, watch: Arc::clone(watch) });
+        let stdout = child.stdout.take().map(|pipe| Output { pipe, watch: Arc::clone(watch), gathers: false });
         let secrets = command.secrets.iter().map(|(_, value)| value.clone()).collect();
         let mut running = Running {
             program: command.program(),
