@@ -3,4 +3,5 @@
 
 pub mod environment;
 pub mod files;
+pub mod mongodb;
 pub mod postgres;

@@ -85,6 +85,8 @@ pub struct Instance {
     pub environment: Option<PathBuf>,
     /// Its `PostgreSQL` server.
     pub postgres: PostgresSettings,
+    /// Where its MongoDB database is.
+    pub mongodb: MongodbSettings,
     /// Patterns of what to leave out; each is valid in globset's syntax.
     pub exclude: Vec<String>,
     /// Which snapshots to keep; everything when it has no rule.
@@ -107,6 +109,8 @@ impl Instance {
 pub enum Platform {
     /// Directories.
     Files,
+    /// A database of a MongoDB server.
+    Mongodb,
     /// Databases of a PostgreSQL server.
     Postgres,
     /// `ToolJet`.
@@ -115,12 +119,13 @@ pub enum Platform {
 
 impl Platform {
     /// All that this version knows.
-    pub const ALL: [Self; 3] = [Self::Files, Self::Postgres, Self::Tooljet];
+    pub const ALL: [Self; 4] = [Self::Files, Self::Mongodb, Self::Postgres, Self::Tooljet];
 
     /// As the configuration calls it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Files => "files",
+            Self::Mongodb => "mongodb",
             Self::Postgres => "postgres",
             Self::Tooljet => "tooljet",
         }
@@ -131,6 +136,15 @@ impl fmt::Display for Platform {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(self.as_str())
     }
+}
+
+/// How the `MongoDB` database of an instance is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MongodbSettings {
+    /// The connection string.
+    pub url: Option<SecretRef>,
+    /// The database's name; none is the one that the connection string names.
+    pub database: Option<String>,
 }
 
 /// How the `PostgreSQL` server of an instance is reached. What is not said here, the instance's environment says.

@@ -1,5 +1,6 @@
 //! `belay restore`.
 
+mod mongodb;
 mod platform;
 
 use super::arguments::RestoreArguments;
@@ -9,6 +10,7 @@ use super::prompt;
 use super::render::{age, counted, local_time};
 use crate::config::Platform;
 use crate::model::size::Bytes;
+use crate::ops::restore::collections;
 use crate::ops::restore::databases;
 use crate::ops::restore::into::{self, IntoOptions, IntoPlan, PresentState, RestoredInto};
 use crate::ops::restore::{Extracted, RestoredToDir, Wanted, to_dir};
@@ -91,6 +93,23 @@ fn in_place(
         discard_current: arguments.reason.clone().filter(|_| arguments.discard_current),
         dry_run: arguments.dry_run,
     };
+    if instance.platform == Platform::Mongodb {
+        let prepared = collections::prepare(
+            config,
+            &session,
+            instance,
+            &arguments.snapshot,
+            &options,
+            context,
+        )?;
+        if arguments.dry_run {
+            let restored = prepared.dry_run();
+            return environment.show(&restored, || mongodb::plan_text(&restored.plan));
+        }
+        ask(name, &mongodb::plan_text(&prepared.plan), arguments, environment)?;
+        let restored = prepared.execute(context)?;
+        return environment.show(&restored, || mongodb::done_text(&restored));
+    }
     if instance.platform != Platform::Files {
         let prepared =
             databases::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;

@@ -96,7 +96,7 @@ pub(super) struct RawDefaults {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawInstance {
-    /// What it is; this version knows "files", "postgres" and "tooljet".
+    /// What it is; this version knows "files", "mongodb", "postgres" and "tooljet".
     #[schemars(with = "String")]
     pub platform: Spanned<String>,
     /// Where it lives: "local" (the default), "docker:CONTAINER", "ssh:USER@HOST", or a chain of these with "/" between.
@@ -132,6 +132,20 @@ pub(super) struct RawComponents {
     /// Its PostgreSQL server.
     #[schemars(with = "Option<RawPostgres>")]
     pub postgres: Option<Spanned<RawPostgres>>,
+    /// Its MongoDB server.
+    #[schemars(with = "Option<RawMongodb>")]
+    pub mongodb: Option<Spanned<RawMongodb>>,
+}
+
+/// How a MongoDB server is reached.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMongodb {
+    /// Its connection string, as seen from this host.
+    #[schemars(with = "Option<SecretRef>")]
+    pub url: Option<Spanned<String>>,
+    /// Which database. The default is the one that the connection string names.
+    pub database: Option<String>,
 }
 
 /// How a PostgreSQL server is reached.

@@ -2,7 +2,7 @@
 //!
 //! What is written here reads back as the same configuration.
 
-use super::{Config, Instance, Pair, PostgresSettings, Repository};
+use super::{Config, Instance, MongodbSettings, Pair, PostgresSettings, Repository};
 use crate::config::location::redact_url;
 use crate::config::secret::SecretRef;
 use crate::model::name::Name;
@@ -49,8 +49,8 @@ struct ShownInstance<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     paths: BTreeMap<&'a Name, Cow<'a, str>>,
     keep: &'a Keep,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    component: BTreeMap<&'static str, ShownPostgres<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    component: Option<ShownComponents<'a>>,
 }
 
 #[derive(Serialize)]
@@ -69,6 +69,22 @@ struct ShownPostgres<'a> {
     databases: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     tools: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize)]
+struct ShownComponents<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mongodb: Option<ShownMongodb<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    postgres: Option<ShownPostgres<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownMongodb<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a SecretRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -124,14 +140,22 @@ fn instance(instance: &Instance) -> ShownInstance<'_> {
             .map(|root| (&root.name, root.path.to_string_lossy()))
             .collect(),
         keep: &instance.keep,
-        component: (instance.postgres != PostgresSettings::default())
-            .then(|| ("postgres", postgres(&instance.postgres)))
-            .into_iter()
-            .collect(),
+        component: components(instance),
     }
 }
 
-fn postgres(settings: &PostgresSettings) -> ShownPostgres<'_> {
+fn components(instance: &Instance) -> Option<ShownComponents<'_>> {
+    let Instance { mongodb, postgres, .. } = instance;
+    let mongodb = (*mongodb != MongodbSettings::default()).then(|| shown_mongodb(mongodb));
+    let postgres = (*postgres != PostgresSettings::default()).then(|| shown_postgres(postgres));
+    (mongodb.is_some() || postgres.is_some()).then_some(ShownComponents { mongodb, postgres })
+}
+
+fn shown_mongodb(settings: &MongodbSettings) -> ShownMongodb<'_> {
+    ShownMongodb { url: settings.url.as_ref(), database: settings.database.as_deref() }
+}
+
+fn shown_postgres(settings: &PostgresSettings) -> ShownPostgres<'_> {
     ShownPostgres {
         via: settings.via.as_ref().map(ToString::to_string),
         host: settings.host.as_deref(),

@@ -2,6 +2,8 @@
 
 mod before;
 mod keys;
+mod mongodb;
+mod part;
 mod platform;
 mod seal;
 
@@ -103,6 +105,9 @@ pub fn backup(
     super::restore::finish_interrupted(config, instance, &busy, &context.events)
         .inspect_err(|error| record_failure(config, instance, error, context))?;
     super::restore::databases::finish_interrupted(config, session, instance, context)
+        .and_then(|()| {
+            super::restore::collections::finish_interrupted(config, session, instance, context)
+        })
         .inspect_err(|error| record_failure(config, instance, error, context))?;
     backup_locked(config, session, instance, options, context)
 }

@@ -5,6 +5,7 @@ use crate::catalog::CatalogError;
 use crate::component::files::create::CreateError;
 use crate::component::files::swap::SwapError;
 use crate::component::files::walk::WalkError;
+use crate::component::mongodb::MongoError;
 use crate::component::postgres::PostgresError;
 use crate::config::{ConfigError, LocationError, SecretError, UnknownName};
 use crate::model::event::Cancelled;
@@ -53,6 +54,14 @@ pub enum OpsError {
         instance: String,
         /// What went wrong.
         source: PostgresError,
+    },
+    /// The component `mongodb`.
+    #[error("component mongodb of {instance}: {source}")]
+    Mongodb {
+        /// The instance.
+        instance: String,
+        /// What went wrong.
+        source: MongoError,
     },
     /// Writing restored files.
     #[error(transparent)]
@@ -126,6 +135,9 @@ impl OpsError {
         if let Self::Postgres { source, .. } = self {
             return source.is_cancelled();
         }
+        if let Self::Mongodb { source, .. } = self {
+            return source.is_cancelled();
+        }
         matches!(
             self,
             Self::Repository(RepositoryError::Cancelled(_))
@@ -158,6 +170,7 @@ impl OpsError {
             }
             Self::Access(error) => error.hint(),
             Self::Postgres { source, .. } => source.hint(),
+            Self::Mongodb { source, .. } => source.hint(),
             Self::Config(error) => error.hint().map(Into::into),
             Self::Secret(error) => error.hint(),
             Self::Location(error) => error.hint().map(Into::into),

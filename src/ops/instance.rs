@@ -5,6 +5,7 @@ mod deployment;
 use super::{Context, OpsError};
 use crate::access::{Access, AccessError, ContainerFacts};
 use crate::component::environment::EnvironmentFile;
+use crate::component::mongodb::wire::Server;
 use crate::component::postgres::restore::is_of_restore;
 use crate::component::postgres::{ServerFacts, ServerUrl, Target};
 use crate::config::{Config, Instance, SecretSources};
@@ -82,6 +83,26 @@ impl Databases {
     }
 }
 
+/// Where the MongoDB database of an instance is.
+pub(super) struct MongoDatabase {
+    /// The connection string, with its password.
+    pub(super) url: Zeroizing<String>,
+    instance: String,
+    name: Option<String>,
+}
+
+impl MongoDatabase {
+    /// The database's name: what the configuration says, or the connection string.
+    pub(super) fn name(&self, server: &Server) -> Result<String, OpsError> {
+        self.name.clone().or_else(|| server.database.clone()).ok_or_else(|| {
+            OpsError::usage(
+                format!("the connection string of {} names no database", self.instance),
+                "write it behind the host, mongodb://HOST/DATABASE, or: component.mongodb = { database = \"…\" }",
+            )
+        })
+    }
+}
+
 impl<'a> Living<'a> {
     /// Look at an instance.
     pub(super) fn look(
@@ -151,6 +172,20 @@ impl<'a> Living<'a> {
         let own = self.container.iter().flat_map(|facts| &facts.environment);
         let mut own = own.filter_map(|variable| variable.split_once('='));
         own.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Where its MongoDB database is; an error where nothing says so.
+    pub(super) fn mongodb(&self, secrets: &SecretSources) -> Result<MongoDatabase, OpsError> {
+        let settings = &self.instance.mongodb;
+        let instance = self.instance.name.to_string();
+        let Some(url) = &settings.url else {
+            return Err(OpsError::usage(
+                format!("nothing says how the MongoDB database of {instance} is reached"),
+                "add component.mongodb = { url = \"file:/PATH\" } with a connection string in that file",
+            ));
+        };
+        let url = Zeroizing::new(url.resolve(secrets)?.expose().trim().to_owned());
+        Ok(MongoDatabase { url, instance, name: settings.database.clone() })
     }
 
     /// Where its databases are: as the configuration says, and otherwise as its environment says.

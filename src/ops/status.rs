@@ -168,6 +168,7 @@ fn unknown(instance: &Instance) -> InstanceStatus {
 pub fn interrupted(config: &Config) -> Result<Vec<String>, OpsError> {
     let mut told = restore::interrupted(&config.state_dir);
     told.extend(restore::databases::interrupted(&config.state_dir));
+    told.extend(restore::collections::interrupted(&config.state_dir));
     told.extend(job::mark_interrupted(&Catalog::open(&config.state_dir)?)?);
     Ok(told)
 }

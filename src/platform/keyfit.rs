@@ -3,6 +3,7 @@
 //!
 //! Neither a value nor a key is kept in a report, shown or logged: only in which table, column and row it stands.
 
+pub mod appsmith;
 pub mod tooljet;
 
 use crate::model::manifest::KeyFit;

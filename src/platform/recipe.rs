@@ -7,6 +7,9 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
+    /// The databases that it is made of.
+    #[serde(default)]
+    pub components: Vec<ComponentKind>,
     /// Its variables.
     #[serde(default)]
     pub environment: EnvironmentRecipe,
@@ -15,6 +18,16 @@ pub struct Recipe {
     pub databases: Vec<DatabaseRecipe>,
     /// What is encrypted with its keys.
     pub key_fit: Option<KeyFitRecipe>,
+}
+
+/// A kind of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ComponentKind {
+    /// `MongoDB`.
+    Mongodb,
+    /// `PostgreSQL`.
+    Postgres,
 }
 
 /// Which variables mean what.
@@ -68,11 +81,17 @@ pub enum CipherFamily {
 }
 
 impl Recipe {
+    /// Whether it is made of this, too.
+    pub fn has(&self, kind: ComponentKind) -> bool {
+        self.components.contains(&kind)
+    }
+
     /// The built-in recipe of a platform.
     pub fn of(platform: Platform) -> Self {
         let text = match platform {
             // Directories say themselves what they are.
             Platform::Files => "",
+            Platform::Mongodb => include_str!("../../config/platforms/mongodb.toml"),
             Platform::Postgres => include_str!("../../config/platforms/postgres.toml"),
             Platform::Tooljet => include_str!("../../config/platforms/tooljet.toml"),
         };

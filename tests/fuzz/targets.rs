@@ -5,6 +5,8 @@
 //! that does not hold, or something accepted that does not come back when it is written and read again.
 //! `tests/fuzz/run` feeds them from libFuzzer, `tests/fuzz_seeds.rs` with the seeds and mutations of them.
 
+use belay::component::mongodb::archive::{ArchiveSummary, Contents, Encoder};
+use belay::component::mongodb::archive::{Namespace, Prelude, Sink, split};
 use belay::component::postgres::archive::{Wanted, read_archive};
 use belay::model::node::is_valid_name;
 use belay::ops::show::parse_manifest;
@@ -20,6 +22,8 @@ use belay::repository::format::tree::{self, TreeNode};
 use belay::repository::format::{compress, document, lock, quote, snapshot};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::io;
 
 /// A target: bytes in, whether they were accepted out.
 pub type Target = fn(&[u8]) -> bool;
@@ -34,6 +38,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("key", key),
     ("lock", lock),
     ("manifest", manifest),
+    ("mongodump", mongodump),
     ("name", name),
     ("pack", pack),
     ("snapshot", snapshot),
@@ -182,6 +187,70 @@ pub fn manifest(bytes: &[u8]) -> bool {
     let json = serde_json::to_vec(&manifest).expect("what was read can be written");
     assert_eq!(parse_manifest(&json), Ok(manifest));
     true
+}
+
+/// An archive of `mongodump`.
+pub fn mongodump(bytes: &[u8]) -> bool {
+    let Some((summary, folder)) = split_archive(bytes) else { return false };
+    assert_eq!(summary.size_bytes, bytes.len() as u64, "it was not read to its end");
+    let mut encoder = Encoder::new(Vec::new(), &summary.prelude).expect("a Vec takes everything");
+    let mut contents = summary.contents.iter();
+    while let Some(namespace) = encoder.next_namespace() {
+        let documents = namespace.documents_path().map(|path| &folder[&path][..]);
+        let written = encoder.write(documents.unwrap_or_default());
+        assert_eq!(written.ok().as_ref(), contents.next());
+    }
+    let again = encoder.finish().expect("a Vec takes everything");
+    let (summary_again, folder_again) =
+        split_archive(&again).expect("what was written can be read");
+    assert_eq!(folder_again, folder);
+    assert_eq!(summary_again.prelude, summary.prelude);
+    assert_eq!(summary_again.contents, summary.contents);
+    true
+}
+
+/// Documents by path.
+type Folder = BTreeMap<String, Vec<u8>>;
+
+fn split_archive(bytes: &[u8]) -> Option<(ArchiveSummary, Folder)> {
+    let mut folder = Documents(Folder::new());
+    split(bytes, &mut folder).ok().map(|summary| (summary, folder.0))
+}
+
+struct Documents(Folder);
+
+impl Sink for Documents {
+    type Output = Vec<u8>;
+
+    fn begin(&mut self, prelude: &Prelude) -> io::Result<()> {
+        for namespace in prelude.namespaces() {
+            for path in
+                [namespace.documents_path(), namespace.metadata_path()].into_iter().flatten()
+            {
+                assert!(path.split('/').all(|name| is_valid_name(name.as_bytes())), "{path}");
+                assert!(path.split('/').count() <= 2, "{path}");
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, _: &Namespace) -> io::Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn end(
+        &mut self,
+        namespace: &Namespace,
+        contents: Contents,
+        output: Option<Vec<u8>>,
+    ) -> io::Result<()> {
+        assert_eq!(output.as_ref().map_or(0, Vec::len) as u64, contents.size_bytes);
+        if let Some(documents) = output {
+            let path = namespace.documents_path().expect("what has documents has a file");
+            assert!(self.0.insert(path, documents).is_none(), "it ended twice");
+        }
+        Ok(())
+    }
 }
 
 /// A name as a tree has it, quoted; and the same bytes as a name to quote.

@@ -2,10 +2,12 @@
 //! process id when it is dropped. One that is not installed fails the test.
 
 mod docker;
+mod mongod;
 mod postgres;
 mod sshd;
 
 pub use docker::Docker;
+pub use mongod::Mongod;
 pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres};
 pub use sshd::Sshd;
 

@@ -2,8 +2,8 @@
 
 use super::{Checker, Defaults, did_you_mean, overlap};
 use crate::config::location::{Location, absolute_path};
-use crate::config::raw::{RawConfig, RawInstance, RawPaths, RawPostgres};
-use crate::config::{FilesRoot, Instance, Platform, PostgresSettings, Repository};
+use crate::config::raw::{RawConfig, RawInstance, RawMongodb, RawPaths, RawPostgres};
+use crate::config::{FilesRoot, Instance, MongodbSettings, Platform, PostgresSettings, Repository};
 use crate::model::name::Name;
 use crate::model::via::{ParseViaError, Via};
 use std::path::Path;
@@ -28,6 +28,9 @@ impl Checker<'_> {
         let postgres = raw.component.postgres.as_ref().map(Spanned::get_ref);
         let postgres =
             postgres.map_or(Some(PostgresSettings::default()), |postgres| self.postgres(postgres));
+        let mongodb = raw.component.mongodb.as_ref().map(Spanned::get_ref);
+        let mongodb =
+            mongodb.map_or(Some(MongodbSettings::default()), |mongodb| self.mongodb(mongodb));
         let exclude = self.exclude(&raw.exclude);
         let timezone = match &raw.timezone {
             Some(name) => self.timezone(name),
@@ -43,6 +46,7 @@ impl Checker<'_> {
                 None => None,
             },
             postgres: postgres?,
+            mongodb: mongodb?,
             exclude: exclude?,
             keep: raw.keep.clone().unwrap_or_else(|| defaults.keep.clone()),
             timezone: timezone?,
@@ -86,22 +90,11 @@ impl Checker<'_> {
                 let hint = "run Belay on that host, for this instance";
                 self.refuse(&text.span(), "via: this version reads files of this host only", hint);
             }
-            let foreign = [
-                raw.environment.as_ref().map(Spanned::span).map(|span| (span, "environment")),
-                raw.component
-                    .postgres
-                    .as_ref()
-                    .map(Spanned::span)
-                    .map(|span| (span, "component.postgres")),
-            ];
-            for (span, key) in foreign.into_iter().flatten() {
-                let message = format!("{key} means nothing to the platform files");
-                self.refuse(
-                    &span,
-                    message,
-                    "leave it out, or name the platform that it belongs to",
-                );
-            }
+            self.foreign(
+                platform,
+                raw,
+                &["environment", "component.postgres", "component.mongodb"],
+            );
             return;
         }
         if let Some(paths) = &raw.paths {
@@ -109,10 +102,23 @@ impl Checker<'_> {
             let hint = "add an instance of the platform files for them";
             self.refuse(&paths.span(), message, hint);
         }
-        if let (Platform::Postgres, Some(environment)) = (platform, &raw.environment) {
-            let message = "environment means nothing to the platform postgres";
-            let hint = "say how the server is reached with component.postgres = { … }";
-            self.refuse(&environment.span(), message, hint);
+        match platform {
+            Platform::Files => {}
+            Platform::Mongodb => {
+                self.foreign(platform, raw, &["environment", "component.postgres"]);
+                if raw.component.mongodb.as_ref().is_none_or(|it| it.get_ref().url.is_none()) {
+                    let message = format!(
+                        "the instance '{}' does not say where its database is",
+                        name.get_ref()
+                    );
+                    let hint = "add component.mongodb = { url = \"file:/PATH\" }, with mongodb://USER:PASSWORD@HOST/DATABASE in that file";
+                    self.refuse(&name.span(), message, hint);
+                }
+            }
+            Platform::Postgres => {
+                self.foreign(platform, raw, &["environment", "component.mongodb"]);
+            }
+            Platform::Tooljet => self.foreign(platform, raw, &["component.mongodb"]),
         }
         let is_in_container = via.is_some_and(|via| via.container().is_some());
         if platform == Platform::Tooljet && raw.environment.is_none() && !is_in_container {
@@ -120,6 +126,23 @@ impl Checker<'_> {
                 format!("the instance '{}' does not say where its environment is", name.get_ref());
             let hint = "add environment = \"/srv/tooljet/.env\", or via = \"docker:CONTAINER\", whose environment counts";
             self.refuse(&name.span(), message, hint);
+        }
+    }
+
+    /// Settings that would be ignored are refused.
+    fn foreign(&mut self, platform: Platform, raw: &RawInstance, keys: &[&str]) {
+        let component = &raw.component;
+        let given = [
+            ("environment", raw.environment.as_ref().map(Spanned::span)),
+            ("component.postgres", component.postgres.as_ref().map(Spanned::span)),
+            ("component.mongodb", component.mongodb.as_ref().map(Spanned::span)),
+        ];
+        for (key, span) in given {
+            if let (Some(span), true) = (span, keys.contains(&key)) {
+                let message = format!("{key} means nothing to the platform {platform}");
+                let hint = "leave it out, or name the platform that it belongs to";
+                self.refuse(&span, message, hint);
+            }
         }
     }
 
@@ -137,6 +160,13 @@ impl Checker<'_> {
             databases: raw.databases.clone(),
             tools,
         })
+    }
+
+    fn mongodb(&mut self, raw: &RawMongodb) -> Option<MongodbSettings> {
+        let problems_before = self.problems.len();
+        let url = raw.url.as_ref().and_then(|text| self.secret("url", text));
+        let database = raw.database.clone();
+        (self.problems.len() == problems_before).then_some(MongodbSettings { url, database })
     }
 
     fn unknown_word(&mut self, what: &str, word: &Spanned<String>, known: &[&str]) {

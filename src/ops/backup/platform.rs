@@ -2,6 +2,7 @@
 //! rebuilt from.
 
 use super::keys::{KeyProof, Proven};
+use super::part::Part;
 use super::seal::Draft;
 use super::{Component, Run, progress_of};
 use crate::component::postgres::archive::TapRow;
@@ -9,16 +10,12 @@ use crate::component::postgres::{
     Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError, Tap,
 };
 use crate::config::Platform;
-use crate::model::event::Events;
-use crate::model::manifest::{ComponentManifest, FileManifest, KeyFit};
-use crate::model::node::NodeKind;
+use crate::model::manifest::KeyFit;
 use crate::ops::OpsError;
 use crate::ops::instance::{AllDatabases, Databases, Living};
-use crate::ops::tree::{made_directory, made_file, made_node};
+use crate::platform::recipe::ComponentKind;
 use crate::repository::RepositoryError;
-use crate::repository::format::tree::TreeNode;
-use crate::repository::writer::{Content, FileStream, Writer};
-use jiff::Timestamp;
+use crate::repository::writer::Writer;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -29,76 +26,6 @@ pub(super) struct PlatformRead {
     pub(super) parts: Vec<&'static str>,
     pub(super) key_fit: KeyFit,
     pub(super) warnings: Vec<String>,
-}
-
-/// A part while it is gathered: a directory of its own in the snapshot.
-struct Part<'a> {
-    writer: &'a Writer,
-    name: &'static str,
-    started: Timestamp,
-    nodes: Vec<TreeNode>,
-    files: Vec<FileManifest>,
-    warnings: Vec<String>,
-}
-
-impl<'a> Part<'a> {
-    fn new(writer: &'a Writer, name: &'static str) -> Self {
-        let started = Timestamp::now();
-        Self { writer, name, started, nodes: Vec::new(), files: Vec::new(), warnings: Vec::new() }
-    }
-
-    fn add(&mut self, name: &str, content: &[u8]) -> Result<(), RepositoryError> {
-        let (node, sha256) = made_file(self.writer, name, content, self.started)?;
-        self.noted(name, content.len() as u64, sha256, node);
-        Ok(())
-    }
-
-    fn add_stream(&mut self, name: &str, stream: FileStream) -> Result<(), RepositoryError> {
-        let Content { blobs, size, sha256 } = stream.finish()?.wait()?;
-        let node = made_node(name, NodeKind::File { size }, self.started);
-        self.noted(name, size, sha256, TreeNode { node, content: blobs, subtree: None });
-        Ok(())
-    }
-
-    fn noted(
-        &mut self,
-        name: &str,
-        size_bytes: u64,
-        sha256: crate::model::id::Sha256,
-        node: TreeNode,
-    ) {
-        let path = format!("/{}/{name}", self.name);
-        self.files.push(FileManifest { path, size_bytes, sha256 });
-        self.nodes.push(node);
-    }
-
-    fn warn(&mut self, events: &Events, warning: String) {
-        events.warn(&warning);
-        self.warnings.push(warning);
-    }
-
-    fn finish(
-        self,
-        source: String,
-        counts: BTreeMap<String, u64>,
-        details: serde_json::Value,
-    ) -> Result<Component, RepositoryError> {
-        let tree = made_directory(self.writer, self.name, self.nodes, self.started)?;
-        let manifest = ComponentManifest {
-            name: self.name.to_owned(),
-            kind: self.name.to_owned(),
-            path: format!("/{}", self.name),
-            source,
-            started: self.started,
-            finished: Timestamp::now(),
-            size_bytes: self.files.iter().map(|file| file.size_bytes).sum(),
-            counts,
-            files: self.files,
-            checksums: None,
-            details,
-        };
-        Ok(Component { tree, sums: None, manifest, warnings: self.warnings })
-    }
 }
 
 impl Run<'_> {
@@ -118,11 +45,20 @@ impl Run<'_> {
         }
         self.context.events.phase("looking at", self.instance.name.to_string());
         let living = Living::look(self.config, self.instance, self.context)?;
-        let databases = living.databases(&self.session.secrets)?;
         let mut keys = KeyProof::of(&living);
-        let (component, names) = self.read_postgres(&databases, writer, &mut keys)?;
-        draft.add(component);
-        let mut parts = vec!["postgres"];
+        let (mut parts, mut names) = (Vec::new(), Vec::new());
+        if living.recipe.has(ComponentKind::Mongodb) {
+            let place = living.mongodb(&self.session.secrets)?;
+            draft.add(self.read_mongodb(&place, writer)?);
+            parts.push("mongodb");
+        }
+        if living.recipe.has(ComponentKind::Postgres) {
+            let databases = living.databases(&self.session.secrets)?;
+            let (component, read) = self.read_postgres(&databases, writer, &mut keys)?;
+            draft.add(component);
+            names = read;
+            parts.push("postgres");
+        }
         if let Some(component) = self.read_environment(&living, writer)? {
             draft.add(component);
             parts.push("environment");
@@ -215,7 +151,7 @@ impl Run<'_> {
         let mut before = 0;
         for (position, name) in names.iter().enumerate() {
             events.phase("reading", format!("database {name} of {}", self.instance.name));
-            let mut stream = part.writer.file();
+            let mut stream = part.stream();
             let mut progress = progress_of(events);
             let mut told = |bytes| progress(before + bytes, position as u64);
             let wanted = keys.wanted(name);

@@ -2,12 +2,14 @@
 //! and a repository on the server's own disk.
 
 use super::{CLOCK_TOLERANCE, Findings, Verdict, device};
+use crate::component::mongodb::wire::Server as MongoServer;
 use crate::component::postgres::{Connection, PostgresError, ServerDisk, Session, literal};
 use crate::config::{self, Config, Instance, Location, SecretSources};
 use crate::model::size::Bytes;
 use crate::ops::instance::{AllDatabases, Living};
 use crate::ops::{Context, OpsError};
 use crate::platform::keyfit::tooljet::{self, MasterKey};
+use crate::platform::recipe::ComponentKind;
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -27,8 +29,15 @@ pub(super) fn look_at(
     };
     findings.ok(&subject, format!("can be reached via {}", instance.via));
     look_at_keys(&living, &subject, findings);
+    if living.recipe.has(ComponentKind::Mongodb)
+        && let Err(error) = look_at_mongodb(&living, secrets, &subject, context, findings)
+    {
+        findings.error(&subject, &error);
+    }
     let server = Server { living: &living, subject: &subject };
-    if let Err(error) = server.look(secrets, repository, findings) {
+    if living.recipe.has(ComponentKind::Postgres)
+        && let Err(error) = server.look(secrets, repository, findings)
+    {
         findings.error(&subject, &error);
     }
 }
@@ -54,6 +63,28 @@ fn look_at_keys(living: &Living<'_>, subject: &str, findings: &mut Findings) {
         // Told as one that is required.
         None => {}
     }
+}
+
+fn look_at_mongodb(
+    living: &Living<'_>,
+    secrets: &SecretSources,
+    subject: &str,
+    context: &Context,
+    findings: &mut Findings,
+) -> Result<(), OpsError> {
+    let failed = |source| OpsError::Mongodb { instance: living.instance.name.to_string(), source };
+    let place = living.mongodb(secrets)?;
+    let server = MongoServer::open(&place.url, &context.cancel).map_err(failed)?;
+    let database = place.name(&server)?;
+    let collections = server.collections(&database).map_err(failed)?;
+    findings
+        .ok(subject, format!("{}, {} collections in {database}", server.told(), collections.len()));
+    if let Err(reason) = server.one_moment {
+        let hint = "start it as a replica set of one member, so that all collections are read at one moment";
+        let message = format!("its snapshots are not of one moment: {reason}");
+        findings.add(Verdict::Warning, subject, message, Some(hint));
+    }
+    Ok(())
 }
 
 /// The server that an instance's databases are on.

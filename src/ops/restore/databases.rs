@@ -14,6 +14,7 @@ mod passwords;
 
 use self::journal::{Journal, Left, Phase};
 pub use self::journal::{finish_interrupted, interrupted};
+pub(super) use self::look::content;
 pub use self::look::prepare;
 use super::into::IntoOptions;
 use super::{Source, as_job};

@@ -28,7 +28,10 @@ use std::io::Read as _;
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The content of a file of the snapshot, by its path there.
-pub(super) fn content<'a>(source: &'a Source, path: &str) -> Result<ContentStream<'a>, OpsError> {
+pub(in crate::ops::restore) fn content<'a>(
+    source: &'a Source,
+    path: &str,
+) -> Result<ContentStream<'a>, OpsError> {
     let parts: Vec<&[u8]> =
         path.split('/').filter(|part| !part.is_empty()).map(str::as_bytes).collect();
     let node = find_nodes(source, &parts)?.and_then(|mut nodes| nodes.pop());
@@ -56,6 +59,25 @@ pub(super) fn component<'a>(manifest: &'a Manifest, kind: &str) -> Option<&'a Co
     manifest.components.iter().find(|component| component.kind == kind)
 }
 
+/// Keep others out, and see to what an interrupted restore has left.
+fn begin(
+    config: &Config,
+    session: &Session,
+    instance: &Instance,
+    options: &IntoOptions,
+    context: &Context,
+) -> Result<InstanceLock, OpsError> {
+    let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    if options.dry_run {
+        for problem in super::interrupted(&config.state_dir) {
+            context.events.warn(problem);
+        }
+    } else {
+        super::finish_interrupted(config, session, instance, context)?;
+    }
+    Ok(busy)
+}
+
 /// Plan a restore in place of `instance`. Nothing is changed by that.
 pub fn prepare<'a>(
     config: &'a Config,
@@ -65,14 +87,7 @@ pub fn prepare<'a>(
     options: &'a IntoOptions,
     context: &Context,
 ) -> Result<PreparedDatabases<'a>, OpsError> {
-    let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
-    if options.dry_run {
-        for problem in super::interrupted(&config.state_dir) {
-            context.events.warn(problem);
-        }
-    } else {
-        super::finish_interrupted(config, session, instance, context)?;
-    }
+    let busy = begin(config, session, instance, options, context)?;
     let source = Source::open(session, snapshot, context)?;
     let as_clone = ensure_same_instance(session, instance, &source, options)?;
     let (manifest, mut details) = details_of(&source)?;

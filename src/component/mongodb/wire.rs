@@ -1,0 +1,201 @@
+//! A MongoDB server that is spoken to directly, with the official driver.
+//!
+//! What always holds: a server that says nothing for too long is an error, and so is everything that it says no to; a cancelled
+//! job waits for nothing; no message has anything of the connection string but its host.
+
+mod dump;
+mod listing;
+pub mod restore;
+
+/// A moment of a replica set.
+pub use bson::Timestamp as Moment;
+pub use dump::{Dumped, DumpedCollection, Files, Tap, dump};
+pub use listing::{Collection, Kind};
+
+use super::MongoError;
+use crate::model::event::Cancel;
+use bson::{Document, doc};
+use mongodb::Client;
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::ClientOptions;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::runtime::Runtime;
+
+/// How long a server may take to be found, and to say anything at all.
+const REACH: Duration = Duration::from_secs(10);
+/// How long a single command may take. The longest of ours counts a collection, or makes an index.
+const SILENCE: Duration = Duration::from_mins(30);
+/// How soon a cancelled job is left.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A way to a server.
+#[derive(Clone)]
+pub struct Server {
+    runtime: Arc<Runtime>,
+    client: Client,
+    cancel: Cancel,
+    host: String,
+    /// The database that the connection string names.
+    pub database: Option<String>,
+    /// Its version.
+    pub version: String,
+    /// Whether collections can be read at one moment; otherwise why not.
+    pub one_moment: Result<(), &'static str>,
+}
+
+fn said_by(error: &Error) -> (String, Option<i32>) {
+    match error.kind.as_ref() {
+        ErrorKind::Command(command) => (command.message.clone(), Some(command.code)),
+        other => (other.to_string(), None),
+    }
+}
+
+/// Whether a text of a document is this.
+fn says(document: &Document, key: &str, value: &str) -> bool {
+    document.get_str(key).is_ok_and(|text| text == value)
+}
+
+impl Server {
+    /// Reach the server that a connection string names.
+    pub fn open(url: &str, cancel: &Cancel) -> Result<Self, MongoError> {
+        let address = |reason: &str| MongoError::Address { reason: reason.to_owned() };
+        if !url.starts_with("mongodb://") && !url.starts_with("mongodb+srv://") {
+            return Err(address("it does not begin with mongodb:// or mongodb+srv://"));
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|error| address(&format!("no threads could be started: {error}")))?;
+        let parsed = runtime.block_on(async {
+            tokio::time::timeout(REACH, ClientOptions::parse(url).into_future()).await
+        });
+        let mut options = match parsed {
+            Ok(Ok(options)) => options,
+            // The driver's own words could quote the password.
+            Ok(Err(_)) => return Err(address("the driver does not understand it")),
+            Err(_) => return Err(address("its name was not resolved in time")),
+        };
+        // A single server is meant as it is: what a replica set calls its members may be known only to themselves.
+        if options.hosts.len() == 1
+            && options.repl_set_name.is_none()
+            && options.direct_connection.is_none()
+        {
+            options.direct_connection = Some(true);
+        }
+        options.app_name = Some("belay".into());
+        options.connect_timeout = Some(REACH);
+        options.server_selection_timeout = Some(REACH);
+        let host = options.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let database = options.default_database.clone();
+        let client = {
+            // The driver's own tasks run there.
+            let _inside = runtime.enter();
+            Client::with_options(options).map_err(|_| address("the driver does not take it"))?
+        };
+        let mut server = Self {
+            runtime: Arc::new(runtime),
+            client,
+            cancel: cancel.clone(),
+            host,
+            database,
+            version: String::new(),
+            one_moment: Ok(()),
+        };
+        server.look()?;
+        Ok(server)
+    }
+
+    /// What kind of server it is.
+    fn look(&mut self) -> Result<(), MongoError> {
+        let hello = self.admin(doc! { "hello": 1 }, "ask what it is")?;
+        if says(&hello, "msg", "isdbgrid") {
+            return Err(MongoError::Unsupported { what: "a sharded cluster (mongos)".into() });
+        }
+        let build = self.admin(doc! { "buildInfo": 1 }, "ask for its version")?;
+        build.get_str("version").unwrap_or("of unknown version").clone_into(&mut self.version);
+        let major = self.version.split('.').next().and_then(|part| part.parse::<u32>().ok());
+        self.one_moment = match (hello.get_str("setName"), major) {
+            (Err(_), _) => Err("the server is no member of a replica set"),
+            (Ok(_), Some(major)) if major >= 5 => Ok(()),
+            (Ok(_), _) => Err("the server is older than MongoDB 5.0"),
+        };
+        Ok(())
+    }
+
+    /// The same for cleaning up, which a cancelled job does, too.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self { cancel: Cancel::new(), ..self.clone() }
+    }
+
+    /// The server, for people.
+    pub fn told(&self) -> String {
+        format!("MongoDB {} at {}", self.version, self.host)
+    }
+
+    fn admin(&self, command: Document, action: &str) -> Result<Document, MongoError> {
+        self.command("admin", command, action)
+    }
+
+    /// Run a command on a database. `action` says what for, after "could not".
+    fn command(
+        &self,
+        database: &str,
+        command: Document,
+        action: &str,
+    ) -> Result<Document, MongoError> {
+        let database = self.client.database(database);
+        self.wait(action, async move { database.run_command(command).await })
+    }
+
+    /// Wait for the server.
+    fn wait<T>(
+        &self,
+        action: &str,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, MongoError> {
+        self.cancel.check()?;
+        let begun = Instant::now();
+        let result = self.runtime.block_on(async {
+            tokio::pin!(work);
+            loop {
+                match tokio::time::timeout(LOOK, &mut work).await {
+                    Ok(done) => return Some(done),
+                    Err(_) if self.cancel.is_cancelled() || begun.elapsed() > SILENCE => {
+                        return None;
+                    }
+                    Err(_) => {}
+                }
+            }
+        });
+        match result {
+            Some(Ok(done)) => Ok(done),
+            Some(Err(error)) => Err(self.failed(action, &error)),
+            None => {
+                self.cancel.check()?;
+                Err(MongoError::Silent { action: action.to_owned(), seconds: SILENCE.as_secs() })
+            }
+        }
+    }
+
+    fn failed(&self, action: &str, error: &Error) -> MongoError {
+        let host = self.host.clone();
+        match error.kind.as_ref() {
+            ErrorKind::Authentication { .. } => MongoError::Login { host },
+            ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => {
+                MongoError::Unreachable { host, reason: error.kind.to_string() }
+            }
+            ErrorKind::Io(source) => MongoError::Unreachable {
+                host,
+                reason: format!("{source}, when trying to {action}"),
+            },
+            _ => {
+                let (said, code) = said_by(error);
+                MongoError::Server { action: action.to_owned(), said, code }
+            }
+        }
+    }
+}
