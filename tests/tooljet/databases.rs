@@ -61,7 +61,9 @@ impl Plain {
 fn all_databases_of_a_server_come_back_in_place_and_what_is_left_out_is_told() {
     let server = Plain::new();
     let odd = ["a=b", " host=127.0.0.1 port=1"];
-    odd.iter().for_each(|name| server.make(name));
+    for name in &odd {
+        server.make(name);
+    }
     server.postgres.sql("postgres", "CREATE TABLE t AS SELECT 'postgres' AS of");
     for name in ["closed", "belay_old_x_0", "belay_new_x_0"] {
         server.postgres.sql("postgres", &format!("CREATE DATABASE {name}"));
@@ -97,7 +99,9 @@ fn all_databases_of_a_server_come_back_in_place_and_what_is_left_out_is_told() {
 #[test]
 fn databases_come_back_under_their_own_names_and_no_other_takes_one() {
     let server = Plain::new();
-    ["aaa", "bbb"].iter().for_each(|name| server.make(name));
+    for name in ["aaa", "bbb"] {
+        server.make(name);
+    }
     server.configure(&[("pg", "\"aaa\", \"bbb\"")]);
     let run = server.sandbox.belay(&["backup", "pg", "--json"]).ok();
     let first = run.json()["snapshots"][0]["id"].as_str().unwrap().to_owned();
