@@ -6,7 +6,7 @@ mod support;
 
 use belay::component::mongodb::MongoError;
 use belay::component::mongodb::wire::restore::{Incoming, RestorePlan, look};
-use belay::component::mongodb::wire::{Dumped, Files, Server, dump};
+use belay::component::mongodb::wire::{Dumped, Files, Moment, Server, dump};
 use belay::model::event::Cancel;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Cursor, Read};
@@ -293,6 +293,8 @@ fn a_restore_that_is_stopped_anywhere_leaves_the_old_state_or_is_finished() {
     taken.fill(&server, &plan).unwrap();
     let since = server.now().unwrap();
     assert!(!plan.was_written(&server, since).unwrap());
+    let error = plan.was_written(&server, Moment { time: 1, increment: 0 }).unwrap_err();
+    assert!(error.to_string().contains("does not go back so far"), "{error}");
     let moved = plan.old.iter().find(|old| old.name == "application").unwrap();
     mongod.python(&format!("client['d'][{:?}].rename({:?})", moved.name, moved.other));
     let made = plan.collections.iter().find(|made| made.name == "application").unwrap();

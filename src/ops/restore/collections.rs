@@ -259,6 +259,13 @@ impl PreparedCollections<'_> {
                 return Err(error);
             }
         };
+        if before.is_none() {
+            for (view, definition) in &self.restore_plan.old_views {
+                context
+                    .events
+                    .warn(format!("The view '{view}' goes, and no snapshot has it: {definition}"));
+            }
+        }
         // From here on the only way is forward.
         journal.write(Phase::Swapping)?;
         context.events.phase("swapping", name.clone());

@@ -205,20 +205,28 @@ impl RestorePlan {
 
     /// Whether somebody wrote to what is set aside now, after this moment of the server. An error where that is not known.
     pub fn was_written(&self, server: &Server, since: Timestamp) -> Result<bool, MongoError> {
+        let action = "see whether somebody wrote meanwhile";
         let names = self.old.iter().map(|old| format!("{}.{}", self.database, old.name));
         let names: Vec<Bson> = names.map(Bson::String).collect();
-        let find = doc! {
-            "find": "oplog.rs", "limit": 1, "singleBatch": true,
-            "filter": {
-                "ts": { "$gt": since },
-                "$or": [
-                    { "op": { "$in": ["i", "u", "d"] }, "ns": { "$in": names.clone() } },
-                    { "op": "c", "o.applyOps.ns": { "$in": names } },
-                ],
-            },
+        let find = |filter: Document| {
+            let find =
+                doc! { "find": "oplog.rs", "limit": 1, "singleBatch": true, "filter": filter };
+            server.all_of("local", find, action)
         };
-        let action = "see whether somebody wrote meanwhile";
-        Ok(!server.all_of("local", find, action)?.is_empty())
+        let oldest = find(doc! {})?;
+        let oldest = oldest.first().and_then(|entry| entry.get_timestamp("ts").ok());
+        if oldest.is_none_or(|oldest| oldest > since) {
+            let reason = "its log does not go back so far (oplogSizeMB)".into();
+            return Err(MongoError::Strange { action: action.into(), reason });
+        }
+        let written = find(doc! {
+            "ts": { "$gt": since },
+            "$or": [
+                { "op": { "$in": ["i", "u", "d"] }, "ns": { "$in": names.clone() } },
+                { "op": "c", "o.applyOps.ns": { "$in": names } },
+            ],
+        })?;
+        Ok(!written.is_empty())
     }
 
     /// The names of what this restore has set aside.
