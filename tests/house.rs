@@ -45,6 +45,8 @@ const CONFINED: &[(&str, &str)] = &[
     ("scrypt", "repository/format"),
     ("fastcdc", "repository/format"),
     ("aes_gcm", "platform/keyfit"),
+    ("bson", "component/mongodb"),
+    ("cbc", "platform/keyfit"),
     ("hkdf", "platform/keyfit"),
     ("git2", "git"),
     ("opendal", "store"),

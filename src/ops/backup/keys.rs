@@ -78,10 +78,11 @@ impl KeyProof {
         }
     }
 
-    /// All was read: these databases.
-    pub(super) fn finish(mut self, read: &[String]) -> Proven {
+    /// All was read: these databases. Where only a part was meant to be, what it lacks is no news.
+    pub(super) fn finish(mut self, read: &[String], is_part: bool) -> Proven {
         let tried = self.proof.take().map(FitProof::finish);
-        let unlooked = tried.as_ref().and_then(|report| self.unlooked(report.tried() == 0, read));
+        let whole = tried.as_ref().filter(|_| !is_part);
+        let unlooked = whole.and_then(|report| self.unlooked(report.tried() == 0, read));
         let mut warnings = self.problems;
         let mut verdict = if warnings.is_empty() { KeyFit::Unproven } else { KeyFit::Unfit };
         if let Some(report) = tried {

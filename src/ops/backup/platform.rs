@@ -67,7 +67,9 @@ impl Run<'_> {
             draft.add(component);
             parts.push("deployment");
         }
-        let Proven { verdict: key_fit, mut warnings } = keys.finish(&names);
+        // Before a restore only that is read which it replaces.
+        let is_part = self.options.before_restore_of.is_some();
+        let Proven { verdict: key_fit, mut warnings } = keys.finish(&names, is_part);
         for name in &living.recipe.environment.required {
             let is_key = living.recipe.key_fit.as_ref().is_some_and(|recipe| recipe.key == *name);
             if !is_key && living.variable(name).is_none() {

@@ -6,8 +6,8 @@
 //! key, so what it gives has to be UTF-8 text, too.
 
 use super::{FitPlace, FitReport, Outcome};
-use aes::Aes256;
 use aes_gcm::aead::{Aead as _, KeyInit as _};
+use aes_gcm::aes::Aes256;
 use aes_gcm::{AesGcm, Nonce};
 use cbc::cipher::block_padding::Pkcs7;
 use cbc::cipher::consts::U16;
