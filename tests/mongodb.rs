@@ -310,3 +310,21 @@ fn a_restore_that_is_stopped_anywhere_leaves_the_old_state_or_is_finished() {
     plan.drop_old(&server).unwrap();
     assert_eq!(mongod.picture("d"), wanted);
 }
+
+#[test]
+fn a_collection_that_is_made_while_a_restore_goes_on_counts_as_written() {
+    let mongod = Mongod::start();
+    mongod.python("client['d'].a.insert_one({'_id': 1})");
+    let server = open(&mongod, "d");
+    let taken = Taken::of(read(&server, "d").unwrap());
+    let plan = look(&server, "d", &taken.incoming, "job").unwrap();
+    let since = server.now().unwrap();
+    taken.fill(&server, &plan).unwrap();
+    mongod.python("client['d'].late.insert_one({'_id': 'precious'})");
+    plan.swap(&server).unwrap();
+    assert!(plan.was_written(&server, since).unwrap());
+    let aside = plan.aside(&server).unwrap();
+    assert_eq!(aside.len(), 2, "{aside:?}");
+    let kept = mongod.python("print([c.find_one()['_id'] for c in (client['d'][n] for n in client['d'].list_collection_names()) if '_late_' in c.name])");
+    assert_eq!(kept, "['precious']");
+}

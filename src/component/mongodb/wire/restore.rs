@@ -203,8 +203,13 @@ impl RestorePlan {
         Ok(())
     }
 
-    /// Whether somebody wrote to what is set aside now, after this moment of the server. An error where that is not known.
+    /// Whether somebody wrote to what is set aside now, after this moment of the server, or made more of it. An error where that
+    /// is not known.
     pub fn was_written(&self, server: &Server, since: Timestamp) -> Result<bool, MongoError> {
+        let is_planned = |aside: &String| self.old.iter().any(|old| old.other == *aside);
+        if !self.aside(server)?.iter().all(is_planned) {
+            return Ok(true);
+        }
         let action = "see whether somebody wrote meanwhile";
         let names = self.old.iter().map(|old| format!("{}.{}", self.database, old.name));
         let names: Vec<Bson> = names.map(Bson::String).collect();
