@@ -6,6 +6,7 @@
 use super::OpsError;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use serde::Serialize;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -150,6 +151,16 @@ impl PrivateDirectory {
             let _ = self.unlink(&unfinished);
         }
         written
+    }
+
+    /// The same with a document, as JSON.
+    pub(super) fn write_json(&self, name: &str, document: &impl Serialize) -> Result<(), OpsError> {
+        let json = serde_json::to_vec_pretty(document).map_err(|error| OpsError::Io {
+            action: "write",
+            path: self.path_of(name),
+            source: error.into(),
+        })?;
+        self.write(name, &json)
     }
 
     /// Remove a file durably, with what a run that was killed left of a newer one.

@@ -129,12 +129,7 @@ impl Journal {
     /// Write it durably, in place of what was written before.
     pub(super) fn write(&mut self, steps: Vec<Step>, phase: Phase) -> Result<(), OpsError> {
         let entry = Entry { phase, steps, ..self.entry.clone() };
-        let json = serde_json::to_vec_pretty(&entry).map_err(|error| OpsError::Io {
-            action: "write",
-            path: self.directory.path_of(&self.name),
-            source: error.into(),
-        })?;
-        self.directory.write(&self.name, &json)?;
+        self.directory.write_json(&self.name, &entry)?;
         self.entry = entry;
         Ok(())
     }

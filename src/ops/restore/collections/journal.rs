@@ -10,6 +10,7 @@ use crate::model::event::Events;
 use crate::model::name::Name;
 use crate::ops::instance::Living;
 use crate::ops::private::PrivateDirectory;
+use crate::ops::restore::by_instance::{self, Found};
 use crate::ops::session::Session;
 use crate::ops::{Context, OpsError};
 use serde::{Deserialize, Serialize};
@@ -62,12 +63,7 @@ impl Journal {
     /// Write it durably, in place of what was written before.
     pub(super) fn write(&mut self, phase: Phase) -> Result<(), OpsError> {
         self.entry.phase = phase;
-        let json = serde_json::to_vec_pretty(&self.entry).map_err(|error| OpsError::Io {
-            action: "write",
-            path: self.directory.path_of(&self.name),
-            source: error.into(),
-        })?;
-        self.directory.write(&self.name, &json)
+        self.directory.write_json(&self.name, &self.entry)
     }
 
     /// The new state is in place.
@@ -112,18 +108,12 @@ pub fn finish_interrupted(
     instance: &Instance,
     context: &Context,
 ) -> Result<(), OpsError> {
-    let Some(directory) = PrivateDirectory::open(&config.state_dir, DIRECTORY)? else {
+    let hint = "look into the database for collections called belay_new_… and belay_old_…, then remove the journal";
+    let Some(Found { directory, name, entry }) =
+        by_instance::find::<Entry>(&config.state_dir, DIRECTORY, &instance.name, hint)?
+    else {
         return Ok(());
     };
-    let name = format!("{}.json", instance.name);
-    let Some(json) = directory.read(&name)? else { return Ok(()) };
-    let path = directory.path_of(&name);
-    let entry: Entry = serde_json::from_slice(&json).map_err(|error| {
-        OpsError::refused(
-            format!("the journal of an interrupted restore, {}, cannot be read: {error}", path.display()),
-            "look into the database for collections called belay_new_… and belay_old_…, then remove the journal",
-        )
-    })?;
     let mut journal = Journal { directory, name, entry };
     let place = Living::look(config, instance, context)?.mongodb(&session.secrets)?;
     let server =
@@ -154,13 +144,5 @@ pub fn finish_interrupted(
 
 /// What interrupted restores have left, one sentence each.
 pub fn interrupted(state_dir: &Path) -> Vec<String> {
-    let names = PrivateDirectory::open(state_dir, DIRECTORY)
-        .ok()
-        .flatten()
-        .and_then(|directory| directory.names().ok())
-        .unwrap_or_default();
-    let instances = names.iter().filter_map(|name| name.strip_suffix(".json"));
-    instances
-        .map(|name| format!("A restore of the database of {name} was interrupted. The next restore, or a backup of {name}, undoes or finishes it first."))
-        .collect()
+    by_instance::interrupted(state_dir, DIRECTORY, "database")
 }

@@ -1,8 +1,8 @@
 //! The journal of a restore of databases, in a directory of its own below the state directory.
 //!
 //! It holds no secret. Beside it, and readable by its owner alone, lies what changes roles back, hashes of passwords among that:
-//! it stays where no snapshot has it, or as long as old databases are kept. Before the swap the way is back, after it the way is forward; the server itself tells on which
-//! side it is.
+//! it stays where no snapshot has it, or as long as old databases are kept. Before the swap the way is back, after it the way is
+//! forward; the server itself tells on which side it is.
 
 use super::look;
 use crate::component::postgres::Connection;
@@ -15,6 +15,7 @@ use crate::model::name::Name;
 use crate::model::via::Via;
 use crate::ops::instance::Living;
 use crate::ops::private::PrivateDirectory;
+use crate::ops::restore::by_instance::{self, Found};
 use crate::ops::session::Session;
 use crate::ops::{Context, OpsError};
 use serde::{Deserialize, Serialize};
@@ -127,12 +128,7 @@ impl Journal {
     /// Write it durably, in place of what was written before.
     pub(super) fn write(&mut self, phase: Phase) -> Result<(), OpsError> {
         self.entry.phase = phase;
-        let json = serde_json::to_vec_pretty(&self.entry).map_err(|error| OpsError::Io {
-            action: "write",
-            path: self.directory.path_of(&self.name),
-            source: error.into(),
-        })?;
-        self.directory.write(&self.name, &json)
+        self.directory.write_json(&self.name, &self.entry)
     }
 
     fn end(self) -> Result<(), OpsError> {
@@ -266,18 +262,12 @@ pub fn finish_interrupted(
     instance: &Instance,
     context: &Context,
 ) -> Result<(), OpsError> {
-    let Some(directory) = PrivateDirectory::open(&config.state_dir, DIRECTORY)? else {
+    let hint = "look at the server for databases called belay_new_… and belay_old_…, then remove the journal";
+    let Some(Found { directory, name, entry }) =
+        by_instance::find::<Entry>(&config.state_dir, DIRECTORY, &instance.name, hint)?
+    else {
         return Ok(());
     };
-    let name = format!("{}.json", instance.name);
-    let Some(json) = directory.read(&name)? else { return Ok(()) };
-    let path = directory.path_of(&name);
-    let entry: Entry = serde_json::from_slice(&json).map_err(|error| {
-        OpsError::refused(
-            format!("the journal of an interrupted restore, {}, cannot be read: {error}", path.display()),
-            "look at the server for databases called belay_new_… and belay_old_…, then remove the journal",
-        )
-    })?;
     let living = Living::look(config, instance, context)?;
     let databases = living.databases(&session.secrets)?;
     let application = format!("belay {}", entry.job);
@@ -290,13 +280,5 @@ pub fn finish_interrupted(
 
 /// What interrupted restores have left, one sentence each.
 pub fn interrupted(state_dir: &Path) -> Vec<String> {
-    let names = PrivateDirectory::open(state_dir, DIRECTORY)
-        .ok()
-        .flatten()
-        .and_then(|directory| directory.names().ok())
-        .unwrap_or_default();
-    let instances = names.iter().filter_map(|name| name.strip_suffix(".json"));
-    instances
-        .map(|name| format!("A restore of the databases of {name} was interrupted. The next restore, or a backup of {name}, undoes or finishes it first."))
-        .collect()
+    by_instance::interrupted(state_dir, DIRECTORY, "databases")
 }
