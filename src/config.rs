@@ -107,6 +107,8 @@ impl Instance {
 /// What an instance is. Each but `files` has a recipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Platform {
+    /// Appsmith.
+    Appsmith,
     /// Directories.
     Files,
     /// A database of a MongoDB server.
@@ -119,11 +121,13 @@ pub enum Platform {
 
 impl Platform {
     /// All that this version knows.
-    pub const ALL: [Self; 4] = [Self::Files, Self::Mongodb, Self::Postgres, Self::Tooljet];
+    pub const ALL: [Self; 5] =
+        [Self::Appsmith, Self::Files, Self::Mongodb, Self::Postgres, Self::Tooljet];
 
     /// As the configuration calls it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Appsmith => "appsmith",
             Self::Files => "files",
             Self::Mongodb => "mongodb",
             Self::Postgres => "postgres",

@@ -96,7 +96,7 @@ pub(super) struct RawDefaults {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawInstance {
-    /// What it is; this version knows "files", "mongodb", "postgres" and "tooljet".
+    /// What it is; this version knows "appsmith", "files", "mongodb", "postgres" and "tooljet".
     #[schemars(with = "String")]
     pub platform: Spanned<String>,
     /// Where it lives: "local" (the default), "docker:CONTAINER", "ssh:USER@HOST", or a chain of these with "/" between.

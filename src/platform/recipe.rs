@@ -16,24 +16,79 @@ pub struct Recipe {
     /// Its databases on a `PostgreSQL` server, by the variables that tell of them; none where all are meant.
     #[serde(default, rename = "database")]
     pub databases: Vec<DatabaseRecipe>,
+    /// Which variables tell of its `MongoDB` database.
+    pub mongodb: Option<MongodbRecipe>,
+    /// Which variables tell of its Redis server.
+    pub redis: Option<RedisRecipe>,
+    /// Directories of its, where it lives.
+    #[serde(default)]
+    pub files: Vec<FilesRecipe>,
+    /// How its writers are stopped.
+    pub quiesce: Option<QuiesceRecipe>,
     /// What is encrypted with its keys.
     pub key_fit: Option<KeyFitRecipe>,
 }
 
-/// A kind of database.
+/// A kind of component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ComponentKind {
+    /// Directories where it lives.
+    Files,
     /// `MongoDB`.
     Mongodb,
     /// `PostgreSQL`.
     Postgres,
+    /// Redis.
+    Redis,
+}
+
+/// A `MongoDB` database, by the variables that tell of it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MongodbRecipe {
+    /// The connection string: the first of these that is set.
+    pub url: Vec<String>,
+}
+
+/// A Redis server, by the variables that tell of it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisRecipe {
+    /// `redis://…` or `rediss://…`.
+    pub url: String,
+    /// The password, where the URL has none.
+    pub password: String,
+}
+
+/// A directory where an instance lives.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilesRecipe {
+    /// The component's name.
+    pub name: String,
+    /// Where it is as a rule.
+    pub path: String,
+    /// The variable that says so otherwise.
+    pub variable: Option<String>,
+}
+
+/// What stops those who write, and starts them again: commands, where the instance lives.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuiesceRecipe {
+    /// Stops them, and ends when they have stopped.
+    pub stop: Vec<String>,
+    /// Starts them.
+    pub start: Vec<String>,
 }
 
 /// Which variables mean what.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EnvironmentRecipe {
+    /// Where its file is in a container of the platform's own image.
+    pub file: Option<String>,
     /// Without these the instance does not work.
     pub required: Vec<String>,
     /// They belong to the data, and come back with it.
@@ -60,24 +115,34 @@ pub struct DatabaseRecipe {
     pub password: String,
 }
 
-/// What is encrypted, and with which key.
+/// What is encrypted, and with which key: by the family of its cipher.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyFitRecipe {
-    /// The cipher and where its ciphertext is.
-    pub family: CipherFamily,
-    /// The variable with the key.
-    pub key: String,
-    /// The variable with the name of the database that holds the ciphertext.
-    pub database: String,
+#[serde(deny_unknown_fields, tag = "family", rename_all = "snake_case")]
+pub enum KeyFitRecipe {
+    /// AES-256 in two modes, with a key derived from a password and a salt.
+    Appsmith {
+        /// The variable with the password.
+        password: String,
+        /// The variable with the salt.
+        salt: String,
+    },
+    /// AES-256-GCM, with keys derived by HKDF from a master key.
+    Tooljet {
+        /// The variable with the key.
+        key: String,
+        /// The variable with the name of the database that holds the ciphertext.
+        database: String,
+    },
 }
 
-/// The ciphers that are known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CipherFamily {
-    /// AES-256-GCM, with keys derived by HKDF from a master key.
-    Tooljet,
+impl KeyFitRecipe {
+    /// The variables that the key is made from.
+    pub fn variables(&self) -> Vec<&String> {
+        match self {
+            Self::Appsmith { password, salt } => vec![password, salt],
+            Self::Tooljet { key, .. } => vec![key],
+        }
+    }
 }
 
 impl Recipe {
@@ -89,6 +154,7 @@ impl Recipe {
     /// The built-in recipe of a platform.
     pub fn of(platform: Platform) -> Self {
         let text = match platform {
+            Platform::Appsmith => include_str!("../../config/platforms/appsmith.toml"),
             // Directories say themselves what they are.
             Platform::Files => "",
             Platform::Mongodb => include_str!("../../config/platforms/mongodb.toml"),
@@ -116,10 +182,17 @@ mod tests {
                     assert!(environment.connection.contains(variable), "{platform}: {variable}");
                 }
             }
-            if let Some(key_fit) = &recipe.key_fit {
-                assert!(environment.keys.contains(&key_fit.key), "{platform}");
-                let has = |database: &DatabaseRecipe| database.name == key_fit.database;
-                assert!(recipe.databases.iter().any(has), "{platform}");
+            for key in recipe.key_fit.iter().flat_map(KeyFitRecipe::variables) {
+                assert!(environment.keys.contains(key), "{platform}");
+            }
+            if let Some(KeyFitRecipe::Tooljet { database, .. }) = &recipe.key_fit {
+                assert!(recipe.databases.iter().any(|it| it.name == *database), "{platform}");
+            }
+            let urls = recipe.mongodb.iter().flat_map(|mongodb| &mongodb.url);
+            let redis = recipe.redis.iter().flat_map(|redis| [&redis.url, &redis.password]);
+            let places = recipe.files.iter().filter_map(|files| files.variable.as_ref());
+            for variable in urls.chain(redis).chain(places) {
+                assert!(environment.connection.contains(variable), "{platform}: {variable}");
             }
         }
     }

@@ -93,7 +93,7 @@ fn all_problems_of_the_values_are_told_at_once() {
       9 | timezone = 'Europe/Berln'
         |            ^^^^^^^^^^^^^^
       hint: did you mean 'Europe/Berlin'?
-    f:11:12: unknown platform 'file': this version knows files, mongodb, postgres, tooljet
+    f:11:12: unknown platform 'file': this version knows appsmith, files, mongodb, postgres, tooljet
       11 | platform = 'file'
          |            ^^^^^^
       hint: did you mean 'files'?

@@ -103,6 +103,7 @@ impl Checker<'_> {
             self.refuse(&paths.span(), message, hint);
         }
         match platform {
+            Platform::Appsmith => self.foreign(platform, raw, &["component.postgres"]),
             Platform::Files => {}
             Platform::Mongodb => {
                 self.foreign(platform, raw, &["environment", "component.postgres"]);
@@ -121,11 +122,18 @@ impl Checker<'_> {
             Platform::Tooljet => self.foreign(platform, raw, &["component.mongodb"]),
         }
         let is_in_container = via.is_some_and(|via| via.container().is_some());
-        if platform == Platform::Tooljet && raw.environment.is_none() && !is_in_container {
+        let file = match platform {
+            Platform::Appsmith => "/srv/appsmith/docker.env",
+            Platform::Tooljet => "/srv/tooljet/.env",
+            _ => return,
+        };
+        if raw.environment.is_none() && !is_in_container {
             let message =
                 format!("the instance '{}' does not say where its environment is", name.get_ref());
-            let hint = "add environment = \"/srv/tooljet/.env\", or via = \"docker:CONTAINER\", whose environment counts";
-            self.refuse(&name.span(), message, hint);
+            let hint = format!(
+                "add environment = \"{file}\", or via = \"docker:CONTAINER\", whose environment counts"
+            );
+            self.refuse(&name.span(), message, &hint);
         }
     }
 

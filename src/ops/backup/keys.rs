@@ -4,7 +4,7 @@ use crate::component::postgres::archive::{Missing, TapRow, Wanted};
 use crate::model::manifest::KeyFit;
 use crate::ops::instance::Living;
 use crate::platform::keyfit::tooljet::{self, FIELDS, FitProof, MasterKey};
-use crate::platform::recipe::CipherFamily;
+use crate::platform::recipe::KeyFitRecipe;
 
 /// Tries what is encrypted.
 pub(super) struct KeyProof {
@@ -27,7 +27,7 @@ pub(super) struct Proven {
 impl KeyProof {
     /// With the keys that an instance really has.
     pub(super) fn of(living: &Living<'_>) -> Self {
-        let Some(recipe) = &living.recipe.key_fit else {
+        let Some(KeyFitRecipe::Tooljet { key, database: variable }) = &living.recipe.key_fit else {
             return Self {
                 database: None,
                 variable: String::new(),
@@ -36,8 +36,6 @@ impl KeyProof {
                 missing: None,
             };
         };
-        let CipherFamily::Tooljet = recipe.family;
-        let key = &recipe.key;
         let (proof, problem) = match living.variable(key).map(MasterKey::parse) {
             Some(Ok(master)) => (Some(FitProof::new(master)), None),
             Some(Err(problem)) => (None, Some(format!("{key}: {problem}"))),
@@ -48,9 +46,9 @@ impl KeyProof {
                 )),
             ),
         };
-        let database = living.database_name(&recipe.database);
+        let database = living.database_name(variable);
         let problems = problem.into_iter().collect();
-        Self { database, variable: recipe.database.clone(), proof, problems, missing: None }
+        Self { database, variable: variable.clone(), proof, problems, missing: None }
     }
 
     /// The rows that it wants to see of a database.

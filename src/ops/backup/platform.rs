@@ -71,7 +71,11 @@ impl Run<'_> {
         let is_part = self.options.before_restore_of.is_some();
         let Proven { verdict: key_fit, mut warnings } = keys.finish(&names, is_part);
         for name in &living.recipe.environment.required {
-            let is_key = living.recipe.key_fit.as_ref().is_some_and(|recipe| recipe.key == *name);
+            let is_key = living
+                .recipe
+                .key_fit
+                .as_ref()
+                .is_some_and(|recipe| recipe.variables().contains(&name));
             if !is_key && living.variable(name).is_none() {
                 warnings.push(format!("{name} is not set in the environment"));
             }

@@ -9,7 +9,7 @@ use crate::model::size::Bytes;
 use crate::ops::instance::{AllDatabases, Living};
 use crate::ops::{Context, OpsError};
 use crate::platform::keyfit::tooljet::{self, MasterKey};
-use crate::platform::recipe::ComponentKind;
+use crate::platform::recipe::{ComponentKind, KeyFitRecipe};
 use jiff::Timestamp;
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -51,11 +51,10 @@ fn look_at_keys(living: &Living<'_>, subject: &str, findings: &mut Findings) {
             findings.add(Verdict::Failure, subject, message, Some(hint));
         }
     }
-    let Some(recipe) = &living.recipe.key_fit else { return };
-    match living.variable(&recipe.key).map(MasterKey::parse) {
+    let Some(KeyFitRecipe::Tooljet { key, .. }) = &living.recipe.key_fit else { return };
+    match living.variable(key).map(MasterKey::parse) {
         Some(Ok(_)) => {
-            findings
-                .ok(subject, format!("{} is a key; each backup proves that it fits", recipe.key));
+            findings.ok(subject, format!("{key} is a key; each backup proves that it fits"));
         }
         Some(Err(problem)) => {
             findings.add(Verdict::Failure, subject, problem.to_string(), Some(problem.hint()));
@@ -238,8 +237,10 @@ impl Server<'_> {
         struct Table {
             name: String,
         }
-        let Some(recipe) = &self.living.recipe.key_fit else { return Ok(()) };
-        let variable = &recipe.database;
+        let Some(KeyFitRecipe::Tooljet { database: variable, .. }) = &self.living.recipe.key_fit
+        else {
+            return Ok(());
+        };
         let name = self.living.database_name(variable);
         let Some(database) = databases.iter().find(|database| name.as_ref() == Some(*database))
         else {

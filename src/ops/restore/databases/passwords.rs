@@ -8,7 +8,7 @@ use crate::component::postgres::PostgresDetails;
 use crate::component::postgres::archive::{TapRow, Wanted, read_archive};
 use crate::ops::{Context, OpsError};
 use crate::platform::keyfit::tooljet::{MasterKey, ROLE_PASSWORDS, decrypt};
-use crate::platform::recipe::{CipherFamily, Recipe};
+use crate::platform::recipe::{KeyFitRecipe, Recipe};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
@@ -26,10 +26,11 @@ pub(super) fn of_snapshot(
     notes: &mut Vec<String>,
     context: &Context,
 ) -> Result<Passwords, OpsError> {
-    let Some(key_fit) = recipe.key_fit.as_ref().filter(|_| !details.has_passwords) else {
+    let Some(KeyFitRecipe::Tooljet { key, .. }) =
+        recipe.key_fit.as_ref().filter(|_| !details.has_passwords)
+    else {
         return Ok(Vec::new());
     };
-    let CipherFamily::Tooljet = key_fit.family;
     let field = &ROLE_PASSWORDS;
     let holders = details.databases.iter().filter(|database| {
         database
@@ -42,7 +43,7 @@ pub(super) fn of_snapshot(
     if dumps.is_empty() {
         return Ok(Vec::new());
     }
-    let master = match variables.get(&key_fit.key).map(MasterKey::parse) {
+    let master = match variables.get(key).map(MasterKey::parse) {
         Some(Ok(master)) => master,
         Some(Err(problem)) => {
             notes.push(format!("the passwords of roles cannot be decrypted: {problem}"));
@@ -50,8 +51,7 @@ pub(super) fn of_snapshot(
         }
         None => {
             notes.push(format!(
-                "the passwords of roles cannot be decrypted: the snapshot has no {}",
-                key_fit.key
+                "the passwords of roles cannot be decrypted: the snapshot has no {key}"
             ));
             return Ok(Vec::new());
         }
