@@ -14,11 +14,13 @@ mod process;
 pub mod quote;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 pub use command::Command;
 pub use docker::ContainerFacts;
 pub use error::{AccessError, Ending};
 pub use process::{Finished, Output, Running};
+pub use tunnel::Tunnel;
 
 use crate::model::event::Cancel;
 use crate::model::via::Via;

@@ -145,6 +145,8 @@ impl fmt::Display for Platform {
 /// How the `MongoDB` database of an instance is reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MongodbSettings {
+    /// From where it is reached; none is where the instance lives, and this host where there is a connection string.
+    pub via: Option<Via>,
     /// The connection string.
     pub url: Option<SecretRef>,
     /// The database's name; none is the one that the connection string names.

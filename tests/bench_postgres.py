@@ -64,10 +64,50 @@ CHECKPOINT;
 """
 
 
+class Share:
+    """A control group of the kernel's scheduler: who is in it gets so much of one processor."""
+
+    PLACES = ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup"]
+    PERIOD = 10000
+
+    def __init__(self, percent):
+        self.group = None
+        if percent is None:
+            return
+        quota = self.PERIOD * percent // 100
+        for place in self.PLACES:
+            group = f"{place}/belay-bench-{os.getpid()}"
+            try:
+                os.mkdir(group)
+                self.group = group
+                if os.path.exists(f"{group}/cpu.max"):
+                    self.write("cpu.max", f"{quota} {self.PERIOD}")
+                else:
+                    self.write("cpu.cfs_period_us", self.PERIOD)
+                    self.write("cpu.cfs_quota_us", quota)
+                return
+            except OSError:
+                self.remove()
+        sys.exit(f"tests/bench: none of {', '.join(self.PLACES)} takes a share of a processor")
+
+    def write(self, name, value):
+        with open(f"{self.group}/{name}", "w", encoding="ascii") as file:
+            file.write(str(value))
+
+    def enter(self):
+        if self.group:
+            self.write("cgroup.procs", os.getpid())
+
+    def remove(self):
+        if self.group:
+            os.rmdir(self.group)
+            self.group = None
+
+
 class Server:
     """A private cluster, over its socket alone."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, share):
         if not PROGRAMS:
             sys.exit("tests/bench: PostgreSQL is missing: apt-get install postgresql")
         self.directory = directory
@@ -83,7 +123,7 @@ class Server:
         self.log = open(f"{directory}/log", "wb")
         self.process = subprocess.Popen(
             self.command(["postgres", "-D", f"{directory}/data", "-k", directory, "-c", "listen_addresses=", "-c", "max_wal_size=4GB"]),
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=share.enter)
         while subprocess.run(self.command(["pg_isready", "-q"]), env=self.environment, check=False).returncode != 0:
             if self.process.poll() is not None:
                 sys.exit(f"tests/bench: the server ended: {open(self.log.name, encoding='utf-8').read()}")
@@ -125,10 +165,14 @@ class BelayOfDatabase(Belay):
 
 def main():
     Belay.program, megabytes, rounds = os.path.abspath(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    host = int(sys.argv[4])
+    # Of that many processors a backend keeps one busy at most: here the same share of what there is.
+    percent = 100 * os.cpu_count() // host if host > os.cpu_count() else None
+    share = Share(percent)
     with tempfile.TemporaryDirectory(prefix="belay-bench-") as work:
         os.chmod(work, 0o755)
         os.mkdir(f"{work}/server")
-        server = Server(f"{work}/server")
+        server = Server(f"{work}/server", share)
         client = None
         try:
             rows = megabytes * ROWS_OF_A_MEGABYTE
@@ -149,7 +193,8 @@ def main():
                 client.terminate()
                 client.wait()
             server.stop()
-    sys.exit(report(pairs, size, rounds))
+            share.remove()
+    sys.exit(report(pairs, size, rounds, percent, host))
 
 
 def one_round(server, work, number, pairs):
@@ -168,10 +213,11 @@ def one_round(server, work, number, pairs):
     shutil.rmtree(directory)
 
 
-def report(pairs, size, rounds):
+def report(pairs, size, rounds, percent, host):
+    share = "" if percent is None else f", the server with {percent} % of one, as on a host of {host}"
     version = PROGRAMS[-1].split("/")[-2]
     print(f"A database of {size / 1e6:.0f} MB (as `pg_dump -Fc -Z0` gives it) that a client writes to, PostgreSQL {version}, "
-          f"medians of {rounds} pairs, {os.cpu_count()} processors.\n")
+          f"medians of {rounds} pairs, {os.cpu_count()} processors{share}.\n")
     print("| step | wall s, pg_dump | belay | ratio of medians | ratios of the pairs | processor s, pg_dump | belay | peak MB, belay |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     failures = []

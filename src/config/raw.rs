@@ -141,7 +141,10 @@ pub(super) struct RawComponents {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawMongodb {
-    /// Its connection string, as seen from this host.
+    /// From where it is reached. The default is where the instance lives, and this host where `url` is given.
+    #[schemars(with = "Option<String>")]
+    pub via: Option<Spanned<String>>,
+    /// Its connection string, as seen from there. The default is what the environment says.
     #[schemars(with = "Option<SecretRef>")]
     pub url: Option<Spanned<String>>,
     /// Which database. The default is the one that the connection string names.

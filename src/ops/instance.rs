@@ -8,7 +8,8 @@ use crate::component::environment::EnvironmentFile;
 use crate::component::mongodb::wire::Server;
 use crate::component::postgres::restore::is_of_restore;
 use crate::component::postgres::{ServerFacts, ServerUrl, Target};
-use crate::config::{Config, Instance, SecretSources};
+use crate::config::{Config, Instance, MongodbSettings, SecretSources};
+use crate::model::via::Via;
 use crate::platform::recipe::{DatabaseRecipe, Recipe};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -85,13 +86,21 @@ impl Databases {
 
 /// Where the MongoDB database of an instance is.
 pub(super) struct MongoDatabase {
+    /// From where it is reached.
+    access: Access,
     /// The connection string, with its password.
-    pub(super) url: Zeroizing<String>,
+    url: Zeroizing<String>,
     instance: String,
     name: Option<String>,
 }
 
 impl MongoDatabase {
+    /// Reach its server.
+    pub(super) fn open(&self, context: &Context) -> Result<Server, OpsError> {
+        let opened = Server::open(&self.url, &self.access, &context.cancel);
+        opened.map_err(|source| OpsError::Mongodb { instance: self.instance.clone(), source })
+    }
+
     /// The database's name: what the configuration says, or the connection string.
     pub(super) fn name(&self, server: &Server) -> Result<String, OpsError> {
         self.name.clone().or_else(|| server.database.clone()).ok_or_else(|| {
@@ -176,16 +185,32 @@ impl<'a> Living<'a> {
 
     /// Where its MongoDB database is; an error where nothing says so.
     pub(super) fn mongodb(&self, secrets: &SecretSources) -> Result<MongoDatabase, OpsError> {
-        let settings = &self.instance.mongodb;
+        let MongodbSettings { via, url, database } = &self.instance.mongodb;
         let instance = self.instance.name.to_string();
-        let Some(url) = &settings.url else {
-            return Err(OpsError::usage(
-                format!("nothing says how the MongoDB database of {instance} is reached"),
-                "add component.mongodb = { url = \"file:/PATH\" } with a connection string in that file",
-            ));
+        let variables = self.recipe.mongodb.iter().flat_map(|recipe| &recipe.url);
+        let (url, nearest) = match url {
+            Some(url) => (url.resolve(secrets)?.expose().trim().to_owned(), Via::local()),
+            None => match variables.clone().find_map(|name| self.variable(name)) {
+                Some(url) => (url.to_owned(), self.instance.via.clone()),
+                None => {
+                    let names: Vec<&str> = variables.map(String::as_str).collect();
+                    let unset = if names.is_empty() {
+                        String::new()
+                    } else {
+                        format!(": its environment does not say {}", names.join(" or "))
+                    };
+                    return Err(OpsError::usage(
+                        format!(
+                            "nothing says how the MongoDB database of {instance} is reached{unset}"
+                        ),
+                        "add component.mongodb = { url = \"file:/PATH\" } with a connection string in that file",
+                    ));
+                }
+            },
         };
-        let url = Zeroizing::new(url.resolve(secrets)?.expose().trim().to_owned());
-        Ok(MongoDatabase { url, instance, name: settings.database.clone() })
+        let access = self.access.to(via.clone().unwrap_or(nearest));
+        let name = database.clone();
+        Ok(MongoDatabase { access, url: Zeroizing::new(url), instance, name })
     }
 
     /// Where its databases are: as the configuration says, and otherwise as its environment says.

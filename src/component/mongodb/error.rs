@@ -1,5 +1,6 @@
 //! What can go wrong with a MongoDB server, with what to do about it.
 
+use crate::access::AccessError;
 use crate::model::event::Cancelled;
 use std::io;
 
@@ -19,6 +20,16 @@ pub enum MongoError {
         host: String,
         /// Why.
         reason: String,
+    },
+    /// The way to the server is cut off, or there is none.
+    #[error("the way to MongoDB at {host} failed, when trying to {action}: {source}")]
+    Way {
+        /// The server.
+        host: String,
+        /// What was tried.
+        action: String,
+        /// What happened to the way.
+        source: AccessError,
     },
     /// The login was refused.
     #[error("MongoDB at {host} refused the login")]
@@ -124,6 +135,7 @@ impl MongoError {
             Self::Unreachable { .. } => {
                 "is the server running, and may this host connect to that address? In a container, name the way to it with `via`".into()
             }
+            Self::Way { source, .. } => return source.hint(),
             Self::Login { .. } => {
                 "look at user, password and `authSource` in the connection string".into()
             }

@@ -13,11 +13,12 @@ pub use dump::{Dumped, DumpedCollection, Files, Tap, dump};
 pub use listing::{Collection, Kind};
 
 use super::MongoError;
+use crate::access::{Access, Tunnel};
 use crate::model::event::Cancel;
 use bson::{Document, doc};
 use mongodb::Client;
 use mongodb::error::{Error, ErrorKind};
-use mongodb::options::ClientOptions;
+use mongodb::options::{ClientOptions, ServerAddress, Tls};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,14 +28,18 @@ use tokio::runtime::Runtime;
 const REACH: Duration = Duration::from_secs(10);
 /// How long a single command may take. The longest of ours counts a collection, or makes an index.
 const SILENCE: Duration = Duration::from_mins(30);
+/// Where a server listens of which nobody says otherwise.
+const PORT: u16 = 27017;
 /// How soon a cancelled job is left.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A way to a server.
 #[derive(Clone)]
 pub struct Server {
-    runtime: Arc<Runtime>,
     client: Client,
+    runtime: Arc<Runtime>,
+    /// The way that its connections take, where they do not go by themselves.
+    way: Option<Arc<Way>>,
     cancel: Cancel,
     host: String,
     /// The database that the connection string names.
@@ -43,6 +48,15 @@ pub struct Server {
     pub version: String,
     /// Whether collections can be read at one moment; otherwise why not.
     pub one_moment: Result<(), &'static str>,
+    /// Whether it is the member of its replica set that takes writes, or the only one.
+    takes_writes: bool,
+}
+
+/// A way to a server that is reached from elsewhere.
+struct Way {
+    /// The server, for people.
+    host: String,
+    tunnel: Tunnel,
 }
 
 fn said_by(error: &Error) -> (String, Option<i32>) {
@@ -58,10 +72,12 @@ fn says(document: &Document, key: &str, value: &str) -> bool {
 }
 
 impl Server {
-    /// Reach the server that a connection string names.
-    pub fn open(url: &str, cancel: &Cancel) -> Result<Self, MongoError> {
+    /// Reach the server that a connection string names, as its hosts are called where `access` leads to. What is encrypted on
+    /// the way, or found by DNS, is reached from this host.
+    pub fn open(url: &str, access: &Access, cancel: &Cancel) -> Result<Self, MongoError> {
         let address = |reason: &str| MongoError::Address { reason: reason.to_owned() };
-        if !url.starts_with("mongodb://") && !url.starts_with("mongodb+srv://") {
+        let is_found_by_dns = url.starts_with("mongodb+srv://");
+        if !url.starts_with("mongodb://") && !is_found_by_dns {
             return Err(address("it does not begin with mongodb:// or mongodb+srv://"));
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -88,21 +104,77 @@ impl Server {
         options.app_name = Some("belay".into());
         options.connect_timeout = Some(REACH);
         options.server_selection_timeout = Some(REACH);
-        let host = options.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let runtime = Arc::new(runtime);
+        let is_encrypted = matches!(options.tls, Some(Tls::Enabled(_)));
+        if access.via().is_local() || is_found_by_dns || is_encrypted {
+            return Self::connect(&runtime, options, None, cancel);
+        }
+        Self::open_through(access, &runtime, &options, cancel)
+    }
+
+    /// Of the hosts that are reached from where `access` leads to, the one that takes writes.
+    fn open_through(
+        access: &Access,
+        runtime: &Arc<Runtime>,
+        options: &ClientOptions,
+        cancel: &Cancel,
+    ) -> Result<Self, MongoError> {
+        let mut first_failure = None;
+        for host in &options.hosts {
+            let ServerAddress::Tcp { host: name, port } = host else {
+                return Self::connect(runtime, options.clone(), None, cancel);
+            };
+            let tunnel = access.tunnel(name, port.unwrap_or(PORT)).map_err(|error| {
+                MongoError::Unreachable { host: host.to_string(), reason: error.to_string() }
+            })?;
+            let mut options = options.clone();
+            options.hosts = vec![ServerAddress::Unix { path: tunnel.socket().to_owned() }];
+            options.direct_connection = Some(true);
+            let way = Way { host: format!("{host} ({})", access.via()), tunnel };
+            match Self::connect(runtime, options, Some(way), cancel) {
+                Ok(server) if server.takes_writes => return Ok(server),
+                Ok(_) => {
+                    let reason = "it is not the primary of its replica set".to_owned();
+                    let error = MongoError::Unreachable { host: host.to_string(), reason };
+                    first_failure.get_or_insert(error);
+                }
+                Err(error) => {
+                    first_failure.get_or_insert(error);
+                }
+            }
+        }
+        Err(first_failure.expect("the driver takes no connection string without a host"))
+    }
+
+    fn connect(
+        runtime: &Arc<Runtime>,
+        options: ClientOptions,
+        way: Option<Way>,
+        cancel: &Cancel,
+    ) -> Result<Self, MongoError> {
+        let hosts = options.hosts.iter().map(ToString::to_string);
+        let host = match &way {
+            Some(way) => way.host.clone(),
+            None => hosts.collect::<Vec<_>>().join(","),
+        };
         let database = options.default_database.clone();
         let client = {
             // The driver's own tasks run there.
             let _inside = runtime.enter();
-            Client::with_options(options).map_err(|_| address("the driver does not take it"))?
+            Client::with_options(options).map_err(|_| MongoError::Address {
+                reason: "the driver does not take it".to_owned(),
+            })?
         };
         let mut server = Self {
-            runtime: Arc::new(runtime),
+            runtime: Arc::clone(runtime),
             client,
+            way: way.map(Arc::new),
             cancel: cancel.clone(),
             host,
             database,
             version: String::new(),
             one_moment: Ok(()),
+            takes_writes: false,
         };
         server.look()?;
         Ok(server)
@@ -114,6 +186,7 @@ impl Server {
         if says(&hello, "msg", "isdbgrid") {
             return Err(MongoError::Unsupported { what: "a sharded cluster (mongos)".into() });
         }
+        self.takes_writes = hello.get_bool("isWritablePrimary").unwrap_or_default();
         let build = self.admin(doc! { "buildInfo": 1 }, "ask for its version")?;
         build.get_str("version").unwrap_or("of unknown version").clone_into(&mut self.version);
         let major = self.version.split('.').next().and_then(|part| part.parse::<u32>().ok());
@@ -183,6 +256,17 @@ impl Server {
 
     fn failed(&self, action: &str, error: &Error) -> MongoError {
         let host = self.host.clone();
+        let is_connection = matches!(
+            error.kind.as_ref(),
+            ErrorKind::ServerSelection { .. }
+                | ErrorKind::Io(_)
+                | ErrorKind::ConnectionPoolCleared { .. }
+        );
+        if let (Some(way), true) = (&self.way, is_connection)
+            && let Some(source) = way.tunnel.failure()
+        {
+            return MongoError::Way { host, action: action.to_owned(), source };
+        }
         match error.kind.as_ref() {
             ErrorKind::Authentication { .. } => MongoError::Login { host },
             ErrorKind::ServerSelection { .. } | ErrorKind::DnsResolve { .. } => {

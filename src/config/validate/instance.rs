@@ -172,9 +172,10 @@ impl Checker<'_> {
 
     fn mongodb(&mut self, raw: &RawMongodb) -> Option<MongodbSettings> {
         let problems_before = self.problems.len();
+        let via = raw.via.as_ref().and_then(|via| self.via(via));
         let url = raw.url.as_ref().and_then(|text| self.secret("url", text));
         let database = raw.database.clone();
-        (self.problems.len() == problems_before).then_some(MongodbSettings { url, database })
+        (self.problems.len() == problems_before).then_some(MongodbSettings { via, url, database })
     }
 
     fn unknown_word(&mut self, what: &str, word: &Spanned<String>, known: &[&str]) {

@@ -3,7 +3,7 @@
 use super::part::Part;
 use super::{Component, Run, progress_of};
 use crate::component::mongodb::archive::Versions;
-use crate::component::mongodb::wire::{Files, Server, dump};
+use crate::component::mongodb::wire::{Files, dump};
 use crate::component::mongodb::{MongoError, MongodbDetails, names};
 use crate::ops::OpsError;
 use crate::ops::instance::MongoDatabase;
@@ -33,7 +33,7 @@ impl Run<'_> {
         writer: &Writer,
     ) -> Result<Component, OpsError> {
         let failed = |source| self.failed_mongodb(source);
-        let server = Server::open(&place.url, &self.context.cancel).map_err(failed)?;
+        let server = place.open(self.context)?;
         let database = place.name(&server)?;
         let events = &self.context.events;
         events.phase("reading", format!("database {database} of {}", self.instance.name));

@@ -2,7 +2,6 @@
 //! and a repository on the server's own disk.
 
 use super::{CLOCK_TOLERANCE, Findings, Verdict, device};
-use crate::component::mongodb::wire::Server as MongoServer;
 use crate::component::postgres::{Connection, PostgresError, ServerDisk, Session, literal};
 use crate::config::{self, Config, Instance, Location, SecretSources};
 use crate::model::size::Bytes;
@@ -73,7 +72,7 @@ fn look_at_mongodb(
 ) -> Result<(), OpsError> {
     let failed = |source| OpsError::Mongodb { instance: living.instance.name.to_string(), source };
     let place = living.mongodb(secrets)?;
-    let server = MongoServer::open(&place.url, &context.cancel).map_err(failed)?;
+    let server = place.open(context)?;
     let database = place.name(&server)?;
     let collections = server.collections(&database).map_err(failed)?;
     findings

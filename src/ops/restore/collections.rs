@@ -133,7 +133,7 @@ pub fn prepare<'a>(
     let details = details_of(&source)?;
     let living = Living::look(config, instance, context)?;
     let place = living.mongodb(&session.secrets)?;
-    let server = Server::open(&place.url, &context.cancel).map_err(failed(instance))?;
+    let server = place.open(context)?;
     let database = place.name(&server)?;
     let incoming = incoming(&source, &details).map_err(|error| match error {
         Incomplete::Mongo(error) => failed(instance)(error),

@@ -116,8 +116,7 @@ pub fn finish_interrupted(
     };
     let mut journal = Journal { directory, name, entry };
     let place = Living::look(config, instance, context)?.mongodb(&session.secrets)?;
-    let server =
-        Server::open(&place.url, &context.cancel).map_err(|error| journal.failed(error))?;
+    let server = place.open(context)?;
     let name = &instance.name;
     if journal.entry.phase == Phase::Making {
         try_undo(&server, &journal)?;

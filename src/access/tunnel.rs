@@ -1,0 +1,166 @@
+//! A way for a client on this host to a port that is reached from where an instance lives: a socket that nobody else may
+//! open, and for each connection to it a relay that runs there.
+//!
+//! A cancelled job may go on using it, to clean up. Dropping it ends its relays.
+
+use super::{Access, AccessError, Command};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Joins the port of a host to its own input and output, by what is there. bash needs no other program for the connection.
+const RELAY: &str = r#"if command -v bash >/dev/null; then exec bash -c '
+  exec 3<>"/dev/tcp/$1/$2" 4<&0 || exit 1
+  cat <&3 & a=$!
+  cat <&4 >&3 & b=$!
+  exec 0<&- 1>&- 3>&- 4<&-
+  wait -n
+  kill "$a" "$b" 2>/dev/null
+  exit 0' "$0" "$1" "$2"
+elif command -v nc >/dev/null; then exec nc "$1" "$2"
+fi
+echo "neither bash nor nc is there to make a connection" >&2; exit 127"#;
+
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// How long a relay whose connection broke may take to say why.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A way to a port.
+pub struct Tunnel {
+    /// Goes with what is in it.
+    _directory: TempDir,
+    socket: PathBuf,
+    shared: Arc<Shared>,
+    listening: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    access: Access,
+    host: String,
+    port: u16,
+    ended: AtomicBool,
+    /// The connections that are open, to end them.
+    open: Mutex<Vec<Arc<UnixStream>>>,
+    /// Why the first of the relays failed that did.
+    failure: Mutex<Option<AccessError>>,
+    failed: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Access {
+    /// Open a way to a port of a host, as that is called where this leads to. Whether there is such a port shows when somebody
+    /// connects.
+    pub fn tunnel(&self, host: &str, port: u16) -> io::Result<Tunnel> {
+        let directory = tempfile::Builder::new().prefix("belay-").tempdir()?;
+        let socket = directory.path().join("socket");
+        let listener = UnixListener::bind(&socket)?;
+        let shared = Arc::new(Shared {
+            access: self.anew(),
+            host: host.to_owned(),
+            port,
+            ended: AtomicBool::new(false),
+            open: Mutex::default(),
+            failure: Mutex::default(),
+            failed: Condvar::new(),
+        });
+        let listening = Arc::clone(&shared);
+        let listening = std::thread::Builder::new()
+            .name("tunnel".into())
+            .spawn(move || listen(&listening, &listener))?;
+        Ok(Tunnel { _directory: directory, socket, shared, listening: Some(listening) })
+    }
+}
+
+impl Tunnel {
+    /// Where a client connects to.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Why a connection failed, once: for who has just seen that it did.
+    pub fn failure(&self) -> Option<AccessError> {
+        let failure = lock(&self.shared.failure);
+        let wait = self.shared.failed.wait_timeout_while(failure, LAST_WORDS, |it| it.is_none());
+        wait.unwrap_or_else(PoisonError::into_inner).0.take()
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        for stream in lock(&self.shared.open).iter() {
+            // It may have been ended by the other side.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        // Wakes who listens.
+        if UnixStream::connect(&self.socket).is_ok()
+            && let Some(listening) = self.listening.take()
+        {
+            let _ = listening.join();
+        }
+    }
+}
+
+/// Take connections until the end, and then wait for theirs.
+fn listen(shared: &Arc<Shared>, listener: &UnixListener) {
+    let mut relays = Vec::new();
+    for stream in listener.incoming() {
+        if shared.ended.load(Ordering::SeqCst) {
+            break;
+        }
+        let Ok(stream) = stream.map(Arc::new) else { continue };
+        lock(&shared.open).push(Arc::clone(&stream));
+        let relayed = Arc::clone(shared);
+        relays.retain(|relay: &JoinHandle<()>| !relay.is_finished());
+        relays.extend(std::thread::Builder::new().name("relay".into()).spawn(move || {
+            if let Err(error) = relay(&relayed, &stream) {
+                lock(&relayed.failure).get_or_insert(error);
+                relayed.failed.notify_all();
+            }
+            let _ = stream.shutdown(Shutdown::Both);
+            lock(&relayed.open).retain(|open| !Arc::ptr_eq(open, &stream));
+        }));
+    }
+    for relay in relays {
+        let _ = relay.join();
+    }
+}
+
+/// Join one connection to the port, until either side ends it.
+fn relay(shared: &Shared, stream: &UnixStream) -> Result<(), AccessError> {
+    let command = Command::shell(RELAY)
+        .arguments([shared.host.as_str(), &shared.port.to_string()])
+        // A connection that waits for its next use is silent.
+        .silence(Duration::MAX);
+    let mut running = shared.access.start(&command, true)?;
+    let (mut input, mut output) = (running.stdin(), running.stdout());
+    std::thread::scope(|scope| {
+        scope.spawn(move || copy(stream, &mut input));
+        copy(&mut output, stream);
+        let _ = stream.shutdown(Shutdown::Both);
+    });
+    drop(output);
+    running.finish().map(drop)
+}
+
+/// Hand on what comes until there is no more, or nobody takes it: each side learns of that by itself.
+fn copy(mut from: impl Read, mut to: impl Write) {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(count @ 1..) if to.write_all(&buffer[..count]).is_ok() => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => return,
+        }
+    }
+}
