@@ -8,6 +8,7 @@ mod details;
 pub mod document;
 mod error;
 pub mod names;
+pub mod texts;
 pub mod wire;
 
 pub use details::{CollectionDetails, MongodbDetails};

@@ -1,5 +1,7 @@
 //! The proof that the keys in a snapshot decrypt the ciphertext in it (promise 6), made while the dump streams by.
 
+pub(in crate::ops) mod documents;
+
 use crate::component::postgres::archive::{Missing, TapRow, Wanted};
 use crate::model::manifest::KeyFit;
 use crate::ops::instance::Living;
