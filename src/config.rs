@@ -87,6 +87,8 @@ pub struct Instance {
     pub postgres: PostgresSettings,
     /// Where its MongoDB database is.
     pub mongodb: MongodbSettings,
+    /// Whether a backup stops what writes while it reads.
+    pub quiesce: bool,
     /// Patterns of what to leave out; each is valid in globset's syntax.
     pub exclude: Vec<String>,
     /// Which snapshots to keep; everything when it has no rule.

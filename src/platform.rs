@@ -1,4 +1,5 @@
 //! What is known of each platform: its recipe, and how its encryption keys are proved to fit.
 
+pub mod edition;
 pub mod keyfit;
 pub mod recipe;

@@ -76,7 +76,7 @@ fn read(server: &Server, database: &str) -> Result<Dumped<Vec<u8>>, MongoError> 
 }
 
 fn open(mongod: &Mongod, database: &str) -> Server {
-    Server::open(&mongod.url(database), &Cancel::new()).unwrap()
+    Server::open(&mongod.url(database), &here(), &Cancel::new()).unwrap()
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn each_way_to_fail_is_an_error_that_says_which() {
     let mongod = Mongod::start();
     mongod.seed("d", 1);
     let cancel = Cancel::new();
-    let open_url = |url: &str| Server::open(url, &cancel).map(drop).unwrap_err();
+    let open_url = |url: &str| Server::open(url, &here(), &cancel).map(drop).unwrap_err();
     let secret = "s3cr:t@nothing";
     for url in
         ["", "http://x", "mongodb://", &format!("mongodb://u:{secret}@h/d"), "mongodb://h:99999/d"]
@@ -251,7 +251,7 @@ fn each_way_to_fail_is_an_error_that_says_which() {
     assert!(matches!(error, MongoError::Unsupported { .. }), "{error}");
 
     let stopped = Cancel::new();
-    let server = Server::open(&mongod.url("d"), &stopped).unwrap();
+    let server = Server::open(&mongod.url("d"), &here(), &stopped).unwrap();
     let error = read_and_at_first(&server, "d", || stopped.cancel()).unwrap_err();
     assert!(error.is_cancelled(), "{error}");
     let server = open(&mongod, "d");

@@ -111,6 +111,9 @@ pub(super) struct RawInstance {
     /// Where its parts are, as far as its environment does not say.
     #[serde(default)]
     pub component: RawComponents,
+    /// Whether a backup stops what writes, for as long as it reads, so that all parts are of one moment. The default is false.
+    #[schemars(with = "Option<bool>")]
+    pub quiesce: Option<Spanned<bool>>,
     /// Patterns of what to leave out, such as "*.tmp".
     #[serde(default)]
     #[schemars(with = "Vec<String>")]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Whether the encryption keys in a snapshot decrypt the ciphertext in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyFit {
     /// Every tried ciphertext was decrypted.
@@ -20,6 +20,7 @@ pub enum KeyFit {
     /// At least one was not: the snapshot is kept and marked, and is not good.
     Unfit,
     /// Nothing is encrypted: it passes.
+    #[default]
     Unproven,
 }
 
@@ -39,6 +40,9 @@ pub struct Manifest {
     /// The platform's version, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The platform's edition, where it has several: `community` or `enterprise`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edition: Option<String>,
     /// When the run began, which is the snapshot's own time, too: nothing later is certain to be in it.
     pub started: Timestamp,
     /// When everything had been read.

@@ -15,7 +15,7 @@ use super::select::{self, TAG, TAG_BEFORE_RESTORE, TAG_INSTANCE, TAG_JOB, TAG_PL
 use super::session::{InstanceLock, Session};
 use super::state::{PROGRAM, snapshot_file};
 use super::tree::{TreeBuilder, made_directory, made_file, made_node, made_tree};
-use super::{Context, OpsError, sync};
+use super::{Context, OpsError, quiesce, sync};
 use crate::catalog::{Catalog, JobKind};
 use crate::component::files::swap;
 use crate::component::files::walk::{self, PathList, WalkOptions, WalkReport};
@@ -108,6 +108,7 @@ pub fn backup(
         .and_then(|()| {
             super::restore::collections::finish_interrupted(config, session, instance, context)
         })
+        .and_then(|()| quiesce::resume_left(config, instance, context))
         .inspect_err(|error| record_failure(config, instance, error, context))?;
     backup_locked(config, session, instance, options, context)
 }
@@ -237,6 +238,8 @@ impl Run<'_> {
         let sealed = draft.seal(&expected, |components| {
             let mut manifest = self.manifest(started, components, &writer);
             manifest.key_fit = platform.key_fit;
+            manifest.version = platform.version;
+            manifest.edition = platform.edition;
             manifest.warnings.extend(platform.warnings);
             manifest
         })?;
@@ -371,6 +374,7 @@ impl Run<'_> {
             job: self.job,
             platform: self.instance.platform.to_string(),
             version: None,
+            edition: None,
             started,
             finished: Timestamp::now(),
             sealed: true,

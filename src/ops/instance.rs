@@ -27,7 +27,9 @@ pub(super) struct Living<'a> {
     pub(super) recipe: Recipe,
     /// Where the instance lives.
     pub(super) access: Access,
-    /// Its environment file, as it is.
+    /// Where its environment file is.
+    pub(super) file_path: Option<String>,
+    /// That file, as it is.
     pub(super) file: Option<Zeroizing<Vec<u8>>>,
     /// What Docker knows of its container.
     pub(super) container: Option<ContainerFacts>,
@@ -121,9 +123,12 @@ impl<'a> Living<'a> {
     ) -> Result<Self, OpsError> {
         let access = Access::new(instance.via.clone(), config.ssh_config.clone(), &context.cancel);
         let recipe = Recipe::of(instance.platform);
-        let file = match &instance.environment {
+        let file_path = match &instance.environment {
+            Some(path) => Some(text_of(path)?.to_owned()),
+            None => recipe.environment.file.clone().filter(|_| instance.via.container().is_some()),
+        };
+        let file = match &file_path {
             Some(path) => {
-                let path = text_of(path)?;
                 let file = access.read_file(path, MOST_ENVIRONMENT_BYTES);
                 Some(file.map_err(|error| unread(error, instance, path))?)
             }
@@ -149,7 +154,8 @@ impl<'a> Living<'a> {
             }
         }
         let urls = BTreeMap::new();
-        let mut living = Self { instance, recipe, access, file, container, variables, urls };
+        let mut living =
+            Self { instance, recipe, access, file_path, file, container, variables, urls };
         living.urls = living.read_urls()?;
         Ok(living)
     }

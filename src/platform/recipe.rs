@@ -23,6 +23,8 @@ pub struct Recipe {
     /// Directories of its, where it lives.
     #[serde(default)]
     pub files: Vec<FilesRecipe>,
+    /// What tells its version.
+    pub version: Option<VersionRecipe>,
     /// How its writers are stopped.
     pub quiesce: Option<QuiesceRecipe>,
     /// What is encrypted with its keys.
@@ -81,6 +83,19 @@ pub struct QuiesceRecipe {
     pub stop: Vec<String>,
     /// Starts them.
     pub start: Vec<String>,
+    /// Variables of the instance's environment that both need.
+    #[serde(default)]
+    pub variables: Vec<String>,
+}
+
+/// A file that tells the version, where the instance lives.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionRecipe {
+    /// A JSON document.
+    pub file: String,
+    /// The member of it that is the version.
+    pub member: String,
 }
 
 /// Which variables mean what.

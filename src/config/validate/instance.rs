@@ -47,6 +47,7 @@ impl Checker<'_> {
             },
             postgres: postgres?,
             mongodb: mongodb?,
+            quiesce: raw.quiesce.as_ref().is_some_and(|quiesce| *quiesce.get_ref()),
             exclude: exclude?,
             keep: raw.keep.clone().unwrap_or_else(|| defaults.keep.clone()),
             timezone: timezone?,
@@ -93,7 +94,7 @@ impl Checker<'_> {
             self.foreign(
                 platform,
                 raw,
-                &["environment", "component.postgres", "component.mongodb"],
+                &["environment", "quiesce", "component.postgres", "component.mongodb"],
             );
             return;
         }
@@ -106,7 +107,7 @@ impl Checker<'_> {
             Platform::Appsmith => self.foreign(platform, raw, &["component.postgres"]),
             Platform::Files => {}
             Platform::Mongodb => {
-                self.foreign(platform, raw, &["environment", "component.postgres"]);
+                self.foreign(platform, raw, &["environment", "quiesce", "component.postgres"]);
                 if raw.component.mongodb.as_ref().is_none_or(|it| it.get_ref().url.is_none()) {
                     let message = format!(
                         "the instance '{}' does not say where its database is",
@@ -117,9 +118,9 @@ impl Checker<'_> {
                 }
             }
             Platform::Postgres => {
-                self.foreign(platform, raw, &["environment", "component.mongodb"]);
+                self.foreign(platform, raw, &["environment", "quiesce", "component.mongodb"]);
             }
-            Platform::Tooljet => self.foreign(platform, raw, &["component.mongodb"]),
+            Platform::Tooljet => self.foreign(platform, raw, &["quiesce", "component.mongodb"]),
         }
         let is_in_container = via.is_some_and(|via| via.container().is_some());
         let file = match platform {
@@ -142,6 +143,7 @@ impl Checker<'_> {
         let component = &raw.component;
         let given = [
             ("environment", raw.environment.as_ref().map(Spanned::span)),
+            ("quiesce", raw.quiesce.as_ref().map(Spanned::span)),
             ("component.postgres", component.postgres.as_ref().map(Spanned::span)),
             ("component.mongodb", component.mongodb.as_ref().map(Spanned::span)),
         ];

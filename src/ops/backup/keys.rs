@@ -2,11 +2,14 @@
 
 pub(in crate::ops) mod documents;
 
+use self::documents::DocumentProof;
 use crate::component::postgres::archive::{Missing, TapRow, Wanted};
 use crate::model::manifest::KeyFit;
 use crate::ops::instance::Living;
 use crate::platform::keyfit::tooljet::{self, FIELDS, FitProof, MasterKey};
 use crate::platform::recipe::KeyFitRecipe;
+
+const NOTHING_READABLE: &str = "nothing that is encrypted could be read after a restore";
 
 /// Tries what is encrypted.
 pub(super) struct KeyProof {
@@ -15,6 +18,8 @@ pub(super) struct KeyProof {
     /// The variable that says which it is.
     variable: String,
     proof: Option<FitProof>,
+    /// For what is encrypted in documents.
+    documents: Option<DocumentProof>,
     problems: Vec<String>,
     /// What was wanted of that database and is not there; none where it was not read.
     missing: Option<Vec<Missing>>,
@@ -29,28 +34,44 @@ pub(super) struct Proven {
 impl KeyProof {
     /// With the keys that an instance really has.
     pub(super) fn of(living: &Living<'_>) -> Self {
-        let Some(KeyFitRecipe::Tooljet { key, database: variable }) = &living.recipe.key_fit else {
-            return Self {
-                database: None,
-                variable: String::new(),
-                proof: None,
-                problems: Vec::new(),
-                missing: None,
-            };
+        let mut proof = Self {
+            database: None,
+            variable: String::new(),
+            proof: None,
+            documents: None,
+            problems: Vec::new(),
+            missing: None,
         };
-        let (proof, problem) = match living.variable(key).map(MasterKey::parse) {
-            Some(Ok(master)) => (Some(FitProof::new(master)), None),
-            Some(Err(problem)) => (None, Some(format!("{key}: {problem}"))),
-            None => (
-                None,
-                Some(format!(
-                    "{key} is not set: nothing that is encrypted could be read after a restore"
-                )),
-            ),
-        };
-        let database = living.database_name(variable);
-        let problems = problem.into_iter().collect();
-        Self { database, variable: variable.clone(), proof, problems, missing: None }
+        match &living.recipe.key_fit {
+            None => {}
+            Some(KeyFitRecipe::Appsmith { password, salt }) => {
+                let not_set = |name| format!("{name} is not set: {NOTHING_READABLE}");
+                match (living.variable(password), living.variable(salt)) {
+                    (Some(password), Some(salt)) => {
+                        proof.documents = Some(DocumentProof::new(password, salt));
+                    }
+                    (None, _) => proof.problems.push(not_set(password)),
+                    (_, None) => proof.problems.push(not_set(salt)),
+                }
+            }
+            Some(KeyFitRecipe::Tooljet { key, database }) => {
+                match living.variable(key).map(MasterKey::parse) {
+                    Some(Ok(master)) => proof.proof = Some(FitProof::new(master)),
+                    Some(Err(problem)) => proof.problems.push(format!("{key}: {problem}")),
+                    None => proof.problems.push(format!("{key} is not set: {NOTHING_READABLE}")),
+                }
+                proof.database = living.database_name(database);
+                proof.variable.clone_from(database);
+            }
+        }
+        proof
+    }
+
+    /// A document has come by.
+    pub(super) fn document(&self, collection: &str, document: &[u8]) {
+        if let Some(proof) = &self.documents {
+            proof.see(collection, document);
+        }
     }
 
     /// The rows that it wants to see of a database.
@@ -86,6 +107,10 @@ impl KeyProof {
         let mut warnings = self.problems;
         let mut verdict = if warnings.is_empty() { KeyFit::Unproven } else { KeyFit::Unfit };
         if let Some(report) = tried {
+            verdict = report.verdict();
+            warnings.extend(report.warnings());
+        }
+        if let Some(report) = self.documents.map(DocumentProof::finish) {
             verdict = report.verdict();
             warnings.extend(report.warnings());
         }

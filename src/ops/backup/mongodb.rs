@@ -3,7 +3,7 @@
 use super::part::Part;
 use super::{Component, Run, progress_of};
 use crate::component::mongodb::archive::Versions;
-use crate::component::mongodb::wire::{Files, dump};
+use crate::component::mongodb::wire::{Files, Tap, dump};
 use crate::component::mongodb::{MongoError, MongodbDetails, names};
 use crate::ops::OpsError;
 use crate::ops::instance::MongoDatabase;
@@ -31,6 +31,7 @@ impl Run<'_> {
         &self,
         place: &MongoDatabase,
         writer: &Writer,
+        tap: Tap<'_>,
     ) -> Result<Component, OpsError> {
         let failed = |source| self.failed_mongodb(source);
         let server = place.open(self.context)?;
@@ -43,7 +44,7 @@ impl Run<'_> {
                 progress(bytes, 0);
             }
         };
-        let dumped = dump(&server, &database, writer, &|_, _| (), &told).map_err(failed)?;
+        let dumped = dump(&server, &database, writer, tap, &told).map_err(failed)?;
         let details = MongodbDetails::of(&server, &database, &dumped);
         let mut part = Part::new(writer, "mongodb");
         let versions = Versions {

@@ -5,6 +5,7 @@ use super::keys::{KeyProof, Proven};
 use super::part::Part;
 use super::seal::Draft;
 use super::{Component, Run, progress_of};
+use crate::access::AccessError;
 use crate::component::postgres::archive::TapRow;
 use crate::component::postgres::{
     Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError, Tap,
@@ -13,19 +14,55 @@ use crate::config::Platform;
 use crate::model::manifest::KeyFit;
 use crate::ops::OpsError;
 use crate::ops::instance::{AllDatabases, Databases, Living};
-use crate::platform::recipe::ComponentKind;
+use crate::ops::quiesce::{self, Quiesced};
+use crate::platform::edition;
+use crate::platform::recipe::{ComponentKind, VersionRecipe};
 use crate::repository::RepositoryError;
 use crate::repository::writer::Writer;
+use bson::RawDocument;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is known of the whole once its parts were read.
+#[derive(Default)]
 pub(super) struct PlatformRead {
     /// Which parts had to be read.
     pub(super) parts: Vec<&'static str>,
     pub(super) key_fit: KeyFit,
+    /// The platform's version and edition, where they are told.
+    pub(super) version: Option<String>,
+    pub(super) edition: Option<String>,
     pub(super) warnings: Vec<String>,
+}
+
+/// A file of more bytes tells no version.
+const MOST_VERSION_BYTES: u64 = 64 * 1024;
+
+/// What the record of migrations tells.
+#[derive(Default)]
+struct ChangeLog {
+    is_there: AtomicBool,
+    is_enterprise: AtomicBool,
+}
+
+impl ChangeLog {
+    fn see(&self, collection: &str, document: &RawDocument) {
+        if collection != edition::COLLECTION {
+            return;
+        }
+        self.is_there.store(true, Ordering::Relaxed);
+        if document.get_str(edition::MEMBER).is_ok_and(edition::is_enterprise) {
+            self.is_enterprise.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn edition(&self) -> Option<String> {
+        let is_enterprise = self.is_enterprise.load(Ordering::Relaxed);
+        let edition = if is_enterprise { "enterprise" } else { "community" };
+        self.is_there.load(Ordering::Relaxed).then(|| edition.to_owned())
+    }
 }
 
 impl Run<'_> {
@@ -37,20 +74,29 @@ impl Run<'_> {
     ) -> Result<PlatformRead, OpsError> {
         if self.instance.platform == Platform::Files {
             // Nothing is encrypted in plain files.
-            return Ok(PlatformRead {
-                parts: Vec::new(),
-                key_fit: KeyFit::Unproven,
-                warnings: Vec::new(),
-            });
+            return Ok(PlatformRead::default());
         }
+        // Before a restore only that is read which it replaces.
+        let is_part = self.options.before_restore_of.is_some();
         self.context.events.phase("looking at", self.instance.name.to_string());
         let living = Living::look(self.config, self.instance, self.context)?;
+        let version = self.version_of(&living)?;
         let mut keys = KeyProof::of(&living);
-        let (mut parts, mut names) = (Vec::new(), Vec::new());
+        let (mut parts, mut names, mut edition) = (Vec::new(), Vec::new(), None);
+        // Whoever restores has stopped them already.
+        let is_asked = self.instance.quiesce && !is_part;
+        let stopped = is_asked.then(|| quiesce::stop(self.config, &living, self.job, self.context));
+        let stopped = stopped.transpose()?.flatten();
         if living.recipe.has(ComponentKind::Mongodb) {
             let place = living.mongodb(&self.session.secrets)?;
-            draft.add(self.read_mongodb(&place, writer)?);
+            let change_log = ChangeLog::default();
+            let tap = |collection: &str, document: &RawDocument| {
+                keys.document(collection, document.as_bytes());
+                change_log.see(collection, document);
+            };
+            draft.add(self.read_mongodb(&place, writer, &tap)?);
             parts.push("mongodb");
+            edition = change_log.edition();
         }
         if living.recipe.has(ComponentKind::Postgres) {
             let databases = living.databases(&self.session.secrets)?;
@@ -59,6 +105,7 @@ impl Run<'_> {
             names = read;
             parts.push("postgres");
         }
+        let started_early = stopped.map(Quiesced::resume).transpose()?.flatten();
         if let Some(component) = self.read_environment(&living, writer)? {
             draft.add(component);
             parts.push("environment");
@@ -67,8 +114,6 @@ impl Run<'_> {
             draft.add(component);
             parts.push("deployment");
         }
-        // Before a restore only that is read which it replaces.
-        let is_part = self.options.before_restore_of.is_some();
         let Proven { verdict: key_fit, mut warnings } = keys.finish(&names, is_part);
         for name in &living.recipe.environment.required {
             let is_key = living
@@ -84,7 +129,27 @@ impl Run<'_> {
             *warning = format!("environment: {warning}");
             self.context.events.warn(warning.as_str());
         }
-        Ok(PlatformRead { parts, key_fit, warnings })
+        if let Some(warning) = started_early {
+            self.context.events.warn(warning.as_str());
+            warnings.push(warning);
+        }
+        Ok(PlatformRead { parts, key_fit, version, edition, warnings })
+    }
+
+    /// The version that the instance's own file tells; none where it has no such file.
+    fn version_of(&self, living: &Living<'_>) -> Result<Option<String>, OpsError> {
+        let Some(VersionRecipe { file, member }) = &living.recipe.version else { return Ok(None) };
+        let told = match living.access.read_file(file, MOST_VERSION_BYTES) {
+            Ok(json) => serde_json::from_slice::<serde_json::Value>(&json).unwrap_or_default(),
+            Err(AccessError::Failed { .. }) => serde_json::Value::Null,
+            Err(error) => return Err(error.into()),
+        };
+        let version = told.get(member).and_then(serde_json::Value::as_str).map(ToOwned::to_owned);
+        if version.is_none() {
+            let name = &self.instance.name;
+            self.context.events.note(format!("{name}: {file} tells no version."));
+        }
+        Ok(version)
     }
 
     fn failed(&self, source: PostgresError) -> OpsError {
@@ -192,14 +257,13 @@ impl Run<'_> {
         living: &Living<'_>,
         writer: &Writer,
     ) -> Result<Option<Component>, OpsError> {
-        let (Some(content), Some(path)) = (&living.file, &self.instance.environment) else {
+        let (Some(content), Some(path)) = (&living.file, &living.file_path) else {
             return Ok(None);
         };
         let mut part = Part::new(writer, "environment");
-        let name = path.file_name().map_or("environment".into(), |name| name.to_string_lossy());
-        part.add(&name, content)?;
-        let source = path.display().to_string();
-        Ok(Some(part.finish(source, BTreeMap::new(), serde_json::Value::Null)?))
+        let name = path.rsplit('/').next().unwrap_or("environment");
+        part.add(name, content)?;
+        Ok(Some(part.finish(path.clone(), BTreeMap::new(), serde_json::Value::Null)?))
     }
 
     /// What the instance's container would be made from again.

@@ -70,7 +70,7 @@ pub(super) fn merged(
     let recipe = &living.recipe.environment;
     let keys = recipe.keys.iter().map(String::as_str);
     let keys: Vec<&str> = keys.filter(|key| snapshot.get(key).is_some()).collect();
-    let (Some(target), Some(path)) = (&living.file, &living.instance.environment) else {
+    let (Some(target), Some(path)) = (&living.file, &living.file_path) else {
         let others = snapshot.others(&recipe.keys, living);
         if !others.is_empty() {
             words.warnings.push(format!(
@@ -96,7 +96,7 @@ pub(super) fn merged(
     }
     let merged = merge(&target, &effective, &keys, &stay).map_err(failed)?;
     let changes = merged.changed().next().is_some();
-    Ok(changes.then(|| (path.display().to_string(), merged)))
+    Ok(changes.then(|| (path.clone(), merged)))
 }
 
 /// Tell which keys the snapshot should have.
