@@ -4,10 +4,12 @@
 
 mod support;
 
+use belay::access::Access;
 use belay::component::mongodb::MongoError;
 use belay::component::mongodb::wire::restore::{Incoming, RestorePlan, look};
 use belay::component::mongodb::wire::{Dumped, Files, Moment, Server, dump};
 use belay::model::event::Cancel;
+use belay::model::via::Via;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Cursor, Read};
 use std::process::Stdio;
@@ -73,6 +75,11 @@ impl Taken {
 
 fn read(server: &Server, database: &str) -> Result<Dumped<Vec<u8>>, MongoError> {
     dump(server, database, &Memory, &|_, _| (), &|_| ())
+}
+
+/// From this host.
+fn here() -> Access {
+    Access::new(Via::local(), None, &Cancel::new())
 }
 
 fn open(mongod: &Mongod, database: &str) -> Server {

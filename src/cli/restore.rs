@@ -1,6 +1,6 @@
 //! `belay restore`.
 
-mod mongodb;
+mod parts;
 mod platform;
 
 use super::arguments::RestoreArguments;
@@ -10,9 +10,9 @@ use super::prompt;
 use super::render::{age, counted, local_time};
 use crate::config::Platform;
 use crate::model::size::Bytes;
-use crate::ops::restore::collections;
 use crate::ops::restore::databases;
 use crate::ops::restore::into::{self, IntoOptions, IntoPlan, PresentState, RestoredInto};
+use crate::ops::restore::parts as in_parts;
 use crate::ops::restore::{Extracted, RestoredToDir, Wanted, to_dir};
 use crate::ops::session::Session;
 use std::os::unix::ffi::OsStrExt as _;
@@ -93,22 +93,16 @@ fn in_place(
         discard_current: arguments.reason.clone().filter(|_| arguments.discard_current),
         dry_run: arguments.dry_run,
     };
-    if instance.platform == Platform::Mongodb {
-        let prepared = collections::prepare(
-            config,
-            &session,
-            instance,
-            &arguments.snapshot,
-            &options,
-            context,
-        )?;
+    if matches!(instance.platform, Platform::Appsmith | Platform::Mongodb) {
+        let prepared =
+            in_parts::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
         if arguments.dry_run {
             let restored = prepared.dry_run();
-            return environment.show(&restored, || mongodb::plan_text(&restored.plan));
+            return environment.show(&restored, || parts::plan_text(&restored.plan));
         }
-        ask(name, &mongodb::plan_text(&prepared.plan), arguments, environment)?;
+        ask(name, &parts::plan_text(&prepared.plan), arguments, environment)?;
         let restored = prepared.execute(context)?;
-        return environment.show(&restored, || mongodb::done_text(&restored));
+        return environment.show(&restored, || parts::done_text(&restored));
     }
     if instance.platform != Platform::Files {
         let prepared =

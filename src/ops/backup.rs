@@ -15,7 +15,7 @@ use super::select::{self, TAG, TAG_BEFORE_RESTORE, TAG_INSTANCE, TAG_JOB, TAG_PL
 use super::session::{InstanceLock, Session};
 use super::state::{PROGRAM, snapshot_file};
 use super::tree::{TreeBuilder, made_directory, made_file, made_node, made_tree};
-use super::{Context, OpsError, quiesce, sync};
+use super::{Context, OpsError, sync};
 use crate::catalog::{Catalog, JobKind};
 use crate::component::files::swap;
 use crate::component::files::walk::{self, PathList, WalkOptions, WalkReport};
@@ -104,11 +104,7 @@ pub fn backup(
     // An instance that is half restored must not be sealed as if it were whole.
     super::restore::finish_interrupted(config, instance, &busy, &context.events)
         .inspect_err(|error| record_failure(config, instance, error, context))?;
-    super::restore::databases::finish_interrupted(config, session, instance, context)
-        .and_then(|()| {
-            super::restore::collections::finish_interrupted(config, session, instance, context)
-        })
-        .and_then(|()| quiesce::resume_left(config, instance, context))
+    super::restore::finish_platform(config, session, instance, context)
         .inspect_err(|error| record_failure(config, instance, error, context))?;
     backup_locked(config, session, instance, options, context)
 }

@@ -126,6 +126,11 @@ impl Quiesced {
         }))
     }
 
+    /// They stay stopped until the next backup or restore has finished what is half done.
+    pub(super) fn leave(mut self) {
+        self.is_over = true;
+    }
+
     fn start(&mut self) -> Result<bool, OpsError> {
         self.is_over = true;
         let said = self.access.anew().run(&self.start, &[], MOST_ANSWER)?;

@@ -4,20 +4,22 @@
 //! the old state is in a snapshot, or set aside under a name that is told. See [`into`].
 
 mod by_instance;
-pub mod collections;
 pub mod databases;
 mod extract;
 mod interrupted;
 pub mod into;
 mod items;
 mod journal;
+pub mod parts;
 mod places;
 mod present;
 mod room;
 mod selection;
+mod stored;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod variables;
 
 pub use extract::Extracted;
 pub use interrupted::interrupted;
@@ -26,9 +28,9 @@ pub(super) use interrupted::{finish_interrupted, needed};
 use self::selection::Selection;
 use super::job::{self, JobResult, JobSubject};
 use super::select::SnapshotRef;
-use super::session::Session;
+use super::session::{InstanceLock, Session};
 use super::show::read_manifest;
-use super::{Context, OpsError};
+use super::{Context, OpsError, quiesce};
 use crate::catalog::JobKind;
 use crate::component::files::create::TreeCreator;
 use crate::config::{Config, Instance};
@@ -94,6 +96,47 @@ fn as_job<T: JobResult>(
     };
     let (restored, _) = job::run(&config.state_dir, id, &subject, context, work)?;
     Ok(restored)
+}
+
+/// Keep others out of an instance that is no directory of this host, and see to what an interrupted run has left; before a dry
+/// run that is only told.
+fn begin(
+    config: &Config,
+    session: &Session,
+    instance: &Instance,
+    options: &into::IntoOptions,
+    context: &Context,
+) -> Result<InstanceLock, OpsError> {
+    let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    if options.dry_run {
+        for problem in interrupted_platforms(&config.state_dir) {
+            context.events.warn(problem);
+        }
+    } else {
+        finish_platform(config, session, instance, context)?;
+    }
+    Ok(busy)
+}
+
+/// Undo or finish what an interrupted run has left of an instance that is no directory of this host.
+pub(super) fn finish_platform(
+    config: &Config,
+    session: &Session,
+    instance: &Instance,
+    context: &Context,
+) -> Result<(), OpsError> {
+    databases::finish_interrupted(config, session, instance, context)?;
+    parts::finish_interrupted(config, session, instance, context)?;
+    // Last: what writes must not see a state that is half swapped.
+    quiesce::resume_left(config, instance, context)
+}
+
+/// What such runs have left, one sentence each.
+pub(super) fn interrupted_platforms(state_dir: &Path) -> Vec<String> {
+    let mut told = databases::interrupted(state_dir);
+    told.extend(parts::interrupted(state_dir));
+    told.extend(quiesce::left(state_dir));
+    told
 }
 
 /// A snapshot opened for a restore.

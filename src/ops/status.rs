@@ -1,7 +1,7 @@
 //! Status: each instance's last good snapshot, and what is wrong, without changing anything.
 
 use super::session::Session;
-use super::{Context, OpsError, job, prune, quiesce, restore, select, sync, what_to_do};
+use super::{Context, OpsError, job, prune, restore, select, sync, what_to_do};
 use crate::catalog::{Catalog, JobFailure, LastCheck, Outcome};
 use crate::config::{Config, Instance, SecretSources};
 use crate::model::id::{InstanceId, RepositoryId, SnapshotId};
@@ -167,9 +167,7 @@ fn unknown(instance: &Instance) -> InstanceStatus {
 /// Tell what a process that is gone left half done. Jobs are marked as interrupted; restores are only told.
 pub fn interrupted(config: &Config) -> Result<Vec<String>, OpsError> {
     let mut told = restore::interrupted(&config.state_dir);
-    told.extend(restore::databases::interrupted(&config.state_dir));
-    told.extend(restore::collections::interrupted(&config.state_dir));
-    told.extend(quiesce::left(&config.state_dir));
+    told.extend(restore::interrupted_platforms(&config.state_dir));
     told.extend(job::mark_interrupted(&Catalog::open(&config.state_dir)?)?);
     Ok(told)
 }

@@ -6,17 +6,16 @@
 //! and finish what was.
 
 mod journal;
-mod keys;
 mod look;
 mod named;
 mod part;
 mod passwords;
 
 use self::journal::{Journal, Left, Phase};
-pub use self::journal::{finish_interrupted, interrupted};
-pub(super) use self::look::content;
+pub(super) use self::journal::{finish_interrupted, interrupted};
 pub use self::look::prepare;
 use super::into::IntoOptions;
+use super::stored::content;
 use super::{Source, as_job};
 use crate::component::environment::Merged;
 use crate::component::postgres::restore::{Expected, Restore, RestorePlan, RoleWork, Written};
@@ -240,7 +239,7 @@ impl PreparedDatabases<'_> {
         for (planned, details) in self.restore_plan.databases.iter().zip(&self.details) {
             let name = &planned.facts.name;
             context.events.phase("restoring", format!("database {name}"));
-            let mut archive = look::content(&self.source, &details.dump)?;
+            let mut archive = content(&self.source, &details.dump)?;
             let mut progress = progress_of(&context.events);
             let warnings = restore
                 .fill(planned, &mut archive, &mut |bytes| progress(bytes, 0))

@@ -256,7 +256,7 @@ fn place_environment(
 }
 
 /// Undo or finish what an interrupted restore of this instance has left.
-pub fn finish_interrupted(
+pub(in crate::ops::restore) fn finish_interrupted(
     config: &Config,
     session: &Session,
     instance: &Instance,
@@ -279,6 +279,6 @@ pub fn finish_interrupted(
 }
 
 /// What interrupted restores have left, one sentence each.
-pub fn interrupted(state_dir: &Path) -> Vec<String> {
+pub(in crate::ops::restore) fn interrupted(state_dir: &Path) -> Vec<String> {
     by_instance::interrupted(state_dir, DIRECTORY, "databases")
 }

@@ -1,6 +1,5 @@
 //! Planning a restore of databases: what the snapshot has, what the target is like, and what would be done.
 
-use super::keys::{SnapshotVariables, Words, merged, tell_others};
 use super::named::{self, Renamed};
 use super::{
     DatabasesPlan, IntoOptions, PreparedDatabases, PresentDatabases, ReplacedDatabase, Source,
@@ -13,70 +12,16 @@ use crate::component::postgres::{
     Connection, DatabaseDetails, DatabaseFacts, PostgresDetails, PostgresError, identifier,
 };
 use crate::config::{Config, Instance};
-use crate::model::manifest::{ComponentManifest, KeyFit, Manifest};
+use crate::model::manifest::{KeyFit, Manifest};
 use crate::ops::instance::{Databases, Living};
+use crate::ops::restore::begin;
 use crate::ops::restore::into::ensure_same_instance;
-use crate::ops::restore::items::find_nodes;
+use crate::ops::restore::stored::{component, read_small};
+use crate::ops::restore::variables::{SnapshotVariables, Words, merged, tell_others};
 use crate::ops::select::SnapshotRef;
-use crate::ops::session::{InstanceLock, Session};
+use crate::ops::session::Session;
 use crate::ops::{Context, OpsError, job};
-use crate::repository::reader::ContentStream;
 use std::collections::BTreeSet;
-use std::io::Read as _;
-
-/// A list of roles, or an environment file, has fewer bytes.
-const MOST_BYTES: u64 = 64 * 1024 * 1024;
-
-/// The content of a file of the snapshot, by its path there.
-pub(in crate::ops::restore) fn content<'a>(
-    source: &'a Source,
-    path: &str,
-) -> Result<ContentStream<'a>, OpsError> {
-    let parts: Vec<&[u8]> =
-        path.split('/').filter(|part| !part.is_empty()).map(str::as_bytes).collect();
-    let node = find_nodes(source, &parts)?.and_then(|mut nodes| nodes.pop());
-    let node = node.ok_or_else(|| OpsError::WrongFile {
-        object: format!("snapshot {}", source.snapshot.id.short()),
-        reason: format!("its manifest names {path}, which is not in it"),
-    })?;
-    Ok(source.reader.stream(&node))
-}
-
-pub(super) fn read_small(
-    source: &Source,
-    path: &str,
-) -> Result<zeroize::Zeroizing<Vec<u8>>, OpsError> {
-    let mut bytes = zeroize::Zeroizing::new(Vec::new());
-    let unreadable = |error: std::io::Error| OpsError::WrongFile {
-        object: path.to_owned(),
-        reason: error.to_string(),
-    };
-    content(source, path)?.take(MOST_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(bytes)
-}
-
-pub(super) fn component<'a>(manifest: &'a Manifest, kind: &str) -> Option<&'a ComponentManifest> {
-    manifest.components.iter().find(|component| component.kind == kind)
-}
-
-/// Keep others out, and see to what an interrupted restore has left.
-fn begin(
-    config: &Config,
-    session: &Session,
-    instance: &Instance,
-    options: &IntoOptions,
-    context: &Context,
-) -> Result<InstanceLock, OpsError> {
-    let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
-    if options.dry_run {
-        for problem in super::interrupted(&config.state_dir) {
-            context.events.warn(problem);
-        }
-    } else {
-        super::finish_interrupted(config, session, instance, context)?;
-    }
-    Ok(busy)
-}
 
 /// Plan a restore in place of `instance`. Nothing is changed by that.
 pub fn prepare<'a>(

@@ -1,11 +1,11 @@
 //! Which part of a snapshot comes back in place: databases, each whole, and the keys in the environment file.
 
-use super::look::component;
 use crate::component::postgres::DatabaseDetails;
 use crate::model::manifest::Manifest;
 use crate::ops::OpsError;
 use crate::ops::restore::Wanted;
 use crate::ops::restore::selection::{Part, Selection};
+use crate::ops::restore::stored::component;
 
 /// What comes back.
 pub(super) struct Chosen {

@@ -2,10 +2,10 @@
 //! that makes roles keeps their passwords itself, as ciphertext in its database.
 
 use super::Source;
-use super::keys::SnapshotVariables;
-use super::look::content;
 use crate::component::postgres::PostgresDetails;
 use crate::component::postgres::archive::{TapRow, Wanted, read_archive};
+use crate::ops::restore::stored::content;
+use crate::ops::restore::variables::SnapshotVariables;
 use crate::ops::{Context, OpsError};
 use crate::platform::keyfit::tooljet::{MasterKey, ROLE_PASSWORDS, decrypt};
 use crate::platform::recipe::{KeyFitRecipe, Recipe};

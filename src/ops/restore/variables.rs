@@ -2,7 +2,7 @@
 //! container's own variables override those of the file, then and now.
 
 use super::Source;
-use super::look::{component, read_small};
+use super::stored::{component, read_small};
 use crate::component::environment::{EnvironmentFile, MergeError, Merged, merge};
 use crate::model::manifest::Manifest;
 use crate::ops::OpsError;

@@ -1,0 +1,168 @@
+//! Planning a restore of an instance's parts: what the snapshot has, what the target is like, and what would be done.
+
+use super::beside::Making;
+use super::collections::{Collections, details_of};
+use super::{PartsPlan, PreparedParts, failed};
+use crate::component::mongodb::MongodbDetails;
+use crate::component::mongodb::wire::Server;
+use crate::config::{Config, Instance};
+use crate::model::manifest::{KeyFit, Manifest};
+use crate::ops::instance::{Living, MongoDatabase};
+use crate::ops::restore::into::{IntoOptions, PresentState, ensure_same_instance};
+use crate::ops::restore::stored::component;
+use crate::ops::restore::variables::{SnapshotVariables, Words, merged, tell_others};
+use crate::ops::restore::{Source, Wanted, begin};
+use crate::ops::select::SnapshotRef;
+use crate::ops::session::Session;
+use crate::ops::{Context, OpsError, job};
+use crate::platform::recipe::ComponentKind;
+
+/// Plan a restore in place of `instance`. Nothing is changed by that.
+pub fn prepare<'a>(
+    config: &'a Config,
+    session: &'a Session,
+    instance: &'a Instance,
+    snapshot: &SnapshotRef,
+    options: &'a IntoOptions,
+    context: &Context,
+) -> Result<PreparedParts<'a>, OpsError> {
+    let busy = begin(config, session, instance, options, context)?;
+    let source = Source::open(session, snapshot, context)?;
+    let as_clone = ensure_same_instance(session, instance, &source, options)?;
+    let manifest = manifest_of(&source)?;
+    let chosen = Chosen::of(&options.wanted, manifest)?;
+    let living = Living::look(config, instance, context)?;
+    let job = job::random_job_id()?;
+    let mut words = Words::default();
+    if manifest.key_fit == KeyFit::Unfit {
+        words.notes.push("the keys in this snapshot do not decrypt what is encrypted in it".into());
+    }
+    let (mut collections, mut database) = (None, None);
+    if let Some(part) = component(manifest, "mongodb").filter(|part| chosen.has(&part.name)) {
+        let details = details_of(&source, part)?;
+        let place = living.mongodb(&session.secrets)?;
+        let place = open(&place, &details, &mut words, context)?;
+        let (looked, told) =
+            Collections::look(&source, details, place, &job.to_string(), failed(instance))?;
+        (collections, database) = (Some(looked), Some(told));
+    } else if chosen.is_whole() && living.recipe.has(ComponentKind::Mongodb) {
+        return Err(OpsError::refused(
+            format!("snapshot {} has no MongoDB database", source.snapshot.id.short()),
+            "restore it into a directory with --to-dir, and see what it has",
+        ));
+    }
+    let variables = SnapshotVariables::read(&source, manifest)?;
+    let environment = if chosen.has("environment") {
+        merged(&living, &variables, as_clone, &mut words)?
+    } else {
+        tell_others(&living, &variables, &mut words);
+        None
+    };
+    let making = Making::new(job.to_string(), &living, environment);
+    if collections.is_none() && making.beside.is_empty() {
+        return Err(OpsError::refused(
+            "there is nothing to be done: what was asked for is there already, or there is no place for it",
+            "leave out --component to restore all",
+        ));
+    }
+    let keys = &living.recipe.environment.keys;
+    let (environment, environment_added): (Vec<String>, Vec<String>) =
+        making.changed().cloned().partition(|name| keys.contains(name));
+    let replaces_nothing =
+        collections.as_ref().is_none_or(Collections::replaces_nothing) && making.beside.is_empty();
+    let plan = PartsPlan {
+        snapshot: source.snapshot.id,
+        time: source.snapshot.file.time,
+        instance: instance.name.to_string(),
+        as_clone,
+        is_whole: chosen.is_whole(),
+        database,
+        environment,
+        environment_added,
+        stops_writers: living.recipe.quiesce.is_some(),
+        notes: words.notes,
+        warnings: words.warnings,
+        present_state: match &options.discard_current {
+            _ if replaces_nothing => PresentState::Nothing,
+            Some(_) => PresentState::SetAside,
+            None => PresentState::Snapshot,
+        },
+    };
+    Ok(PreparedParts {
+        config,
+        session,
+        instance,
+        options,
+        job,
+        source,
+        living,
+        collections,
+        making,
+        _busy: busy,
+        plan,
+    })
+}
+
+/// Reach the server that the database goes to; its name there.
+fn open(
+    place: &MongoDatabase,
+    details: &MongodbDetails,
+    words: &mut Words,
+    context: &Context,
+) -> Result<(Server, String), OpsError> {
+    let server = place.open(context)?;
+    let database = place.name(&server)?;
+    if let Some(reason) = &details.not_one_moment {
+        words.notes.push(format!("the snapshot is not of one moment: {reason}"));
+    }
+    if details.database != database {
+        words.notes.push(format!("the database of the snapshot is called {}", details.database));
+    }
+    Ok((server, database))
+}
+
+/// Which components come back.
+struct Chosen<'a> {
+    /// None is all.
+    names: &'a [String],
+}
+
+impl<'a> Chosen<'a> {
+    fn of(wanted: &'a Wanted, manifest: &Manifest) -> Result<Self, OpsError> {
+        let names = wanted.components.as_slice();
+        let kinds = ["mongodb", "environment"];
+        let parts = manifest.components.iter().filter(|part| kinds.contains(&part.kind.as_str()));
+        let parts: Vec<&str> = parts.map(|part| part.name.as_str()).collect();
+        let unknown = names.iter().find(|name| !parts.contains(&name.as_str()));
+        if unknown.is_some() || !wanted.paths.is_empty() {
+            return Err(OpsError::usage(
+                "only whole parts of an instance come back in place",
+                format!(
+                    "name them with --component: {}; restore other things with --to-dir",
+                    parts.join(", ")
+                ),
+            ));
+        }
+        Ok(Self { names })
+    }
+
+    fn is_whole(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.is_whole() || self.names.iter().any(|wanted| wanted == name)
+    }
+}
+
+fn manifest_of(source: &Source) -> Result<&Manifest, OpsError> {
+    source.manifest.as_ref().ok_or_else(|| {
+        OpsError::refused(
+            format!(
+                "snapshot {} has no manifest that says what belongs where",
+                source.snapshot.id.short()
+            ),
+            "restore it into a directory with --to-dir, and see what it has",
+        )
+    })
+}
