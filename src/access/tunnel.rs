@@ -14,11 +14,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// Joins the port of a host to its own input and output, by what is there. bash needs no other program for the connection.
+/// Joins the port of a host to its own input and output, by what is there. bash needs no other program for the connection; a
+/// `cat` may wait for more before it hands on what has come, which `dd` does not.
 const RELAY: &str = r#"if command -v bash >/dev/null; then exec bash -c '
   exec 3<>"/dev/tcp/$1/$2" 4<&0 || exit 1
-  cat <&3 & a=$!
-  cat <&4 >&3 & b=$!
+  dd bs=128k <&3 2>/dev/null & a=$!
+  dd bs=128k <&4 >&3 2>/dev/null & b=$!
   exec 0<&- 1>&- 3>&- 4<&-
   wait -n
   kill "$a" "$b" 2>/dev/null

@@ -1,11 +1,13 @@
 //! Real servers for tests, each private to the test that started it: in a temporary directory, on a free port, stopped by its
 //! process id when it is dropped. One that is not installed fails the test.
 
+mod appsmith;
 mod docker;
 mod mongod;
 mod postgres;
 mod sshd;
 
+pub use appsmith::Appsmith;
 pub use docker::Docker;
 pub use mongod::Mongod;
 pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres};

@@ -22,7 +22,17 @@ pub fn python_packages() -> PathBuf {
 impl Mongod {
     /// A replica set of one.
     pub fn start() -> Self {
-        let mongod = Self::start_with(&["--replSet", "mr1"]);
+        Self::start_with(&["--replSet", "mr1"]).initiated()
+    }
+
+    /// The same on a directory that outlives it, which a server elsewhere then takes over with this port.
+    pub fn start_on(data: &Path) -> Self {
+        let directory = tempfile::Builder::new().prefix("belay-mongo-").tempdir().unwrap();
+        Self::start_in(directory, data, &["--replSet", "mr1"]).initiated()
+    }
+
+    fn initiated(self) -> Self {
+        let mongod = self;
         mongod.python(
             "try: client.admin.command('replSetInitiate')\nexcept pymongo.errors.OperationFailure as e: assert e.code == 23, e",
         );
@@ -34,14 +44,18 @@ impl Mongod {
 
     pub fn start_with(arguments: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("belay-mongo-").tempdir().unwrap();
-        let port = free_port();
         let data = directory.path().join("data");
         fs::create_dir(&data).unwrap();
+        Self::start_in(directory, &data, arguments)
+    }
+
+    fn start_in(directory: TempDir, data: &Path, arguments: &[&str]) -> Self {
+        let port = free_port();
         let log = fs::File::create(directory.path().join("log")).unwrap();
         let program = python_packages().join("fiftyone/db/bin/mongod");
         let child = Command::new(&program)
             .arg("--dbpath")
-            .arg(&data)
+            .arg(data)
             .args(["--port", &port.to_string(), "--bind_ip", "127.0.0.1"])
             .args(["--wiredTigerCacheSizeGB", "0.25"])
             .arg("--unixSocketPrefix")
@@ -67,6 +81,11 @@ impl Mongod {
         format!("mongodb://127.0.0.1:{}/{database}", self.port)
     }
 
+    /// End it in order, so that another server can go on with its directory.
+    pub fn shut_down(mut self) {
+        self.server.stop(rustix::process::Signal::TERM);
+    }
+
     /// End it at once.
     pub fn kill(&self) {
         let pid = rustix::process::Pid::from_raw(self.server.id()).unwrap();
@@ -80,14 +99,7 @@ impl Mongod {
     }
 
     pub fn python_command(&self, script: &str) -> Command {
-        let head = format!(
-            "import bson, json, pymongo\nclient = pymongo.MongoClient('127.0.0.1', {}, directConnection=True)\n",
-            self.port
-        );
-        let mut command = Command::new("python3");
-        command.arg("-c").arg(head + script).env("PYTHONPATH", python_packages());
-        command.stdin(Stdio::null());
-        command
+        python_at(&self.url(""), script)
     }
 
     /// Fill a database with the fixture.
@@ -104,19 +116,35 @@ impl Mongod {
 
     /// All that a database has, as the server itself sums it up: documents by its hash, options, indexes, views.
     pub fn picture(&self, database: &str) -> String {
-        self.python(&format!(
-            "
+        self.python(&picture_of(database))
+    }
+}
+
+/// A script with `client`, the server at a connection string, and `pymongo` and `bson`.
+pub fn python_at(url: &str, script: &str) -> Command {
+    let head = format!(
+        "import bson, json, pymongo\nclient = pymongo.MongoClient({url:?}, directConnection=True)\n"
+    );
+    let mut command = Command::new("python3");
+    command.arg("-c").arg(head + script).env("PYTHONPATH", python_packages());
+    command.stdin(Stdio::null());
+    command
+}
+
+/// The script that prints all that a database has.
+pub fn picture_of(database: &str) -> String {
+    format!(
+        "
 db = client[{database:?}]
 hashes = db.command('dbHash')['collections']
 for each in sorted(db.command('listCollections')['cursor']['firstBatch'], key=lambda each: each['name']):
     name = each['name']
     indexes = [] if each['type'] == 'view' or name == 'system.views' else [list(i.items()) for i in db[name].list_indexes()]
-    count = db[name].count_documents({{}})
-    # The server's own list of views has the database's name in it.
-    print(name, each['type'], each['options'], '-' if name == 'system.views' else hashes.get(name), count, indexes)
+    # The server's own list of views has the database's name in it, and few may read it.
+    content = '-' if name == 'system.views' else (hashes.get(name), db[name].count_documents({{}}))
+    print(name, each['type'], each['options'], content, indexes)
 "
-        ))
-    }
+    )
 }
 
 impl Drop for Mongod {

@@ -185,11 +185,15 @@ impl<F: Files> Attempt<'_, F> {
 
     /// The moment that all is read at; none where that is not possible.
     fn moment(&self, collections: &[Collection]) -> Result<Option<Timestamp>, MongoError> {
-        let first = collections.iter().find(|collection| collection.kind == Kind::Collection);
-        let Some(first) = first else { return Ok(None) };
         if self.without_moment || self.server.one_moment.is_err() {
             return Ok(None);
         }
+        let of = |kind| collections.iter().find(|collection| collection.kind == kind);
+        let Some(first) = of(Kind::Collection) else {
+            // Where nothing is to be read, any moment will do.
+            let is_nothing = of(Kind::Capped).is_none();
+            return is_nothing.then(|| self.server.now()).transpose();
+        };
         let action = format!("read '{}' at one moment", self.database);
         let find = doc! {
             "find": first.by_uuid(), "batchSize": 0, "singleBatch": true,
