@@ -1,6 +1,7 @@
 //! Backup: lock, find out whose snapshots these are, read every component to its end, seal, write, record.
 
 mod before;
+mod directory;
 mod keys;
 mod mongodb;
 mod part;
@@ -222,13 +223,13 @@ impl Run<'_> {
             let component = self.read_component(root, &writer, &reader, &before)?;
             draft.add(component);
         }
-        let platform = self.read_platform(&writer, &mut draft)?;
+        let platform = self.read_platform(&writer, &before, &mut draft)?;
         let expected: Vec<&str> = self
             .instance
             .paths
             .iter()
             .map(|root| root.name.as_str())
-            .chain(platform.parts)
+            .chain(platform.parts.iter().map(String::as_str))
             .collect();
         writer.settle()?;
         let sealed = draft.seal(&expected, |components| {
@@ -299,8 +300,23 @@ impl Run<'_> {
             component: name.to_owned(),
             source,
         })?;
-        self.ensure_not_emptied(name, &report, before)?;
         let tree = builder.finish()?;
+        let read = Tree { root: tree, checksums, report };
+        let source = display_path(root.path.as_os_str().as_bytes());
+        self.files_component(name, source, started, read, before)
+    }
+
+    /// A tree of files that was read to its end, with what the manifest says of it.
+    fn files_component(
+        &self,
+        name: &str,
+        source: String,
+        started: Timestamp,
+        Tree { root: tree, checksums, report }: Tree,
+        before: &Before,
+    ) -> Result<Component, OpsError> {
+        let events = &self.context.events;
+        self.ensure_not_emptied(name, &report, before)?;
         let sums = checksums.finish()?.wait()?;
         let sums_name = format!("{name}.sha256");
         let sums_manifest = FileManifest {
@@ -314,7 +330,7 @@ impl Run<'_> {
             name: name.to_owned(),
             kind: "files".into(),
             path: format!("/files/{name}"),
-            source: display_path(root.path.as_os_str().as_bytes()),
+            source,
             started,
             finished: Timestamp::now(),
             size_bytes: report.bytes,
@@ -470,6 +486,13 @@ impl Run<'_> {
             warnings,
         }
     }
+}
+
+/// A tree of files that was delivered to its end.
+struct Tree {
+    root: TreeNode,
+    checksums: ChecksumWriter,
+    report: WalkReport,
 }
 
 /// A component that was read to its end.

@@ -3,6 +3,7 @@
 use crate::access::AccessError;
 use crate::catalog::CatalogError;
 use crate::component::files::create::CreateError;
+use crate::component::files::stream::StreamError;
 use crate::component::files::swap::SwapError;
 use crate::component::files::walk::WalkError;
 use crate::component::mongodb::MongoError;
@@ -43,6 +44,16 @@ pub enum OpsError {
         component: String,
         /// Why.
         source: WalkError<RepositoryError>,
+    },
+    /// Reading a component where the instance lives.
+    #[error("component {component} of {instance} could not be read: {source}")]
+    Stream {
+        /// The instance.
+        instance: String,
+        /// Its component.
+        component: String,
+        /// Why.
+        source: Box<StreamError<RepositoryError>>,
     },
     /// The way to where an instance lives.
     #[error(transparent)]
@@ -138,6 +149,10 @@ impl OpsError {
         if let Self::Mongodb { source, .. } = self {
             return source.is_cancelled();
         }
+        if let Self::Stream { source, .. } = self {
+            return source.is_cancelled()
+                || matches!(**source, StreamError::Sink(RepositoryError::Cancelled(_)));
+        }
         matches!(
             self,
             Self::Repository(RepositoryError::Cancelled(_))
@@ -157,6 +172,9 @@ impl OpsError {
             | Self::Component { source: WalkError::Sink(RepositoryError::Store(error)), .. } => {
                 error.is_full()
             }
+            Self::Stream { source, .. } => {
+                matches!(&**source, StreamError::Sink(RepositoryError::Store(error)) if error.is_full())
+            }
             _ => false,
         }
     }
@@ -169,6 +187,10 @@ impl OpsError {
                 error.hint().map(Into::into)
             }
             Self::Access(error) => error.hint(),
+            Self::Stream { source, .. } => match &**source {
+                StreamError::Sink(error) => error.hint().map(Into::into),
+                other => other.hint(),
+            },
             Self::Postgres { source, .. } => source.hint(),
             Self::Mongodb { source, .. } => source.hint(),
             Self::Config(error) => error.hint().map(Into::into),

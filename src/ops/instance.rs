@@ -10,7 +10,7 @@ use crate::component::postgres::restore::is_of_restore;
 use crate::component::postgres::{ServerFacts, ServerUrl, Target};
 use crate::config::{Config, Instance, MongodbSettings, SecretSources};
 use crate::model::via::Via;
-use crate::platform::recipe::{DatabaseRecipe, Recipe};
+use crate::platform::recipe::{DatabaseRecipe, FilesRecipe, Recipe};
 use std::collections::BTreeMap;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -187,6 +187,22 @@ impl<'a> Living<'a> {
         let own = self.container.iter().flat_map(|facts| &facts.environment);
         let mut own = own.filter_map(|variable| variable.split_once('='));
         own.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Where a directory of the recipe is, an absolute path: as its variable says, or else the usual one.
+    pub(super) fn directory<'b>(&'b self, recipe: &'b FilesRecipe) -> Result<&'b str, OpsError> {
+        let said = recipe.variable.as_deref().and_then(|name| Some((name, self.variable(name)?)));
+        match said {
+            Some((_, path)) if path.starts_with('/') => Ok(path),
+            Some((name, path)) => Err(OpsError::refused(
+                format!(
+                    "{}: the {name} of its environment is no absolute path: {path}",
+                    self.instance.name
+                ),
+                "write the whole path, from / on",
+            )),
+            None => Ok(&recipe.path),
+        }
     }
 
     /// Where its MongoDB database is; an error where nothing says so.

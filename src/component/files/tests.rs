@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 mod changing;
 mod making;
+mod streaming;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the sink failed")]

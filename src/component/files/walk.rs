@@ -81,9 +81,14 @@ pub struct PathList {
 
 impl PathList {
     fn add(&mut self, path: &[u8]) {
+        self.add_shown(&display_path(path));
+    }
+
+    /// The same for one that is escaped already.
+    pub(super) fn add_shown(&mut self, path: &str) {
         self.count += 1;
         if self.paths.len() < MAX_LISTED {
-            self.paths.push(display_path(path));
+            self.paths.push(path.to_owned());
         }
     }
 }

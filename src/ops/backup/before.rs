@@ -3,7 +3,7 @@
 use super::{Run, UNSETTLED};
 use crate::component::files::walk::WalkReport;
 use crate::model::id::SnapshotId;
-use crate::model::manifest::{InstanceRef, Manifest};
+use crate::model::manifest::{ComponentManifest, InstanceRef, Manifest};
 use crate::ops::OpsError;
 use crate::ops::checksums::Checksums;
 use crate::ops::select::{self, TAG_BEFORE_RESTORE};
@@ -27,7 +27,7 @@ impl Before {
     }
 
     /// The newest that no restore took: what the instance should be like.
-    fn regular(&self) -> Option<&PreviousSnapshot> {
+    pub(super) fn regular(&self) -> Option<&PreviousSnapshot> {
         self.0.last().filter(|snapshot| snapshot.is_regular)
     }
 }
@@ -41,6 +41,11 @@ pub(super) struct PreviousSnapshot {
 }
 
 impl PreviousSnapshot {
+    /// What it says of a component, where it has that.
+    pub(super) fn manifest_of(&self, component: &str) -> Option<&ComponentManifest> {
+        self.manifest.components.iter().find(|known| known.name == component)
+    }
+
     /// The same component in it, or none where it has none or it cannot be read.
     pub(super) fn component<'a>(
         &self,
@@ -150,8 +155,8 @@ impl Run<'_> {
         if may_be_empty || report.files > 0 {
             return Ok(());
         }
-        let Some(PreviousSnapshot { id, manifest, .. }) = before.regular() else { return Ok(()) };
-        let known = manifest.components.iter().find(|known| known.name == component);
+        let Some(snapshot) = before.regular() else { return Ok(()) };
+        let (id, known) = (&snapshot.id, snapshot.manifest_of(component));
         let files = known.and_then(|known| known.counts.get("files")).copied().unwrap_or(0);
         if files == 0 {
             return Ok(());

@@ -1,6 +1,8 @@
 //! The parts of a platform's instance besides trees of files: its databases, its environment, and what its host would be
 //! rebuilt from.
 
+use super::before::Before;
+use super::directory::Directory;
 use super::keys::{KeyProof, Proven};
 use super::part::Part;
 use super::seal::Draft;
@@ -29,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Default)]
 pub(super) struct PlatformRead {
     /// Which parts had to be read.
-    pub(super) parts: Vec<&'static str>,
+    pub(super) parts: Vec<String>,
     pub(super) key_fit: KeyFit,
     /// The platform's version and edition, where they are told.
     pub(super) version: Option<String>,
@@ -70,6 +72,7 @@ impl Run<'_> {
     pub(super) fn read_platform(
         &self,
         writer: &Writer,
+        before: &Before,
         draft: &mut Draft,
     ) -> Result<PlatformRead, OpsError> {
         if self.instance.platform == Platform::Files {
@@ -83,6 +86,7 @@ impl Run<'_> {
         let version = self.version_of(&living)?;
         let mut keys = KeyProof::of(&living);
         let (mut parts, mut names, mut edition) = (Vec::new(), Vec::new(), None);
+        let mut warnings = Vec::new();
         // Whoever restores has stopped them already.
         let is_asked = self.instance.quiesce && !is_part;
         let stopped = is_asked.then(|| quiesce::stop(self.config, &living, self.job, self.context));
@@ -95,7 +99,7 @@ impl Run<'_> {
                 change_log.see(collection, document);
             };
             draft.add(self.read_mongodb(&place, writer, &tap)?);
-            parts.push("mongodb");
+            parts.push("mongodb".to_owned());
             edition = change_log.edition();
         }
         if living.recipe.has(ComponentKind::Postgres) {
@@ -103,18 +107,31 @@ impl Run<'_> {
             let (component, read) = self.read_postgres(&databases, writer, &mut keys)?;
             draft.add(component);
             names = read;
-            parts.push("postgres");
+            parts.push("postgres".to_owned());
+        }
+        if living.recipe.has(ComponentKind::Files) {
+            for directory in &living.recipe.files {
+                match self.read_directory(&living, directory, writer, before)? {
+                    Directory::Read(component) => {
+                        draft.add(*component);
+                        parts.push(directory.name.clone());
+                    }
+                    Directory::Gone(warning) => warnings.push(warning),
+                    Directory::None => {}
+                }
+            }
         }
         let started_early = stopped.map(Quiesced::resume).transpose()?.flatten();
         if let Some(component) = self.read_environment(&living, writer)? {
             draft.add(component);
-            parts.push("environment");
+            parts.push("environment".to_owned());
         }
         if let Some(component) = self.read_deployment(&living, writer)? {
             draft.add(component);
-            parts.push("deployment");
+            parts.push("deployment".to_owned());
         }
-        let Proven { verdict: key_fit, mut warnings } = keys.finish(&names, is_part);
+        let Proven { verdict: key_fit, warnings: mut of_environment } =
+            keys.finish(&names, is_part);
         for name in &living.recipe.environment.required {
             let is_key = living
                 .recipe
@@ -122,11 +139,12 @@ impl Run<'_> {
                 .as_ref()
                 .is_some_and(|recipe| recipe.variables().contains(&name));
             if !is_key && living.variable(name).is_none() {
-                warnings.push(format!("{name} is not set in the environment"));
+                of_environment.push(format!("{name} is not set in the environment"));
             }
         }
-        for warning in &mut warnings {
-            *warning = format!("environment: {warning}");
+        warnings
+            .extend(of_environment.into_iter().map(|warning| format!("environment: {warning}")));
+        for warning in &warnings {
             self.context.events.warn(warning.as_str());
         }
         if let Some(warning) = started_early {

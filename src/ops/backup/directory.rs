@@ -1,0 +1,73 @@
+//! A directory where an instance lives on its way into a snapshot, as a tar stream through the access.
+
+use super::before::Before;
+use super::{Component, Run, Tree, progress_of};
+use crate::component::files::stream::{RemoteTree, StreamError};
+use crate::model::node::display_path;
+use crate::ops::OpsError;
+use crate::ops::checksums::ChecksumWriter;
+use crate::ops::instance::Living;
+use crate::ops::tree::TreeBuilder;
+use crate::platform::recipe::FilesRecipe;
+use crate::repository::RepositoryError;
+use crate::repository::writer::Writer;
+use jiff::Timestamp;
+
+/// How often a directory is read in which something changes meanwhile.
+const ATTEMPTS: u32 = 3;
+
+/// A directory of the recipe.
+pub(super) enum Directory {
+    Read(Box<Component>),
+    /// The snapshot before had it: that is told.
+    Gone(String),
+    /// This instance has none.
+    None,
+}
+
+impl Run<'_> {
+    pub(super) fn read_directory(
+        &self,
+        living: &Living<'_>,
+        recipe: &FilesRecipe,
+        writer: &Writer,
+        before: &Before,
+    ) -> Result<Directory, OpsError> {
+        let name = recipe.name.as_str();
+        let path = living.directory(recipe)?;
+        let failed = |source: StreamError<RepositoryError>| OpsError::Stream {
+            instance: self.instance.name.to_string(),
+            component: name.to_owned(),
+            source: source.into(),
+        };
+        let Some(remote) = RemoteTree::find(&living.access, path).map_err(failed)? else {
+            let had = before.regular().is_some_and(|before| before.manifest_of(name).is_some());
+            let gone = || {
+                let path = display_path(path.as_bytes());
+                format!("{name}: {path} is not there any more, and the snapshot before had it")
+            };
+            return Ok(if had { Directory::Gone(gone()) } else { Directory::None });
+        };
+        let started = Timestamp::now();
+        let events = &self.context.events;
+        let mut attempt = 1;
+        loop {
+            events.phase("reading", format!("{name} of {}", self.instance.name));
+            let mut checksums = ChecksumWriter::new(writer.file());
+            let mut builder = TreeBuilder::new(writer, None, &mut checksums);
+            let mut progress = progress_of(events);
+            let cancel = &self.context.cancel;
+            let read = remote.read(name.as_bytes(), cancel, &mut builder, &mut progress);
+            let report = read.map_err(failed)?;
+            let has_changed = report.changed.count > 0 || report.vanished.count > 0;
+            if has_changed && attempt < ATTEMPTS {
+                attempt += 1;
+                continue;
+            }
+            let tree = Tree { root: builder.finish()?, checksums, report };
+            let source = display_path(path.as_bytes());
+            let component = self.files_component(name, source, started, tree, before)?;
+            return Ok(Directory::Read(component.into()));
+        }
+    }
+}

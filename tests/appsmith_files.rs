@@ -1,0 +1,243 @@
+//! The directories of an Appsmith instance: read as a tar stream where it lives, or not at all.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use support::servers::{Docker, Mongod, Sshd};
+use support::{
+    Run, Running, Sandbox, Tree, assert_same, make_strange_tree, text, wait_until, write_secret,
+};
+
+struct Instance {
+    sandbox: Sandbox,
+    _mongod: Mongod,
+}
+
+impl Instance {
+    /// Where it lives, and what else the configuration says.
+    fn new(via: &str, more: &str) -> Self {
+        let mongod = Mongod::start();
+        mongod.python("client['appsmith'].config.insert_one({'_id': 1})");
+        let sandbox = Sandbox::new();
+        sandbox.configure(&["data"], "last = 1000");
+        write_secret(&sandbox.path("url"), &mongod.url("appsmith"));
+        let environment = sandbox.path("docker.env");
+        let storage = sandbox.path("storage");
+        fs::write(
+            &environment,
+            format!(
+                "APPSMITH_ENCRYPTION_PASSWORD=p\nAPPSMITH_ENCRYPTION_SALT=s\nAPPSMITH_GIT_ROOT={}\n",
+                text(&storage)
+            ),
+        )
+        .unwrap();
+        let mut config = fs::read_to_string(sandbox.config()).unwrap();
+        config.extend([format!(
+            "\n{more}\n[instance.app]\nplatform = \"appsmith\"\nvia = \"{via}\"\nenvironment = \"{}\"\n\
+             component.mongodb = {{ url = \"file:{}\" }}\n",
+            text(&environment),
+            text(&sandbox.path("url")),
+        )]);
+        fs::write(sandbox.config(), config).unwrap();
+        Self { sandbox, _mongod: mongod }
+    }
+
+    fn storage(&self) -> PathBuf {
+        self.sandbox.path("storage")
+    }
+
+    fn belay(&self, arguments: &[&str]) -> Run {
+        self.sandbox.belay(arguments)
+    }
+
+    /// Run with a `tar` that does this in the place of packing.
+    fn with_tar(&self, script: &str, arguments: &[&str]) -> Run {
+        let bin = self.sandbox.path("bin");
+        fs::create_dir_all(&bin).unwrap();
+        let calls = self.sandbox.path("calls");
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *' -C '*) echo >> '{}'; {script} ;; *) exec /usr/bin/tar \"$@\" ;; esac\n",
+            text(&calls)
+        );
+        fs::write(bin.join("tar"), script).unwrap();
+        fs::set_permissions(bin.join("tar"), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = self.sandbox.belay_command(arguments);
+        command.env("PATH", format!("{}:{}", text(&bin), std::env::var("PATH").unwrap()));
+        Run::of(command)
+    }
+
+    fn calls(&self) -> usize {
+        let calls = fs::read(self.sandbox.path("calls")).unwrap_or_default();
+        fs::remove_file(self.sandbox.path("calls")).ok();
+        calls.len()
+    }
+}
+
+#[test]
+fn git_storage_comes_back_as_it_was_and_what_is_gone_is_told() {
+    let instance = Instance::new("local", "");
+    // There is none yet, and nobody misses it.
+    let first = instance.belay(&["backup", "app", "--json"]).ok().json();
+    assert_eq!(first["snapshots"][0]["warnings"], serde_json::json!([]));
+    make_strange_tree(&instance.storage());
+    let wanted = Tree::read(&instance.storage());
+    let told = instance.belay(&["backup", "app", "--json"]).ok().json();
+    let snapshot = &told["snapshots"][0];
+    assert_eq!(
+        (&snapshot["sealed"], &snapshot["warnings"]),
+        (&true.into(), &serde_json::json!([]))
+    );
+    let shown = instance.belay(&["show", "latest:app"]).ok().stdout();
+    assert!(shown.contains("git-storage  files"), "{shown}");
+    let target = instance.sandbox.path("restored");
+    let path = ["--path", "/files/git-storage"];
+    let restore = ["restore", "latest:app", "--to-dir", text(&target)];
+    instance.belay(&[&restore[..], &path].concat()).ok();
+    assert_same(&wanted, &Tree::read(&target.join("files/git-storage")), "git-storage");
+    instance.belay(&["check", "--read-data"]).ok();
+
+    fs::remove_dir_all(instance.storage()).unwrap();
+    let gone = instance.belay(&["backup", "app", "--json"]).code(3).json();
+    let warning = gone["snapshots"][0]["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.starts_with("git-storage: ") && warning.contains("is not there any more"),
+        "{warning}"
+    );
+    // One that is there and has nothing in it is rather one that is not mounted.
+    instance.belay(&["backup", "app"]).ok();
+    make_strange_tree(&instance.storage());
+    instance.belay(&["backup", "app"]).ok();
+    fs::remove_dir_all(instance.storage()).unwrap();
+    fs::create_dir(instance.storage()).unwrap();
+    instance
+        .belay(&["backup", "app"])
+        .code(1)
+        .says(&["component git-storage of app has no files now"]);
+}
+
+#[test]
+fn a_tar_that_ends_badly_seals_nothing() {
+    let instance = Instance::new("local", "");
+    make_strange_tree(&instance.storage());
+    fs::write(instance.storage().join("big"), vec![7; 3_000_000]).unwrap();
+    let real = "/usr/bin/tar \"$@\"";
+    for (script, said) in [
+        (format!("{real}; exit 2"), "exit status 2"),
+        (
+            format!("{real}; echo 'tar: ./big: Cannot open: Permission denied' >&2; exit 2"),
+            "Cannot open",
+        ),
+        (
+            format!("{real}; echo 'tar: ./big: Read error' >&2; exit 0"),
+            "without an error and said: tar: ./big: Read error",
+        ),
+        (format!("{real}; echo 'Error response from daemon: oops' >&2; exit 1"), "oops"),
+        (format!("{real}; kill -9 $$"), "ended by signal 9"),
+        (format!("{real} | head -c 2000000"), "the tar stream of"),
+        (format!("{real} | head -c -10240"), "it ends too early"),
+        ("exit 0".to_owned(), "it ends too early"),
+        ("head -c 10240 /dev/zero".to_owned(), "it has no entries"),
+        (format!("{real}; echo more"), "something follows its end mark"),
+        ("echo 'no tar at all'".to_owned(), "it ends too early"),
+        ("head -c 100000 /dev/urandom".to_owned(), "a block is no header"),
+    ] {
+        instance
+            .with_tar(&script, &["backup", "app"])
+            .code(1)
+            .says(&["component git-storage of app", said]);
+        assert_eq!(instance.calls(), 1, "{script}");
+    }
+    let bin = instance.sandbox.path("bin");
+    fs::remove_file(bin.join("tar")).unwrap();
+    std::os::unix::fs::symlink("/usr/bin/busybox", bin.join("tar")).unwrap();
+    let mut command = instance.sandbox.belay_command(&["backup", "app"]);
+    command.env("PATH", format!("{}:{}", text(&bin), std::env::var("PATH").unwrap()));
+    Run::of(command).code(1).says(&["GNU tar 1.28 or newer is needed", "apk add tar"]);
+    assert!(instance.sandbox.list().is_empty());
+}
+
+#[test]
+fn what_changes_while_it_is_read_is_read_again_and_then_told() {
+    let instance = Instance::new("local", "");
+    make_strange_tree(&instance.storage());
+    let real = "/usr/bin/tar \"$@\"";
+    let changed = "echo 'tar: ./a: file changed as we read it' >&2; exit 1";
+    let run =
+        instance.with_tar(&format!("{real}; {changed}"), &["backup", "app", "--json"]).code(3);
+    let told = run.json();
+    let warning = told["snapshots"][0]["warnings"][0].as_str().unwrap();
+    assert_eq!(
+        warning,
+        "git-storage: a changed each time it was read; the snapshot has it as it was read last."
+    );
+    assert_eq!(instance.calls(), 3);
+    let once = instance.sandbox.path("once");
+    let script = format!("{real}; [ -e '{0}' ] && exit 0; : > '{0}'; {changed}", text(&once));
+    instance.with_tar(&script, &["backup", "app"]).ok();
+    assert_eq!(instance.calls(), 2);
+    instance.sandbox.belay_finds_nothing();
+}
+
+#[test]
+fn through_ssh_and_docker_and_when_the_container_ends() {
+    let docker = Docker::start();
+    docker.image("app", &["/usr/bin/tar", "/usr/bin/find"]);
+    docker.run(&["run", "-d", "--name", "app", "app", "sleep", "1000000"]);
+    // busybox takes its own programs before others, its shell and `env` among them.
+    docker.run(&["exec", "app", "rm", "/usr/bin/env", "/bin/sh"]);
+    docker.run(&["cp", "/usr/bin/env", "app:/usr/bin/env"]);
+    docker.run(&["cp", "/usr/bin/dash", "app:/bin/sh"]);
+    docker.run(&["exec", "app", "sh", "-c", "mkdir -p /appsmith-stacks/ssl /appsmith-stacks/git-storage/w/a; cd /appsmith-stacks/git-storage/w/a; echo one > one; ln one two; ln -s one three; chown 1000:1000 one; echo k > /appsmith-stacks/ssl/key; chmod 400 /appsmith-stacks/ssl/key; printf 'APPSMITH_ENCRYPTION_PASSWORD=p\\nAPPSMITH_ENCRYPTION_SALT=s\\n' > /env"]);
+    let (variable, socket) = docker.variable();
+    let sshd = Sshd::start(&[(variable, &socket)]);
+    let more = format!("[access]\nssh_config = \"{}\"\n", sshd.config().display());
+    for via in ["ssh:far/docker:app", "docker:app"] {
+        let instance = Instance::new(via, &more);
+        let config = fs::read_to_string(instance.sandbox.config()).unwrap();
+        let environment = instance.sandbox.path("docker.env");
+        let config = config.replace(text(&environment), "/env");
+        fs::write(instance.sandbox.config(), config).unwrap();
+        let command = |arguments: &[&str]| {
+            let mut command = instance.sandbox.belay_command(arguments);
+            command.env(variable, &socket);
+            command
+        };
+        let run = |arguments: &[&str]| Run::of(command(arguments));
+        let taken = run(&["backup", "app", "--json"]).ok().json();
+        let snapshot = &taken["snapshots"][0];
+        assert_eq!(snapshot["sealed"], true, "{via}");
+        let target = instance.sandbox.path("restored");
+        run(&["restore", "latest:app", "--to-dir", text(&target)]).ok();
+        let storage = target.join("files/git-storage/w/a");
+        assert_eq!(fs::read_to_string(storage.join("two")).unwrap(), "one\n");
+        let inode =
+            |name| std::os::unix::fs::MetadataExt::ino(&fs::metadata(storage.join(name)).unwrap());
+        assert_eq!(inode("one"), inode("two"));
+        assert_eq!(
+            std::os::unix::fs::MetadataExt::uid(&fs::metadata(storage.join("one")).unwrap()),
+            1000
+        );
+        let key = fs::metadata(target.join("files/ssl/key")).unwrap();
+        assert_eq!(key.permissions().mode() & 0o7777, 0o400);
+        if via != "docker:app" {
+            continue;
+        }
+        let wait = "mv /usr/bin/tar /usr/bin/tar.real; printf '%s\\n' '#!/bin/sh' 'case \"$*\" in *\" -C \"*) /usr/bin/tar.real \"$@\" | head -c 1000; : > /tmp/reached; sleep 1000000 ;; *) exec /usr/bin/tar.real \"$@\" ;; esac' > /usr/bin/tar; chmod 755 /usr/bin/tar";
+        docker.run(&["exec", "app", "sh", "-c", wait]);
+        let before = instance.sandbox.list().len();
+        let running = Running::start(command(&["backup", "app"]));
+        wait_until("tar to have begun", || {
+            docker
+                .command(&["exec", "app", "test", "-e", "/tmp/reached"])
+                .status()
+                .unwrap()
+                .success()
+        });
+        docker.run(&["kill", "app"]);
+        running.wait().code(1).says(&["component git-storage of app", "exit status 137"]);
+        assert_eq!(instance.sandbox.list().len(), before);
+    }
+}
