@@ -6,6 +6,7 @@
 mod attributes;
 pub mod create;
 mod descent;
+pub mod remote;
 pub mod stream;
 pub mod swap;
 pub mod walk;

@@ -17,6 +17,7 @@ mod room;
 mod selection;
 mod stored;
 mod survey;
+pub mod tarball;
 #[cfg(test)]
 mod tests;
 mod variables;
