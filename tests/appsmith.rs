@@ -4,10 +4,13 @@
 
 mod support;
 
+use rustix::process::Signal;
 use std::fs;
-use support::servers::{Appsmith, Docker};
-use support::{Run, Sandbox, assert_same_text};
+use std::process::Command;
+use support::servers::{Appsmith, Docker, Sshd};
+use support::{Run, Running, Sandbox, Tree, assert_same, assert_same_text, wait_until};
 
+/// Belay with instances of an engine.
 struct World {
     sandbox: Sandbox,
     variable: (&'static str, String),
@@ -23,10 +26,28 @@ impl World {
         Self { sandbox, variable: docker.variable() }
     }
 
-    fn belay(&self, arguments: &[&str]) -> Run {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.sandbox.belay_command(arguments);
         command.env(self.variable.0, &self.variable.1);
-        Run::of(command)
+        command
+    }
+
+    fn belay(&self, arguments: &[&str]) -> Run {
+        Run::of(self.command(arguments))
+    }
+
+    /// Start Belay, and hold it up once what writes is stopped.
+    fn start_until_stopped(&self, app: &Appsmith<'_>, arguments: &[&str]) -> Running {
+        let stops = || app.supervised().matches("stop").count();
+        let before = stops();
+        let mut running = Running::start(self.command(arguments));
+        wait_until("what writes to be stopped", || {
+            assert!(!running.has_ended(), "{}", running.stderr_so_far());
+            stops() > before
+        });
+        running.freeze();
+        assert!(!app.writers_run(), "it was held up before it started them again");
+        running
     }
 }
 
@@ -36,9 +57,27 @@ const APP: &str = "\n[instance.app]\nplatform = \"appsmith\"\nvia = \"docker:app
 fn an_instance_in_one_container_comes_back_into_a_new_one() {
     let docker = Docker::start();
     Appsmith::image(&docker);
-    let app = Appsmith::start(&docker, "app", 1);
-    let world = World::new(&docker, APP);
+    let (variable, socket) = docker.variable();
+    let sshd = Sshd::start(&[(variable, &socket)]);
+    let far = format!(
+        "\n[access]\nssh_config = \"{}\"\n{}",
+        sshd.config().display(),
+        APP.replace("docker:app", "ssh:far/docker:app")
+    );
+    for instances in [APP, &far] {
+        comes_back_into_a_new_one(&docker, instances);
+    }
+}
+
+fn comes_back_into_a_new_one(docker: &Docker, instances: &str) {
+    let app = Appsmith::start(docker, "app", 1);
+    let world = World::new(docker, instances);
+    let git = app.path("git-storage/ws1/app1/orders");
+    fs::create_dir_all(&git).unwrap();
+    fs::write(git.join("uncommitted work.js"), "export default {}\n").unwrap();
+    std::os::unix::fs::chown(git.join("uncommitted work.js"), Some(1000), Some(1001)).unwrap();
     let wanted = app.picture();
+    let git_before = Tree::read(&app.path("git-storage"));
     let taken = world.belay(&["backup", "app", "--json"]).ok().json();
     let taken = &taken["snapshots"][0];
     assert_eq!((&taken["sealed"], &taken["key_fit"]), (&true.into(), &"fit".into()), "{taken}");
@@ -49,18 +88,107 @@ fn an_instance_in_one_container_comes_back_into_a_new_one() {
     assert_eq!(manifest["edition"], "community", "{shown}");
     assert_eq!(app.supervised(), "", "nobody asked for it to be stopped");
 
-    docker.run(&["rm", "-f", "-v", "app"]);
-    docker.run(&["volume", "rm", "app-stacks"]);
-    let app = Appsmith::start(&docker, "app", 0);
+    app.remove();
+    let app = Appsmith::start(docker, "app", 0);
     let file = app.path("configuration/docker.env");
     let fresh = fs::read_to_string(&file).unwrap().replace("fixture-encryption", "fresh");
     fs::write(&file, &fresh).unwrap();
+    let dry = world.belay(&["restore", id, "--into", "app", "--dry-run"]).ok().stdout();
+    assert!(dry.contains("directory git-storage: /appsmith-stacks/git-storage"), "{dry}");
+    assert!(dry.contains("keys of the snapshot: APPSMITH_ENCRYPTION_PASSWORD"), "{dry}");
     world.belay(&["restore", id, "--into", "app", "--yes"]).ok();
     assert_same_text(&wanted, &app.picture());
+    assert_same(&git_before, &Tree::read(&app.path("git-storage")), "git-storage");
+    assert!(!app.path("ssl").exists());
     let restored = fs::read_to_string(&file).unwrap();
     assert!(restored.contains("APPSMITH_ENCRYPTION_PASSWORD=fixture-encryption-password"));
     let url = fresh.lines().find(|line| line.starts_with("APPSMITH_DB_URL")).unwrap();
     assert!(restored.contains(url), "the connection is the target's: {restored}");
     assert_eq!(app.supervised(), "stop backend rts\nstart backend rts\n");
     assert!(app.writers_run());
+
+    // A part, over what was there.
+    fs::write(app.path("git-storage/ws1/more"), "more").unwrap();
+    let part = ["restore", id, "--into", "app", "--yes", "--component", "git-storage"];
+    world.belay(&part).ok();
+    assert_same(&git_before, &Tree::read(&app.path("git-storage")), "git-storage");
+    let before = ["restore", "latest:app", "--into", "app", "--yes"];
+    world.belay(&before).ok();
+    app.remove();
+}
+
+#[test]
+fn what_writes_is_started_again_whatever_ends_a_backup() {
+    let docker = Docker::start();
+    Appsmith::image(&docker);
+    let app = Appsmith::start(&docker, "app", 1);
+    let world = World::new(&docker, &format!("{APP}quiesce = true\n"));
+    let taken = world.belay(&["backup", "app", "--json"]).ok().json();
+    assert_eq!(taken["snapshots"][0]["warnings"], serde_json::json!([]), "{taken}");
+    assert_eq!(app.supervised(), "stop backend rts\nstart backend rts\n");
+
+    // Killed: the next start starts what it has left.
+    world.start_until_stopped(&app, &["backup", "app"]).kill();
+    assert!(!app.writers_run());
+    let status = world.belay(&["status"]).code(3).stdout();
+    assert!(status.contains("has stopped what writes to app"), "{status}");
+    let again = world.belay(&["backup", "app"]).ok();
+    assert!(again.stderr().contains("is started again"), "{}", again.stderr());
+    assert!(app.writers_run());
+    let status = world.belay(&["status"]).code(3).stdout();
+    assert!(!status.contains("has stopped"), "{status}");
+
+    // Asked to stop.
+    let mut running = world.start_until_stopped(&app, &["backup", "app"]);
+    running.signal(Signal::INT);
+    running.thaw();
+    running.wait().code(130);
+    assert!(app.writers_run());
+
+    // What it reads is not there.
+    app.python("client.admin.command('fsync', lock=True)");
+    app.python("client.admin.command('fsyncUnlock')");
+    app.python("client.appsmith.command('updateUser', 'appsmith', pwd='another')");
+    let failed = world.belay(&["backup", "app"]).code(1);
+    failed.says(&["component mongodb of app", "refused the login"]);
+    assert!(app.writers_run());
+    app.python("client.appsmith.command('updateUser', 'appsmith', pwd='fixture-mongo-pw')");
+
+    // The container ends under it.
+    let count = world.sandbox.list().len();
+    let mut running = world.start_until_stopped(&app, &["backup", "app"]);
+    docker.run(&["kill", "app"]);
+    running.thaw();
+    running.wait().code(1).says(&["app", "hint:"]);
+    assert_eq!(world.sandbox.list().len(), count);
+    docker.run(&["start", "app"]);
+    app.wait();
+    assert!(app.writers_run());
+    world.belay(&["backup", "app"]).ok();
+}
+
+#[test]
+fn keys_that_do_not_fit_are_found_and_the_container_s_own_count() {
+    let docker = Docker::start();
+    Appsmith::image(&docker);
+    let app = Appsmith::start(&docker, "app", 1);
+    let world = World::new(&docker, APP);
+    let verdict = |taken: &Run| taken.json()["snapshots"][0]["key_fit"].clone();
+    let file = app.path("configuration/docker.env");
+    let right = fs::read_to_string(&file).unwrap();
+    fs::write(&file, right.replace("fixture-encryption-salt", "another")).unwrap();
+    let taken = world.belay(&["backup", "app", "--json"]).code(4);
+    assert_eq!(verdict(&taken), "unfit");
+    fs::write(&file, right.replace("APPSMITH_ENCRYPTION_SALT", "NOTHING")).unwrap();
+    let taken = world.belay(&["backup", "app", "--json"]).code(4);
+    assert!(taken.stdout().contains("APPSMITH_ENCRYPTION_SALT is not set"), "{}", taken.stdout());
+    assert!(world.belay(&["list"]).ok().stdout().contains("unfit"));
+
+    // The file is wrong, and overridden by the container's own.
+    docker.run(&["rm", "-f", "app"]);
+    app.run(&["APPSMITH_ENCRYPTION_SALT=fixture-encryption-salt"]);
+    let taken = world.belay(&["backup", "app", "--json"]).ok();
+    assert_eq!(verdict(&taken), "fit");
+    let text = [taken.stdout(), taken.stderr()].concat();
+    assert!(!text.contains("fixture-"), "{text}");
 }

@@ -3,6 +3,7 @@
 use crate::access::AccessError;
 use crate::catalog::CatalogError;
 use crate::component::files::create::CreateError;
+use crate::component::files::remote::RemoteError;
 use crate::component::files::stream::StreamError;
 use crate::component::files::swap::SwapError;
 use crate::component::files::walk::WalkError;
@@ -44,6 +45,16 @@ pub enum OpsError {
         component: String,
         /// Why.
         source: WalkError<RepositoryError>,
+    },
+    /// Putting a directory back where the instance lives.
+    #[error("{path} of {instance} could not be put back: {source}")]
+    PutBack {
+        /// The instance.
+        instance: String,
+        /// The directory.
+        path: String,
+        /// Why.
+        source: RemoteError,
     },
     /// Reading a component where the instance lives.
     #[error("component {component} of {instance} could not be read: {source}")]
@@ -149,6 +160,9 @@ impl OpsError {
         if let Self::Mongodb { source, .. } = self {
             return source.is_cancelled();
         }
+        if let Self::PutBack { source: RemoteError::Access(error), .. } = self {
+            return matches!(error, AccessError::Cancelled(_));
+        }
         if let Self::Stream { source, .. } = self {
             return source.is_cancelled()
                 || matches!(**source, StreamError::Sink(RepositoryError::Cancelled(_)));
@@ -187,6 +201,7 @@ impl OpsError {
                 error.hint().map(Into::into)
             }
             Self::Access(error) => error.hint(),
+            Self::PutBack { source, .. } => source.hint(),
             Self::Stream { source, .. } => match &**source {
                 StreamError::Sink(error) => error.hint().map(Into::into),
                 other => other.hint(),

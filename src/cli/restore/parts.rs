@@ -26,6 +26,8 @@ pub(super) fn plan_text(plan: &PartsPlan) -> String {
             lines.push(format!("  not in the snapshot, so they go: {}", extra.join(", ")));
         }
     }
+    let directories = plan.directories.iter();
+    lines.extend(directories.map(|(name, path)| format!("  directory {name}: {path}")));
     if !plan.environment.is_empty() {
         lines.push(format!("  keys of the snapshot: {}", plan.environment.join(", ")));
     }

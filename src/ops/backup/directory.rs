@@ -41,7 +41,9 @@ impl Run<'_> {
             source: source.into(),
         };
         let Some(remote) = RemoteTree::find(&living.access, path).map_err(failed)? else {
-            let had = before.regular().is_some_and(|before| before.manifest_of(name).is_some());
+            // Before a restore what is missing comes back.
+            let had = self.options.before_restore_of.is_none()
+                && before.regular().is_some_and(|before| before.manifest_of(name).is_some());
             let gone = || {
                 let path = display_path(path.as_bytes());
                 format!("{name}: {path} is not there any more, and the snapshot before had it")

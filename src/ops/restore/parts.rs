@@ -30,6 +30,7 @@ use crate::ops::session::{InstanceLock, Session};
 use crate::ops::{Context, OpsError, pins};
 use jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What is replaced.
 #[derive(Debug, Serialize)]
@@ -51,6 +52,8 @@ pub struct PartsPlan {
     pub environment: Vec<String>,
     /// Variables that the environment lacks, and gets besides.
     pub environment_added: Vec<String>,
+    /// Directories that come back, by their component.
+    pub directories: BTreeMap<String, String>,
     /// Whether what writes is stopped meanwhile, and started again.
     pub stops_writers: bool,
     /// What a person should know.
@@ -197,7 +200,7 @@ impl PreparedParts<'_> {
         if let Some(collections) = &self.collections {
             collections.fill(&self.source, context).map_err(failed(self.instance))?;
         }
-        self.making.make()
+        self.making.make(&self.source, context)
     }
 
     fn undo(&self, journal: &Journal, context: &Context) {

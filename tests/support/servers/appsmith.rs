@@ -63,6 +63,7 @@ impl<'a> Appsmith<'a> {
                 mongod,
                 "/usr/bin/bash",
                 "/usr/bin/tar",
+                "/usr/bin/find",
                 "/usr/bin/redis-server",
                 "/usr/bin/redis-check-rdb",
                 "/usr/bin/redis-cli",
@@ -70,8 +71,10 @@ impl<'a> Appsmith<'a> {
         );
         let [main, supervisorctl] = [&main, &supervisorctl].map(|path| path.display());
         let info = r#"{"version":"v1.97","commitSha":"0123456"}"#;
+        // busybox takes its own programs before others, its shell and `env` among them.
         let build = format!(
-            "docker create --name build appsmith true && docker cp {main} build:/bin/main \
+            "docker run --name build appsmith rm /usr/bin/env /bin/sh && docker cp /usr/bin/env build:/usr/bin/env && docker cp /usr/bin/dash build:/bin/sh \
+             && docker cp {main} build:/bin/main \
              && docker cp {supervisorctl} build:/bin/supervisorctl && mkdir -p info/opt/appsmith && echo '{info}' > info/opt/appsmith/info.json \
              && docker cp info/opt build:/ && docker commit build appsmith && docker rm build"
         );
@@ -122,6 +125,17 @@ db.command('createUser', 'test', pwd={PASSWORD:?}, roles=[{{'role': 'root', 'db'
         arguments.extend(variables.iter().flat_map(|variable| ["-e", variable]));
         arguments.extend(["appsmith", "/bin/main"]);
         self.docker.run(&arguments);
+        self.wait();
+    }
+
+    /// Remove it with its volume.
+    pub fn remove(self) {
+        self.docker.run(&["rm", "-f", "-v", &self.name]);
+        self.docker.run(&["volume", "rm", &self.volume]);
+    }
+
+    /// Wait until it answers.
+    pub fn wait(&self) {
         wait_until("the container's MongoDB", || {
             let running =
                 self.docker.run(&["ps", "-q", "--filter", &format!("name={}", self.name)]);

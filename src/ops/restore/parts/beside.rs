@@ -1,26 +1,41 @@
-//! What comes back beside the collections of an instance: the keys in its environment file.
+//! What comes back beside the collections of an instance: the keys in its environment file, and its directories.
 //!
 //! As with the collections, all is made beside what is there first, and each step may be run again.
 
 use crate::access::Access;
 use crate::component::environment::Merged;
-use crate::ops::OpsError;
+use crate::component::files::remote::{RemoteError, RemoteSwap, StageError};
 use crate::ops::instance::Living;
+use crate::ops::restore::Source;
+use crate::ops::restore::items::find_nodes;
+use crate::ops::restore::tarball::write_tree;
+use crate::ops::{Context, OpsError};
 use serde::{Deserialize, Serialize};
 
 /// What is changed where the instance lives, as the journal has it: it holds no secret.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Beside {
+    instance: String,
     /// Makes names unique.
     job: String,
     /// The environment file.
     environment: Option<String>,
+    directories: Vec<Directory>,
 }
 
-/// What was made anew, with what goes into it.
+/// A directory that comes back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Directory {
+    /// Its component.
+    pub(super) name: String,
+    /// Where it goes.
+    pub(super) path: String,
+}
+
+/// What is made anew, with what goes into it.
 pub(super) struct Making {
     pub(super) beside: Beside,
-    environment: Option<(String, Merged)>,
+    environment: Option<Merged>,
     access: Access,
 }
 
@@ -29,20 +44,50 @@ impl Making {
         job: String,
         living: &Living<'_>,
         environment: Option<(String, Merged)>,
+        directories: Vec<Directory>,
     ) -> Self {
-        let path = environment.as_ref().map(|(path, _)| path.clone());
-        let beside = Beside { job, environment: path };
-        Self { beside, environment, access: living.access.clone() }
+        let (path, merged) = environment.unzip();
+        let instance = living.instance.name.to_string();
+        let beside = Beside { instance, job, environment: path, directories };
+        Self { beside, environment: merged, access: living.access.clone() }
     }
 
-    /// Variables that get another value, by whether the file has them already.
+    /// Variables that get another value.
     pub(super) fn changed(&self) -> impl Iterator<Item = &String> {
-        self.environment.iter().flat_map(|(_, merged)| merged.changed())
+        self.environment.iter().flat_map(Merged::changed)
+    }
+
+    /// The directories that come back.
+    pub(super) fn directories(&self) -> &[Directory] {
+        &self.beside.directories
     }
 
     /// Make all of it beside what is there.
-    pub(super) fn make(&self) -> Result<(), OpsError> {
-        if let Some((path, merged)) = &self.environment {
+    pub(super) fn make(&self, source: &Source, context: &Context) -> Result<(), OpsError> {
+        for directory in &self.beside.directories {
+            context
+                .events
+                .phase("restoring", format!("{} of {}", directory.name, self.beside.instance));
+            let nodes = find_nodes(source, &[b"files", directory.name.as_bytes()])?;
+            let root =
+                nodes.and_then(|mut nodes| nodes.pop()).ok_or_else(|| OpsError::WrongFile {
+                    object: format!("snapshot {}", source.snapshot.id.short()),
+                    reason: format!("its manifest names {}, which is not in it", directory.name),
+                })?;
+            let fill = |output: &mut dyn std::io::Write| {
+                write_tree(&source.reader, &root, context, output)
+            };
+            let staged = self.beside.swap_of(&self.access, directory).stage(fill);
+            staged.map_err(|error| match error {
+                StageError::Source(error) => error,
+                StageError::Remote(error) => self.beside.failed(directory, error),
+                StageError::Write(error) => {
+                    let (path, said) = (directory.path.clone(), error.to_string());
+                    self.beside.failed(directory, RemoteError::Complained { path, said })
+                }
+            })?;
+        }
+        if let (Some(path), Some(merged)) = (&self.beside.environment, &self.environment) {
             self.access.stage_file(path, &merged.content)?;
         }
         Ok(())
@@ -51,26 +96,51 @@ impl Making {
 
 impl Beside {
     pub(super) fn is_empty(&self) -> bool {
-        self.environment.is_none()
+        self.environment.is_none() && self.directories.is_empty()
     }
 
-    /// Put what was made in its place, or finish that. `keeps` leaves beside what was there. Returns where.
-    pub(super) fn swap(&self, access: &Access, keeps: bool) -> Result<Vec<String>, OpsError> {
-        let mut kept = Vec::new();
+    fn swap_of<'a>(&'a self, access: &'a Access, directory: &'a Directory) -> RemoteSwap<'a> {
+        RemoteSwap::new(access, &directory.path, &self.job)
+    }
+
+    fn failed(&self, Directory { path, .. }: &Directory, source: RemoteError) -> OpsError {
+        OpsError::PutBack { instance: self.instance.clone(), path: path.clone(), source }
+    }
+
+    /// Run a step for each directory.
+    fn each<'a, T>(
+        &'a self,
+        access: &'a Access,
+        step: impl Fn(&RemoteSwap<'a>) -> Result<T, RemoteError>,
+    ) -> Result<Vec<T>, OpsError> {
+        let run = |directory: &'a Directory| {
+            step(&self.swap_of(access, directory)).map_err(|error| self.failed(directory, error))
+        };
+        self.directories.iter().map(run).collect()
+    }
+
+    /// Put what was made in its place, or finish that. Returns where that is kept which no snapshot has, if `is_saved` is false.
+    pub(super) fn swap(&self, access: &Access, is_saved: bool) -> Result<Vec<String>, OpsError> {
+        let mut kept: Vec<String> =
+            self.each(access, RemoteSwap::swap)?.into_iter().flatten().collect();
         if let Some(path) = &self.environment {
-            let keep = keeps.then(|| format!("belay-before-{}", self.job));
+            let keep = (!is_saved).then(|| format!("belay-before-{}", self.job));
             kept.extend(access.commit_staged(path, keep.as_deref())?);
         }
-        Ok(kept)
+        Ok(if is_saved { Vec::new() } else { kept })
     }
 
-    /// The new state serves: remove what is old, where a snapshot has it.
-    pub(super) fn clear(&self, _access: &Access, _is_saved: bool) -> Result<(), OpsError> {
+    /// The new state serves: remove what a snapshot has.
+    pub(super) fn clear(&self, access: &Access, is_saved: bool) -> Result<(), OpsError> {
+        if is_saved {
+            self.each(access, RemoteSwap::drop_old)?;
+        }
         Ok(())
     }
 
     /// Remove what was made and is not in its place.
     pub(super) fn abandon(&self, access: &Access) -> Result<(), OpsError> {
+        self.each(access, RemoteSwap::abandon)?;
         if let Some(path) = &self.environment {
             access.drop_staged(path)?;
         }

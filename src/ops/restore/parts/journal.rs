@@ -113,7 +113,7 @@ impl Journal {
         server: Option<&Server>,
         access: &Access,
     ) -> Result<Vec<String>, OpsError> {
-        let aside = self.entry.beside.swap(access, !self.entry.is_saved)?;
+        let aside = self.entry.beside.swap(access, self.entry.is_saved)?;
         if let Some((plan, server)) = self.collections(server) {
             plan.swap(server).map_err(|error| self.failed(error))?;
         }

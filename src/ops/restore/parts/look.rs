@@ -1,6 +1,6 @@
 //! Planning a restore of an instance's parts: what the snapshot has, what the target is like, and what would be done.
 
-use super::beside::Making;
+use super::beside::{Directory, Making};
 use super::collections::{Collections, details_of};
 use super::{PartsPlan, PreparedParts, failed};
 use crate::component::mongodb::MongodbDetails;
@@ -58,7 +58,8 @@ pub fn prepare<'a>(
         tell_others(&living, &variables, &mut words);
         None
     };
-    let making = Making::new(job.to_string(), &living, environment);
+    let directories = directories(&living, manifest, &chosen, &mut words)?;
+    let making = Making::new(job.to_string(), &living, environment, directories);
     if collections.is_none() && making.beside.is_empty() {
         return Err(OpsError::refused(
             "there is nothing to be done: what was asked for is there already, or there is no place for it",
@@ -79,6 +80,11 @@ pub fn prepare<'a>(
         database,
         environment,
         environment_added,
+        directories: making
+            .directories()
+            .iter()
+            .map(|directory| (directory.name.clone(), directory.path.clone()))
+            .collect(),
         stops_writers: living.recipe.quiesce.is_some(),
         notes: words.notes,
         warnings: words.warnings,
@@ -121,6 +127,30 @@ fn open(
     Ok((server, database))
 }
 
+/// The directories of the snapshot that come back, and where they go.
+fn directories(
+    living: &Living<'_>,
+    manifest: &Manifest,
+    chosen: &Chosen<'_>,
+    words: &mut Words,
+) -> Result<Vec<Directory>, OpsError> {
+    let mut directories = Vec::new();
+    let parts = manifest.components.iter().filter(|part| part.kind == "files");
+    for part in parts.filter(|part| chosen.has(&part.name)) {
+        let recipe = living.recipe.files.iter().find(|recipe| recipe.name == part.name);
+        let Some(recipe) = recipe else {
+            words.warnings.push(format!(
+                "{} has no place in {}, and stays in the snapshot: --to-dir restores it",
+                part.path, living.instance.name
+            ));
+            continue;
+        };
+        let path = living.directory(recipe)?.to_owned();
+        directories.push(Directory { name: part.name.clone(), path });
+    }
+    Ok(directories)
+}
+
 /// Which components come back.
 struct Chosen<'a> {
     /// None is all.
@@ -130,7 +160,7 @@ struct Chosen<'a> {
 impl<'a> Chosen<'a> {
     fn of(wanted: &'a Wanted, manifest: &Manifest) -> Result<Self, OpsError> {
         let names = wanted.components.as_slice();
-        let kinds = ["mongodb", "environment"];
+        let kinds = ["mongodb", "environment", "files"];
         let parts = manifest.components.iter().filter(|part| kinds.contains(&part.kind.as_str()));
         let parts: Vec<&str> = parts.map(|part| part.name.as_str()).collect();
         let unknown = names.iter().find(|name| !parts.contains(&name.as_str()));
