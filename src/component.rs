@@ -5,3 +5,4 @@ pub mod environment;
 pub mod files;
 pub mod mongodb;
 pub mod postgres;
+pub mod redis;

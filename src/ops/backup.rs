@@ -6,6 +6,7 @@ mod keys;
 mod mongodb;
 mod part;
 mod platform;
+mod redis;
 mod seal;
 
 use self::before::{Before, PreviousSnapshot};

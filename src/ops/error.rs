@@ -9,6 +9,7 @@ use crate::component::files::swap::SwapError;
 use crate::component::files::walk::WalkError;
 use crate::component::mongodb::MongoError;
 use crate::component::postgres::PostgresError;
+use crate::component::redis::RedisError;
 use crate::config::{ConfigError, LocationError, SecretError, UnknownName};
 use crate::model::event::Cancelled;
 use crate::repository::RepositoryError;
@@ -84,6 +85,14 @@ pub enum OpsError {
         instance: String,
         /// What went wrong.
         source: MongoError,
+    },
+    /// The component `redis`.
+    #[error("component redis of {instance}: {source}")]
+    Redis {
+        /// The instance.
+        instance: String,
+        /// What went wrong.
+        source: RedisError,
     },
     /// Writing restored files.
     #[error(transparent)]
@@ -163,6 +172,9 @@ impl OpsError {
         if let Self::PutBack { source: RemoteError::Access(error), .. } = self {
             return matches!(error, AccessError::Cancelled(_));
         }
+        if let Self::Redis { source, .. } = self {
+            return source.is_cancelled();
+        }
         if let Self::Stream { source, .. } = self {
             return source.is_cancelled()
                 || matches!(**source, StreamError::Sink(RepositoryError::Cancelled(_)));
@@ -208,6 +220,7 @@ impl OpsError {
             },
             Self::Postgres { source, .. } => source.hint(),
             Self::Mongodb { source, .. } => source.hint(),
+            Self::Redis { source, .. } => source.hint(),
             Self::Config(error) => error.hint().map(Into::into),
             Self::Secret(error) => error.hint(),
             Self::Location(error) => error.hint().map(Into::into),

@@ -8,9 +8,10 @@ use crate::component::environment::EnvironmentFile;
 use crate::component::mongodb::wire::Server;
 use crate::component::postgres::restore::is_of_restore;
 use crate::component::postgres::{ServerFacts, ServerUrl, Target};
+use crate::component::redis;
 use crate::config::{Config, Instance, MongodbSettings, SecretSources};
 use crate::model::via::Via;
-use crate::platform::recipe::{DatabaseRecipe, FilesRecipe, Recipe};
+use crate::platform::recipe::{DatabaseRecipe, FilesRecipe, Recipe, RedisRecipe};
 use std::collections::BTreeMap;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -203,6 +204,14 @@ impl<'a> Living<'a> {
             )),
             None => Ok(&recipe.path),
         }
+    }
+
+    /// Its Redis server, by what its environment says; none where that says nothing.
+    pub(super) fn redis(&self, recipe: &RedisRecipe) -> Result<Option<redis::Server>, OpsError> {
+        let Some(url) = self.variable(&recipe.url) else { return Ok(None) };
+        let server = redis::Server::open(&self.access, url, self.variable(&recipe.password));
+        let instance = self.instance.name.to_string();
+        server.map(Some).map_err(|source| OpsError::Redis { instance, source })
     }
 
     /// Where its MongoDB database is; an error where nothing says so.

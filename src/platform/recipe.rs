@@ -61,6 +61,8 @@ pub struct RedisRecipe {
     pub url: String,
     /// The password, where the URL has none.
     pub password: String,
+    /// How the names of keys begin that are but caches.
+    pub disposable: Vec<String>,
 }
 
 /// A directory where an instance lives.

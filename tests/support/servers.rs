@@ -5,12 +5,14 @@ mod appsmith;
 mod docker;
 mod mongod;
 mod postgres;
+mod redis;
 mod sshd;
 
 pub use appsmith::Appsmith;
 pub use docker::Docker;
 pub use mongod::Mongod;
 pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres};
+pub use redis::{PASSWORD as REDIS_PASSWORD, Redis};
 pub use sshd::Sshd;
 
 use std::net::{Ipv4Addr, TcpListener};

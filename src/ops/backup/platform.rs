@@ -109,6 +109,10 @@ impl Run<'_> {
             names = read;
             parts.push("postgres".to_owned());
         }
+        if let Some(component) = self.read_redis(&living, writer)? {
+            draft.add(component);
+            parts.push("redis".to_owned());
+        }
         if living.recipe.has(ComponentKind::Files) {
             for directory in &living.recipe.files {
                 match self.read_directory(&living, directory, writer, before)? {

@@ -102,16 +102,15 @@ impl Tarball<'_> {
                 set_device(&mut header, *device)?;
                 EntryType::Char
             }
-            NodeKind::File { size } => match self.first_name(path, node) {
-                Some(first) => {
+            NodeKind::File { size } => {
+                if let Some(first) = self.first_name(path, node) {
                     set_link(&mut header, &mut records, &first);
                     EntryType::Link
-                }
-                None => {
+                } else {
                     content = Some(*size);
                     EntryType::Regular
                 }
-            },
+            }
         };
         header.set_entry_type(kind);
         set_metadata(&mut header, &mut records, &node.node);
