@@ -57,6 +57,8 @@ pub enum JobKind {
     Backup,
     /// Takes a snapshot of what a restore is about to overwrite: no sign that backups succeed again.
     BeforeRestore,
+    /// Makes a snapshot of what another program backed up.
+    Import,
     /// Brings a snapshot back.
     Restore,
     /// Verifies a repository.
@@ -79,6 +81,7 @@ impl JobKind {
         match self {
             Self::Backup => "backup",
             Self::BeforeRestore => "snapshot before a restore",
+            Self::Import => "import",
             Self::Restore => "restore",
             Self::Check => "check",
             Self::Prune => "prune",

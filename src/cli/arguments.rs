@@ -65,6 +65,8 @@ pub(super) enum Command {
     Diff(DiffArguments),
     /// Bring a snapshot back, into a directory or in place of an instance
     Restore(RestoreArguments),
+    /// Make a snapshot of what `appsmithctl backup` left, so that history moves over
+    Import(ImportArguments),
     /// Verify the repository, and name what is lost
     Check(CheckArguments),
     /// Forget the snapshots that the retention policies do not keep, and reclaim their room
@@ -122,6 +124,7 @@ impl Command {
                 ("restore --into", Takes::Name)
             }
             Self::Restore(_) => ("restore", Takes::Url),
+            Self::Import(_) => ("import", Takes::Nothing),
             Self::Check(_) => ("check", Takes::Url),
             Self::Prune(_) => ("prune", Takes::Name),
             Self::Pin(_) => ("pin", Takes::Name),
@@ -248,6 +251,36 @@ pub(super) struct RestoreArguments {
     /// Why the present state may be lost
     #[arg(long, value_name = "TEXT", requires = "discard_current")]
     pub(super) reason: Option<String>,
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub(super) struct ImportArguments {
+    /// What `appsmithctl backup` left: .tar.gz, or .tar.gz.enc
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) file: PathBuf,
+    /// The instance of the configuration that it is of
+    #[arg(long, value_name = "NAME")]
+    pub(super) instance: String,
+    /// A file with the password that the file was encrypted with; asked for on the terminal otherwise
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) archive_password_file: Option<PathBuf>,
+    /// An environment file with the instance's encryption keys, such as its docker.env, where the file holds none or wrong ones;
+    /// asked for on the terminal otherwise
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) keys: Option<PathBuf>,
+    /// The keys are lost: the snapshot is kept without, and does not count as a good one
+    #[arg(long, requires = "reason", conflicts_with = "keys")]
+    pub(super) without_keys: bool,
+    /// Why there are no keys
+    #[arg(long, value_name = "TEXT", requires = "without_keys")]
+    pub(super) reason: Option<String>,
+    /// Also when the same file was imported before
+    #[arg(long)]
+    pub(super) again: bool,
+    /// Print what the file holds, and do nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// `check`.

@@ -2,6 +2,7 @@
 
 use crate::model::event::Cancelled;
 use crate::ops::OpsError;
+use crate::ops::backup::import::ImportError;
 use crate::repository::RepositoryError;
 use std::process::ExitCode;
 
@@ -79,6 +80,11 @@ fn exit_of(error: &OpsError) -> Exit {
         OpsError::Repository(error) => exit_of_repository(error),
         OpsError::Busy { .. } => Exit::Locked,
         OpsError::WrongFile { .. } => Exit::Damaged,
+        OpsError::Import { source, .. } => match source {
+            ImportError::WrongPassword => Exit::WrongPassword,
+            ImportError::Read(_) => Exit::Failed,
+            _ => Exit::WrongFile,
+        },
         _ => Exit::Failed,
     }
 }

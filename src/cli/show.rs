@@ -33,7 +33,9 @@ fn text(shown: &Shown) -> String {
         instance.id,
         field(&instance.host)
     ));
-    lines.push(format!("platform   {}", field(&manifest.platform)));
+    let version = manifest.version.as_ref().map(|version| format!(" {version}"));
+    let platform = manifest.platform.clone() + &version.unwrap_or_default();
+    lines.push(format!("platform   {}", field(&platform)));
     lines.push(format!(
         "size       {}, {} new",
         Bytes(manifest.size_bytes),

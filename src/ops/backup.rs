@@ -2,8 +2,10 @@
 
 mod before;
 mod directory;
+pub mod import;
 mod keys;
 mod mongodb;
+mod mongodump;
 mod part;
 mod platform;
 mod redis;
@@ -36,7 +38,7 @@ use crate::repository::format::snapshot::SnapshotFile;
 use crate::repository::format::tree::TreeNode;
 use crate::repository::lock::LockMode;
 use crate::repository::reader::Reader;
-use crate::repository::writer::Writer;
+use crate::repository::writer::{Content, Writer};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -319,27 +321,6 @@ impl Run<'_> {
         let events = &self.context.events;
         self.ensure_not_emptied(name, &report, before)?;
         let sums = checksums.finish()?.wait()?;
-        let sums_name = format!("{name}.sha256");
-        let sums_manifest = FileManifest {
-            path: format!("/checksums/{sums_name}"),
-            size_bytes: sums.size,
-            sha256: sums.sha256,
-        };
-        let sums_node = made_node(&sums_name, NodeKind::File { size: sums.size }, started);
-        let sums = TreeNode { node: sums_node, content: sums.blobs, subtree: None };
-        let manifest = ComponentManifest {
-            name: name.to_owned(),
-            kind: "files".into(),
-            path: format!("/files/{name}"),
-            source,
-            started,
-            finished: Timestamp::now(),
-            size_bytes: report.bytes,
-            counts: counts_of(&report),
-            files: Vec::new(),
-            checksums: Some(sums_manifest),
-            details: serde_json::Value::Null,
-        };
         let warnings = warnings_of(name, &report);
         for warning in &warnings {
             events.warn(warning);
@@ -349,7 +330,16 @@ impl Run<'_> {
                 "{name}: {path} vanished before it could be read, and is not in the snapshot."
             ));
         }
-        Ok(Component { tree, sums: Some(sums), manifest, warnings })
+        Ok(tree_component(FilesRead {
+            name,
+            source,
+            started,
+            tree,
+            sums,
+            size_bytes: report.bytes,
+            counts: counts_of(&report),
+            warnings,
+        }))
     }
 
     /// What the configuration leaves out, and what restores have put directly into the directory. Before a restore the
@@ -503,6 +493,45 @@ pub(super) struct Component {
     sums: Option<TreeNode>,
     manifest: ComponentManifest,
     warnings: Vec<String>,
+}
+
+/// A tree of files that was read to its end.
+struct FilesRead<'a> {
+    name: &'a str,
+    source: String,
+    started: Timestamp,
+    tree: TreeNode,
+    /// The list of its sums.
+    sums: Content,
+    size_bytes: u64,
+    counts: BTreeMap<String, u64>,
+    warnings: Vec<String>,
+}
+
+fn tree_component(read: FilesRead<'_>) -> Component {
+    let FilesRead { name, source, started, tree, sums, size_bytes, counts, warnings } = read;
+    let sums_name = format!("{name}.sha256");
+    let checksums = Some(FileManifest {
+        path: format!("/checksums/{sums_name}"),
+        size_bytes: sums.size,
+        sha256: sums.sha256,
+    });
+    let sums_node = made_node(&sums_name, NodeKind::File { size: sums.size }, started);
+    let sums = TreeNode { node: sums_node, content: sums.blobs, subtree: None };
+    let manifest = ComponentManifest {
+        name: name.to_owned(),
+        kind: "files".into(),
+        path: format!("/files/{name}"),
+        source,
+        started,
+        finished: Timestamp::now(),
+        size_bytes,
+        counts,
+        files: Vec::new(),
+        checksums,
+        details: serde_json::Value::Null,
+    };
+    Component { tree, sums: Some(sums), manifest, warnings }
 }
 
 /// Tell progress at most five times a second.

@@ -12,6 +12,7 @@ use crate::component::postgres::PostgresError;
 use crate::component::redis::RedisError;
 use crate::config::{ConfigError, LocationError, SecretError, UnknownName};
 use crate::model::event::Cancelled;
+use crate::ops::backup::import::ImportError;
 use crate::repository::RepositoryError;
 use std::io;
 use std::path::PathBuf;
@@ -93,6 +94,14 @@ pub enum OpsError {
         instance: String,
         /// What went wrong.
         source: RedisError,
+    },
+    /// Importing a file.
+    #[error("{file} was not imported: {source}", file = file.display())]
+    Import {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        source: ImportError,
     },
     /// Writing restored files.
     #[error(transparent)]
@@ -183,6 +192,7 @@ impl OpsError {
             self,
             Self::Repository(RepositoryError::Cancelled(_))
                 | Self::Access(AccessError::Cancelled(_))
+                | Self::Import { source: ImportError::Cancelled(_), .. }
                 | Self::Component {
                     source: WalkError::Cancelled(_)
                         | WalkError::Sink(RepositoryError::Cancelled(_)),
@@ -245,6 +255,7 @@ impl OpsError {
                 ),
                 _ => None,
             },
+            Self::Import { source, .. } => source.hint().map(Into::into),
             Self::Swap(_) => None,
         }
     }

@@ -83,6 +83,15 @@ impl<'a> TreeBuilder<'a> {
         self.root.ok_or_else(|| RepositoryError::Internal("a component delivered no root".into()))
     }
 
+    /// A file that was written already, in the directory that is open now.
+    pub(super) fn add_file(
+        &mut self,
+        node: Node,
+        pending: PendingContent,
+    ) -> Result<(), RepositoryError> {
+        self.add(Child::File(TreeNode { node, content: Vec::new(), subtree: None }, pending))
+    }
+
     /// What the snapshot before has under `name` in the directory that is open now.
     fn previous_node(&mut self, name: &[u8]) -> Option<TreeNode> {
         match self.open.last_mut() {
@@ -231,9 +240,7 @@ impl TreeSink for TreeBuilder<'_> {
     }
 
     fn end_file(&mut self, file: FileStream, node: &Node) -> Result<(), RepositoryError> {
-        let pending = file.finish()?;
-        let node = TreeNode { node: node.clone(), content: Vec::new(), subtree: None };
-        self.add(Child::File(node, pending))
+        self.add_file(node.clone(), file.finish()?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the manifest says of a database: enough to put it back, and to tell whether all came back.
 
+use super::archive::Namespace;
 use super::names;
 use super::wire::{Dumped, Kind, Server};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,31 @@ impl MongodbDetails {
             not_one_moment: dumped.moment.as_ref().err().cloned(),
             apart: capped.map(|each| each.collection.name.clone()).collect(),
             collections: collections.collect(),
+        }
+    }
+    /// Of a database in an archive of `mongodump`: its collections and views, each with how many documents it has.
+    pub fn of_archive<'a>(
+        server_version: &str,
+        database: &str,
+        not_one_moment: &str,
+        namespaces: impl Iterator<Item = (&'a Namespace, u64)>,
+    ) -> Self {
+        let in_snapshot = |path: String| format!("/mongodb/{path}");
+        let of = |(namespace, documents): (&Namespace, u64)| CollectionDetails {
+            name: namespace.collection().to_owned(),
+            documents,
+            file: namespace.documents_path().map(in_snapshot),
+            metadata: in_snapshot(names::metadata_path(database, namespace.collection())),
+        };
+        let mut collections: Vec<CollectionDetails> = namespaces.map(of).collect();
+        collections.sort_by(|one, other| one.name.cmp(&other.name));
+        Self {
+            server_version: server_version.to_owned(),
+            database: database.to_owned(),
+            moment: None,
+            not_one_moment: Some(not_one_moment.to_owned()),
+            apart: Vec::new(),
+            collections,
         }
     }
 }

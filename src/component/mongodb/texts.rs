@@ -24,7 +24,7 @@ pub fn texts_below(
 ) {
     let mut inner = RawDocument::from_bytes(document);
     for name in path {
-        inner = inner.and_then(|outer| Ok(outer.get_document(name)?));
+        inner = inner.and_then(|outer| outer.get_document(name));
     }
     if let Ok(inner) = inner {
         below(inner, members, MAX_DEPTH, found);

@@ -36,8 +36,10 @@ struct Promise {
 pub(super) struct Slot(Arc<Promise>);
 
 /// A file that was written wholly, whose blobs may still be on their way.
+#[derive(Clone)]
 pub struct PendingContent(Pending);
 
+#[derive(Clone)]
 enum Pending {
     /// The usual small file: one chunk, whose id is the file's sum.
     One { shared: Arc<Shared>, promise: Arc<Promise>, size: u64 },

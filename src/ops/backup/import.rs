@@ -1,0 +1,427 @@
+//! Import: what another program backed up becomes a sealed snapshot, so that history moves over.
+//!
+//! The file is read twice. First it is looked through to its end, so that a wrong password, a file that is cut off and one that
+//! is none of the kind are told before anything is asked or written; then it is read into the repository. Nothing of it is
+//! written anywhere else.
+
+mod appsmithctl;
+mod error;
+mod gathered;
+mod input;
+mod keys;
+mod members;
+mod openssl;
+
+pub use error::ImportError;
+pub use keys::{Keys, variables as key_variables};
+
+use self::appsmithctl::GIT;
+use self::gathered::Gathered;
+use self::input::{Input, Packing};
+use super::keys::documents::DocumentProof;
+use super::mongodump::{self, Taken, Taking};
+use super::part::Part;
+use super::seal::Draft;
+use super::*;
+use crate::config::{Platform, Secret};
+use crate::model::id::Sha256;
+use crate::platform::keyfit::FitReport;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// The tag of an imported snapshot: `imported=…` with the sum of the file.
+const TAG_IMPORTED: &str = "imported";
+/// Why no import is of one moment.
+const NOT_ONE_MOMENT: &str = "appsmithctl does not stop the server while it dumps";
+
+/// How to import.
+#[derive(Debug)]
+pub struct ImportOptions {
+    /// What opens an encrypted file.
+    pub password: Option<Secret>,
+    /// The instance's encryption keys.
+    pub keys: Keys,
+    /// Also when the same file was imported before.
+    pub again: bool,
+}
+
+/// What a file holds.
+#[derive(Serialize)]
+pub struct Looked {
+    /// The file's name.
+    pub file: String,
+    /// Its sum.
+    pub sha256: Sha256,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+    /// When it was made, by its name or else by its own time.
+    pub time: Timestamp,
+    /// The version of the platform that it is of, where it says so.
+    pub version: Option<String>,
+    /// The database's name.
+    pub database: String,
+    /// How many collections, documents, and entries below `git-storage` it has.
+    pub counts: BTreeMap<String, u64>,
+    /// Whether it holds the keys that its ciphertext was made with.
+    pub has_keys: bool,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+    #[serde(skip)]
+    path: PathBuf,
+    #[serde(skip)]
+    packing: Packing,
+    #[serde(skip)]
+    environment: Option<Zeroizing<Vec<u8>>>,
+    #[serde(skip)]
+    has_git: bool,
+}
+
+/// A file that was imported.
+#[derive(Debug, Serialize)]
+pub struct ImportOutcome {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// The instance's name.
+    pub instance: String,
+    /// The file's name.
+    pub file: String,
+    /// The snapshot's time: when the file was made.
+    pub time: Timestamp,
+    /// Always true: what is not sealed is an error.
+    pub sealed: bool,
+    /// Whether its keys decrypt what is encrypted in it.
+    pub key_fit: KeyFit,
+    /// Bytes of content.
+    pub size_bytes: u64,
+    /// Bytes that were new in the repository.
+    pub added_bytes: u64,
+    /// Counts by kind.
+    pub counts: BTreeMap<String, u64>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+impl JobResult for ImportOutcome {
+    fn snapshot(&self) -> Option<SnapshotId> {
+        Some(self.id)
+    }
+}
+
+/// Whether a password is needed to look at a file.
+pub fn is_encrypted(file: &Path) -> Result<bool, OpsError> {
+    let packing = input::packing(file).map_err(|source| failed(file, source))?;
+    Ok(packing == Packing::Encrypted)
+}
+
+/// Look through a file to its end.
+pub fn look(file: &Path, password: Option<&Secret>, context: &Context) -> Result<Looked, OpsError> {
+    let failed = |source| failed(file, source);
+    let name = file.file_name().unwrap_or(file.as_os_str());
+    let name = display_path(name.as_bytes());
+    context.events.phase("looking at", name.clone());
+    let packing = input::packing(file).map_err(failed)?;
+    let metadata = file.metadata().map_err(|error| failed(ImportError::Read(error)))?;
+    let mut input = open(file, packing, password, context).map_err(failed)?;
+    let contents = appsmithctl::look(&mut input).map_err(failed)?;
+    let mut warnings = Vec::new();
+    let time = if let Some(time) = time_in(&name) {
+        time
+    } else {
+        let modified = metadata.modified().map_err(|error| failed(ImportError::Read(error)))?;
+        let time = Timestamp::try_from(modified).unwrap_or(Timestamp::UNIX_EPOCH);
+        warnings.push(format!(
+            "The name of {name} tells no time: the snapshot is of the time at which the file was last changed, {time:.0}."
+        ));
+        time
+    };
+    if time > Timestamp::now() {
+        return Err(OpsError::refused(
+            format!("{name} is of a time that has not come yet, {time}"),
+            "is this host's clock right? Otherwise give the file the name that appsmithctl gave it",
+        ));
+    }
+    if !contents.unknown.is_empty() {
+        let unknown = contents.unknown.join(", ");
+        warnings.push(format!(
+            "{name} holds more than appsmithctl puts there, which is not imported: {unknown}."
+        ));
+    }
+    if !contents.dump.left_out.is_empty() {
+        let left_out = contents.dump.left_out.join(", ");
+        warnings.push(format!(
+            "The dump in {name} holds more than its database, which is not imported: {left_out}."
+        ));
+    }
+    let Taken { database, mut counts, .. } = contents.dump;
+    let has_git = contents.git.is_some();
+    counts.extend(contents.git.unwrap_or_default());
+    let has_keys = contents.environment.as_deref().is_some_and(|text| keys::are_in(text));
+    Ok(Looked {
+        sha256: input.sum(),
+        size_bytes: metadata.len(),
+        encrypted: packing == Packing::Encrypted,
+        time,
+        version: contents.version,
+        database,
+        counts,
+        has_keys,
+        warnings,
+        path: file.to_owned(),
+        packing,
+        environment: contents.environment,
+        has_git,
+        file: name,
+    })
+}
+
+fn failed(file: &Path, source: ImportError) -> OpsError {
+    OpsError::Import { file: file.to_owned(), source }
+}
+
+fn open(
+    file: &Path,
+    packing: Packing,
+    password: Option<&Secret>,
+    context: &Context,
+) -> Result<Input, ImportError> {
+    let mut progress = progress_of(&context.events);
+    Input::open(file, packing, password, &context.cancel, move |bytes| progress(bytes, 0))
+}
+
+/// The time in a name such as `appsmith-backup-2026-11-01T02-30-00.000Z.tar.gz`.
+fn time_in(name: &str) -> Option<Timestamp> {
+    let mut clocks = name.match_indices('T').filter_map(|(at, _)| {
+        let text = name.get(at.checked_sub("2026-11-01".len())?..)?;
+        let (day, clock) = text[..=text.find('Z')?].split_once('T')?;
+        format!("{day}T{}", clock.replace('-', ":")).parse().ok()
+    });
+    clocks.next()
+}
+
+/// The snapshot that was made of the same file before.
+pub fn imported_before(
+    session: &Session,
+    instance: &Instance,
+    looked: &Looked,
+) -> Result<Option<SnapshotId>, OpsError> {
+    let own = match &session.catalog {
+        Some(catalog) => catalog.instance_id(&instance.name, &instance.repository)?,
+        None => None,
+    };
+    let sum = looked.sha256.to_string();
+    let snapshots = session.repository.snapshots()?.readable;
+    let same = snapshots.into_iter().find(|snapshot| {
+        let is_ours = own.is_some() && select::instance_of(&snapshot.file) == own;
+        is_ours && snapshot.file.tag(TAG_IMPORTED) == Some(&sum)
+    });
+    Ok(same.map(|snapshot| snapshot.id))
+}
+
+/// Import a file that was looked at.
+pub fn import(
+    config: &Config,
+    session: &Session,
+    instance: &Instance,
+    looked: &Looked,
+    options: &ImportOptions,
+    context: &Context,
+) -> Result<ImportOutcome, OpsError> {
+    ensure_platform(instance)?;
+    let keys = options.keys.resolve(looked)?;
+    let _busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    if let (Some(before), false) = (imported_before(session, instance, looked)?, options.again) {
+        return Err(OpsError::refused(
+            format!("{} was imported already: snapshot {}", looked.file, before.short()),
+            "nothing has to be done; to import it once more: --again",
+        ));
+    }
+    let identity = identify(session, instance, context)?;
+    let id = job::random_job_id()?;
+    let subject = JobSubject {
+        kind: JobKind::Import,
+        instance: Some((&instance.name, identity)),
+        repository: session.name.as_ref(),
+    };
+    let (outcome, _) = job::run(&config.state_dir, id, &subject, context, |context| {
+        let backup = BackupOptions::default();
+        let run = Run { config, session, instance, options: &backup, context, identity, job: id };
+        Importing { run, looked, options, keys }.take()
+    })?;
+    Ok(outcome)
+}
+
+/// An error where the instance is none that such a file can be of.
+pub fn ensure_platform(instance: &Instance) -> Result<(), OpsError> {
+    if instance.platform == Platform::Appsmith {
+        return Ok(());
+    }
+    Err(OpsError::usage(
+        format!(
+            "{} is of the platform {}, and the archive of Appsmith",
+            instance.name, instance.platform
+        ),
+        "name an instance of the platform appsmith with --instance; its settings are not looked at",
+    ))
+}
+
+struct Importing<'a> {
+    run: Run<'a>,
+    looked: &'a Looked,
+    options: &'a ImportOptions,
+    keys: keys::Resolved,
+}
+
+impl Importing<'_> {
+    fn take(self) -> Result<ImportOutcome, OpsError> {
+        let Self { run, looked, .. } = &self;
+        let purpose = format!("import into {}", run.instance.name);
+        let lock = run.session.lock(LockMode::Shared, purpose, run.context)?;
+        let index = Arc::new(run.load_index()?);
+        let writer = Writer::start(&run.session.repository, index, &run.context.cancel)?;
+        run.context.events.phase("reading", looked.file.clone());
+        let (components, key_fit, mut warnings) = self.read(&writer)?;
+        for warning in &warnings {
+            run.context.events.warn(warning);
+        }
+        let mut draft = Draft::new(looked.time);
+        let expected: Vec<String> =
+            components.iter().map(|component| component.manifest.name.clone()).collect();
+        for mut component in components {
+            // What is true of a backup's own time is true of the file's.
+            (component.manifest.started, component.manifest.finished) = (looked.time, looked.time);
+            draft.add(component);
+        }
+        writer.settle()?;
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        let sealed = draft.seal(&expected, |components| {
+            let mut manifest = run.manifest(looked.time, components, &writer);
+            manifest.finished = looked.time;
+            manifest.version.clone_from(&looked.version);
+            manifest.key_fit = key_fit;
+            manifest.warnings.append(&mut warnings);
+            manifest
+        })?;
+        let manifest = sealed.manifest.clone();
+        let mut file = run.store(sealed, &writer, None)?;
+        let tag = format!("{TAG_IMPORTED}={}", looked.sha256);
+        file.tags.get_or_insert_default().push(tag);
+        let snapshot = writer.commit(file, &lock, &run.context.events)?;
+        run.record(&snapshot, &manifest);
+        let BackupOutcome {
+            id,
+            instance,
+            sealed,
+            key_fit,
+            size_bytes,
+            added_bytes,
+            counts,
+            warnings,
+            ..
+        } = run.outcome(snapshot.id, manifest);
+        let (file, time) = (looked.file.clone(), looked.time);
+        Ok(ImportOutcome {
+            id,
+            instance,
+            file,
+            time,
+            sealed,
+            key_fit,
+            size_bytes,
+            added_bytes,
+            counts,
+            warnings,
+        })
+    }
+
+    fn read(&self, writer: &Writer) -> Result<(Vec<Component>, KeyFit, Vec<String>), OpsError> {
+        let Self { run, looked, options, keys } = self;
+        let failed = |source| failed(&looked.path, source);
+        let proof = keys.pair.as_ref().map(|(password, salt)| DocumentProof::new(password, salt));
+        let see = |collection: &str, document: &[u8]| {
+            if let Some(proof) = &proof {
+                proof.see(collection, document);
+            }
+        };
+        let mut input = open(&looked.path, looked.packing, options.password.as_ref(), run.context)
+            .map_err(failed)?;
+        let mut git = Gathered::new(GIT, looked.time);
+        let dump = RefCell::new(None);
+        let mut take_dump = |archive: &mut dyn std::io::Read| {
+            let (database, not_one_moment) = (Some(looked.database.as_str()), NOT_ONE_MOMENT);
+            let taking = Taking { database, not_one_moment, see: &see };
+            let part = Part::new(writer, "mongodb");
+            *dump.borrow_mut() =
+                Some(mongodump::take(archive, &taking, part, looked.file.clone())?);
+            Ok(())
+        };
+        let read = appsmithctl::read(&mut input, &mut git, &mut take_dump, writer);
+        read.map_err(|error| error.at(&looked.path))?;
+        if input.sum() != looked.sha256 {
+            return Err(failed(ImportError::Changed));
+        }
+        let (mut dump, _) = dump.into_inner().ok_or_else(|| failed(ImportError::Changed))?;
+        dump.warnings
+            .push(format!("mongodb: {} is not of one moment: {NOT_ONE_MOMENT}", looked.database));
+        let mut components = Vec::new();
+        if looked.has_git {
+            components.push(self.files(git, writer)?);
+        }
+        components.push(dump);
+        if let Some(content) = &keys.environment {
+            let mut part = Part::new(writer, "environment");
+            part.add("docker.env", content)?;
+            components.push(part.finish(
+                looked.file.clone(),
+                BTreeMap::new(),
+                serde_json::Value::Null,
+            )?);
+        }
+        let mut warnings = looked.warnings.clone();
+        warnings.extend(keys.warning.clone());
+        let report = proof.map(DocumentProof::finish);
+        let key_fit = report.as_ref().map_or(KeyFit::Unfit, FitReport::verdict);
+        let told = report.iter().flat_map(FitReport::warnings);
+        warnings.extend(told.map(|warning| format!("environment: {warning}")));
+        Ok((components, key_fit, warnings))
+    }
+
+    /// The gathered tree, stored.
+    fn files(&self, git: Gathered, writer: &Writer) -> Result<Component, OpsError> {
+        let (size_bytes, counts) = (git.size_bytes, git.counts.clone());
+        let mut checksums = ChecksumWriter::new(writer.file());
+        let mut builder = TreeBuilder::new(writer, None, &mut checksums);
+        git.deliver(&mut builder)?;
+        let tree = builder.finish()?;
+        let sums = checksums.finish()?.wait()?;
+        Ok(tree_component(FilesRead {
+            name: GIT,
+            source: self.looked.file.clone(),
+            started: self.looked.time,
+            tree,
+            sums,
+            size_bytes,
+            counts,
+            warnings: Vec::new(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_is_in_the_name() {
+        let time = |name: &str| time_in(name).map(|time| time.to_string());
+        let expected = Some("2026-11-01T02:30:00Z".to_owned());
+        assert_eq!(time("appsmith-backup-2026-11-01T02-30-00.000Z.tar.gz"), expected);
+        assert_eq!(time("Tuesday-appsmith-backup-2026-11-01T02-30-00.000Z.tar.gz.enc"), expected);
+        for name in ["backup.tar.gz", "2026-13-01T02-30-00.000Z", "2026-11-01T02-30", "ÄT-Z", "T"]
+        {
+            assert_eq!(time(name), None, "{name}");
+        }
+    }
+}
