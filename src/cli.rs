@@ -11,6 +11,7 @@ mod demo;
 mod diff;
 mod doctor;
 mod exit;
+mod export;
 mod import;
 mod init;
 mod key;
@@ -86,6 +87,7 @@ fn dispatch(command: Command, environment: &Environment) -> Result<Exit, Failure
         Command::Ls(arguments) => ls::run(&arguments, environment),
         Command::Diff(arguments) => diff::run(&arguments, environment),
         Command::Restore(arguments) => restore::run(&arguments, environment),
+        Command::Export(arguments) => export::run(&arguments, environment),
         Command::Import(arguments) => import::run(&arguments, environment),
         Command::Check(arguments) => check::run(&arguments, environment),
         Command::Prune(arguments) => prune::run(&arguments, environment),

@@ -9,6 +9,7 @@ pub mod demo;
 pub mod diff;
 pub mod doctor;
 mod error;
+pub mod export;
 pub mod init;
 mod instance;
 mod job;

@@ -225,7 +225,7 @@ fn a_dry_run_tells_what_is_there_and_makes_nothing() {
     let dry = host.import(&host.archive(TODAY), &["--dry-run"]).ok().stdout();
     for said in [
         "v1.97",
-        "database appsmith: 15 collections with 437 documents",
+        "database appsmith: 15 collections, 437 documents, 6 files",
         "6 files",
         "no encryption keys",
     ] {

@@ -65,7 +65,9 @@ pub(super) enum Command {
     Diff(DiffArguments),
     /// Bring a snapshot back, into a directory or in place of an instance
     Restore(RestoreArguments),
-    /// Make a snapshot of what `appsmithctl backup` left, so that history moves over
+    /// Write all of a snapshot into one file, not encrypted, that `tar` unpacks and `belay import` takes back
+    Export(ExportArguments),
+    /// Make a snapshot of what `appsmithctl backup` left, or `belay export` wrote
     Import(ImportArguments),
     /// Verify the repository, and name what is lost
     Check(CheckArguments),
@@ -124,6 +126,7 @@ impl Command {
                 ("restore --into", Takes::Name)
             }
             Self::Restore(_) => ("restore", Takes::Url),
+            Self::Export(_) => ("export", Takes::Url),
             Self::Import(_) => ("import", Takes::Nothing),
             Self::Check(_) => ("check", Takes::Url),
             Self::Prune(_) => ("prune", Takes::Name),
@@ -253,10 +256,24 @@ pub(super) struct RestoreArguments {
     pub(super) reason: Option<String>,
 }
 
+/// `export`.
+#[derive(Debug, Args)]
+pub(super) struct ExportArguments {
+    /// An id, the beginning of one, or latest:NAME
+    #[arg(value_parser = snapshot_ref)]
+    pub(super) snapshot: SnapshotRef,
+    /// The file to write, such as snapshot.tar.zst; - for standard output
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(super) file: PathBuf,
+    /// Overwrite a file that exists
+    #[arg(long)]
+    pub(super) force: bool,
+}
+
 /// `import`.
 #[derive(Debug, Args)]
 pub(super) struct ImportArguments {
-    /// What `appsmithctl backup` left: .tar.gz, or .tar.gz.enc
+    /// What `appsmithctl backup` left, .tar.gz or .tar.gz.enc, or an export of Belay, .tar.zst
     #[arg(value_hint = ValueHint::FilePath)]
     pub(super) file: PathBuf,
     /// The instance of the configuration that it is of

@@ -26,10 +26,10 @@ struct Document<'a> {
 pub(super) fn run(arguments: &ImportArguments, environment: &Environment) -> Result<Exit, Failure> {
     let config = environment.config()?;
     let instance = config.instance(&arguments.instance)?;
-    import::ensure_platform(instance)?;
     let password = password(arguments, environment)?;
     let context = &environment.context;
     let looked = import::look(&arguments.file, password.as_ref(), context)?;
+    import::ensure_platform(instance, &looked)?;
     let session = Session::open(config, config.repository_of(instance)?, &environment.secrets)?;
     if arguments.dry_run {
         for warning in &looked.warnings {
@@ -96,26 +96,32 @@ fn keys(
     Ok(Keys::of([&ask(&password)?, &ask(&salt)?])?)
 }
 
+/// What a file holds, of what it has.
 fn held(counts: &BTreeMap<String, u64>) -> String {
-    let count = |kind: &str| counts.get(kind).copied().unwrap_or(0);
-    format!(
-        "{} with {}, {} of git repositories",
-        counted(count("collections"), "collection", "collections"),
-        counted(count("documents"), "document", "documents"),
-        counted(count("files"), "file", "files")
-    )
+    let kinds = [
+        ("databases", "database"),
+        ("rows", "row"),
+        ("collections", "collection"),
+        ("documents", "document"),
+        ("files", "file"),
+    ];
+    let told = kinds.iter().filter_map(|(many, one)| Some(counted(*counts.get(*many)?, one, many)));
+    told.collect::<Vec<String>>().join(", ")
 }
 
 fn planned(looked: &Looked, imported_before: Option<SnapshotId>) -> String {
-    let version = looked.version.as_deref().unwrap_or("a version that it does not tell");
+    let version = looked.version.as_deref().unwrap_or("of a version that it does not tell");
     let mut text = format!(
-        "{}: {} of {version}, of {}\n  database {}: {}\n  {}",
+        "{}: {} of {} {version}, of {}\n  {}{}\n  {}",
         looked.file,
         Bytes(looked.size_bytes),
+        looked.platform,
         local_time(looked.time),
-        looked.database,
+        looked.database.as_ref().map(|name| format!("database {name}: ")).unwrap_or_default(),
         held(&looked.counts),
-        if looked.has_keys {
+        if looked.database.is_none() {
+            "an export of Belay, with all that its snapshot has"
+        } else if looked.has_keys {
             "it holds the instance's encryption keys"
         } else {
             "it holds no encryption keys: they have to be given, with --keys FILE or on the terminal"

@@ -113,7 +113,7 @@ impl Environment {
         if self.global.password_file.is_some() && takes != Takes::Url {
             return Err(Failure::usage(
                 format!("`belay {name}` takes no --password-file: it works with the configuration"),
-                "--repository URL with --password-file is for list, show, ls, diff, check, restore --to-dir, catalog rebuild and config recover",
+                "--repository URL with --password-file is for list, show, ls, diff, check, export, restore --to-dir, catalog rebuild and config recover",
             ));
         }
         let is_rebuild = matches!(command, Command::Catalog(_));
@@ -129,7 +129,7 @@ impl Environment {
                         ""
                     }
                 ),
-                "--repository NAME is for init, list, show, ls, diff, restore, check, prune, pin, unpin, key and config recover; \
+                "--repository NAME is for init, list, show, ls, diff, export, restore, check, prune, pin, unpin, key and config recover; \
                  where an instance's snapshots go is said with `repository` in its section of the configuration",
             ));
         }

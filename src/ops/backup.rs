@@ -26,7 +26,7 @@ use crate::component::files::walk::{self, PathList, WalkOptions, WalkReport};
 use crate::config::{Config, FilesRoot, Instance};
 use crate::host;
 use crate::model::event::{Event, Events};
-use crate::model::id::{InstanceId, JobId, RepositoryId, SnapshotId};
+use crate::model::id::{BlobId, InstanceId, JobId, RepositoryId, SnapshotId};
 use crate::model::manifest::{
     ComponentManifest, FileManifest, InstanceRef, KeyFit, Manifest, SCHEMA_VERSION,
 };
@@ -420,6 +420,12 @@ impl Run<'_> {
             root.push(made_directory(writer, "checksums", sums, time)?);
         }
         let tree = made_tree(writer, &mut root)?;
+        let parent = previous.map(|previous| previous.id);
+        Ok(SnapshotFile { parent, ..self.snapshot_file(tree, time) })
+    }
+
+    /// The document of a snapshot of this tree.
+    fn snapshot_file(&self, tree: BlobId, time: Timestamp) -> SnapshotFile {
         let mut tags = vec![
             TAG.to_owned(),
             format!("{TAG_INSTANCE}={}", self.identity),
@@ -430,8 +436,7 @@ impl Run<'_> {
             tags.push(format!("{TAG_BEFORE_RESTORE}={restored}"));
         }
         let base = snapshot_file(tree, time, tags);
-        let parent = previous.map(|previous| previous.id);
-        Ok(SnapshotFile { hostname: self.instance.name.to_string(), parent, ..base })
+        SnapshotFile { hostname: self.instance.name.to_string(), ..base }
     }
 
     /// The snapshot is in the repository whatever happens here, and the catalog follows with the next command.

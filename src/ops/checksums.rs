@@ -38,7 +38,7 @@ impl ChecksumWriter {
 }
 
 /// As GNU coreutils writes it: a leading backslash says that the name holds escapes.
-fn line(path: &[u8], sum: Sha256) -> Vec<u8> {
+pub(super) fn line(path: &[u8], sum: Sha256) -> Vec<u8> {
     let mut line = Vec::with_capacity(path.len() + 70);
     let is_escaped = path.iter().any(|byte| matches!(byte, b'\\' | b'\n'));
     if is_escaped {

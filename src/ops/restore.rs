@@ -11,7 +11,7 @@ pub mod into;
 mod items;
 mod journal;
 pub mod parts;
-mod places;
+pub(super) mod places;
 mod present;
 mod room;
 mod selection;
@@ -25,6 +25,7 @@ mod variables;
 pub use extract::Extracted;
 pub use interrupted::interrupted;
 pub(super) use interrupted::{finish_interrupted, needed};
+pub(super) use survey::{Linked, Open, at};
 
 use self::selection::Selection;
 use super::job::{self, JobResult, JobSubject};
@@ -141,15 +142,15 @@ pub(super) fn interrupted_platforms(state_dir: &Path) -> Vec<String> {
 }
 
 /// A snapshot opened for a restore.
-struct Source {
+pub(super) struct Source {
     _lock: Option<Lock>,
-    reader: Reader,
-    snapshot: Snapshot,
-    manifest: Option<Manifest>,
+    pub(super) reader: Reader,
+    pub(super) snapshot: Snapshot,
+    pub(super) manifest: Option<Manifest>,
 }
 
 impl Source {
-    fn open(
+    pub(super) fn open(
         session: &Session,
         snapshot: &SnapshotRef,
         context: &Context,

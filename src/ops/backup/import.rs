@@ -6,6 +6,7 @@
 
 mod appsmithctl;
 mod error;
+mod exported;
 mod gathered;
 mod input;
 mod keys;
@@ -17,7 +18,7 @@ pub use keys::{Keys, variables as key_variables};
 
 use self::appsmithctl::GIT;
 use self::gathered::Gathered;
-use self::input::{Input, Packing};
+use self::input::{Fault, Input, Packing};
 use super::keys::documents::DocumentProof;
 use super::mongodump::{self, Taken, Taking};
 use super::part::Part;
@@ -25,6 +26,7 @@ use super::seal::Draft;
 use super::*;
 use crate::config::{Platform, Secret};
 use crate::model::id::Sha256;
+use crate::ops::export::MANIFEST;
 use crate::platform::keyfit::FitReport;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -61,8 +63,8 @@ pub struct Looked {
     pub time: Timestamp,
     /// The version of the platform that it is of, where it says so.
     pub version: Option<String>,
-    /// The database's name.
-    pub database: String,
+    /// The database's name; none of an export.
+    pub database: Option<String>,
     /// How many collections, documents, and entries below `git-storage` it has.
     pub counts: BTreeMap<String, u64>,
     /// Whether it holds the keys that its ciphertext was made with.
@@ -73,10 +75,15 @@ pub struct Looked {
     path: PathBuf,
     #[serde(skip)]
     packing: Packing,
+    /// The platform that it is of.
+    pub platform: String,
     #[serde(skip)]
     environment: Option<Zeroizing<Vec<u8>>>,
     #[serde(skip)]
     has_git: bool,
+    /// What an export's snapshot was.
+    #[serde(skip)]
+    manifest: Option<Manifest>,
 }
 
 /// A file that was imported.
@@ -125,6 +132,31 @@ pub fn look(file: &Path, password: Option<&Secret>, context: &Context) -> Result
     let packing = input::packing(file).map_err(failed)?;
     let metadata = file.metadata().map_err(|error| failed(ImportError::Read(error)))?;
     let mut input = open(file, packing, password, context).map_err(failed)?;
+    if packing == Packing::Zstd {
+        let manifest = exported::look(&mut input).map_err(failed)?;
+        let mut counts = BTreeMap::new();
+        for (kind, count) in manifest.components.iter().flat_map(|component| &component.counts) {
+            *counts.entry(kind.clone()).or_insert(0) += count;
+        }
+        return Ok(Looked {
+            sha256: input.sum(),
+            size_bytes: metadata.len(),
+            encrypted: false,
+            time: manifest.started,
+            version: manifest.version.clone(),
+            database: None,
+            counts,
+            has_keys: true,
+            warnings: Vec::new(),
+            path: file.to_owned(),
+            packing,
+            platform: manifest.platform.clone(),
+            environment: None,
+            has_git: false,
+            manifest: Some(manifest),
+            file: name,
+        });
+    }
     let contents = appsmithctl::look(&mut input).map_err(failed)?;
     let mut warnings = Vec::new();
     let time = if let Some(time) = time_in(&name) {
@@ -165,7 +197,9 @@ pub fn look(file: &Path, password: Option<&Secret>, context: &Context) -> Result
         encrypted: packing == Packing::Encrypted,
         time,
         version: contents.version,
-        database,
+        database: Some(database),
+        platform: Platform::Appsmith.to_string(),
+        manifest: None,
         counts,
         has_keys,
         warnings,
@@ -189,6 +223,11 @@ fn open(
 ) -> Result<Input, ImportError> {
     let mut progress = progress_of(&context.events);
     Input::open(file, packing, password, &context.cancel, move |bytes| progress(bytes, 0))
+}
+
+/// What a layer below says that was no doubt; what read above it knows only that something went wrong.
+fn or_fault<T, E: From<ImportError>>(result: Result<T, E>, fault: &Fault) -> Result<T, E> {
+    result.map_err(|error| fault.take().map_or(error, E::from))
 }
 
 /// The time in a name such as `appsmith-backup-2026-11-01T02-30-00.000Z.tar.gz`.
@@ -229,7 +268,7 @@ pub fn import(
     options: &ImportOptions,
     context: &Context,
 ) -> Result<ImportOutcome, OpsError> {
-    ensure_platform(instance)?;
+    ensure_platform(instance, looked)?;
     let keys = options.keys.resolve(looked)?;
     let _busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
     if let (Some(before), false) = (imported_before(session, instance, looked)?, options.again) {
@@ -253,17 +292,17 @@ pub fn import(
     Ok(outcome)
 }
 
-/// An error where the instance is none that such a file can be of.
-pub fn ensure_platform(instance: &Instance) -> Result<(), OpsError> {
-    if instance.platform == Platform::Appsmith {
+/// An error where the file is not of the instance's platform.
+pub fn ensure_platform(instance: &Instance, looked: &Looked) -> Result<(), OpsError> {
+    if instance.platform.as_str() == looked.platform {
         return Ok(());
     }
     Err(OpsError::usage(
         format!(
-            "{} is of the platform {}, and the archive of Appsmith",
-            instance.name, instance.platform
+            "{} is of the platform {}, and {} of {}",
+            instance.name, instance.platform, looked.file, looked.platform
         ),
-        "name an instance of the platform appsmith with --instance; its settings are not looked at",
+        format!("name an instance of the platform {} with --instance", looked.platform),
     ))
 }
 
@@ -282,30 +321,11 @@ impl Importing<'_> {
         let index = Arc::new(run.load_index()?);
         let writer = Writer::start(&run.session.repository, index, &run.context.cancel)?;
         run.context.events.phase("reading", looked.file.clone());
-        let (components, key_fit, mut warnings) = self.read(&writer)?;
-        for warning in &warnings {
-            run.context.events.warn(warning);
-        }
-        let mut draft = Draft::new(looked.time);
-        let expected: Vec<String> =
-            components.iter().map(|component| component.manifest.name.clone()).collect();
-        for mut component in components {
-            // What is true of a backup's own time is true of the file's.
-            (component.manifest.started, component.manifest.finished) = (looked.time, looked.time);
-            draft.add(component);
-        }
-        writer.settle()?;
-        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
-        let sealed = draft.seal(&expected, |components| {
-            let mut manifest = run.manifest(looked.time, components, &writer);
-            manifest.finished = looked.time;
-            manifest.version.clone_from(&looked.version);
-            manifest.key_fit = key_fit;
-            manifest.warnings.append(&mut warnings);
-            manifest
-        })?;
-        let manifest = sealed.manifest.clone();
-        let mut file = run.store(sealed, &writer, None)?;
+        let (manifest, mut file) = if let Some(manifest) = &looked.manifest {
+            self.take_exported(manifest, &writer)?
+        } else {
+            self.take_appsmithctl(&writer)?
+        };
         let tag = format!("{TAG_IMPORTED}={}", looked.sha256);
         file.tags.get_or_insert_default().push(tag);
         let snapshot = writer.commit(file, &lock, &run.context.events)?;
@@ -336,6 +356,68 @@ impl Importing<'_> {
         })
     }
 
+    /// The snapshot of an export as it was, but of this instance and this run.
+    fn take_exported(
+        &self,
+        manifest: &Manifest,
+        writer: &Writer,
+    ) -> Result<(Manifest, SnapshotFile), OpsError> {
+        let Self { run, looked, .. } = self;
+        let mut input = open(&looked.path, looked.packing, None, run.context)
+            .map_err(|source| failed(&looked.path, source))?;
+        let mut tree = Gathered::new("", looked.time, true);
+        let read = exported::read(&mut input, &mut tree, writer);
+        read.map_err(|error| error.at(&looked.path))?;
+        if input.sum() != looked.sha256 {
+            return Err(failed(&looked.path, ImportError::Changed));
+        }
+        writer.settle()?;
+        let own = run.manifest(looked.time, &[], writer);
+        let (instance, job, added_bytes) = (own.instance, own.job, own.added_bytes);
+        let manifest = Manifest { instance, job, added_bytes, ..manifest.clone() };
+        let json = serde_json::to_vec_pretty(&manifest).expect("it was read from JSON");
+        let mut stream = writer.file();
+        stream.append(&json)?;
+        let kind = NodeKind::File { size: json.len() as u64 };
+        tree.put(made_node(MANIFEST, kind, looked.time), stream.finish()?);
+        // The snapshot has the lists of its sums already.
+        let mut unused = ChecksumWriter::new(writer.file());
+        let mut builder = TreeBuilder::new(writer, None, &mut unused);
+        tree.deliver(&mut builder)?;
+        let root = builder.finish()?.subtree.ok_or_else(|| {
+            crate::repository::RepositoryError::Internal("a directory has no tree".into())
+        })?;
+        Ok((manifest, run.snapshot_file(root, looked.time)))
+    }
+
+    fn take_appsmithctl(&self, writer: &Writer) -> Result<(Manifest, SnapshotFile), OpsError> {
+        let Self { run, looked, .. } = self;
+        let (components, key_fit, mut warnings) = self.read(writer)?;
+        for warning in &warnings {
+            run.context.events.warn(warning);
+        }
+        let mut draft = Draft::new(looked.time);
+        let expected: Vec<String> =
+            components.iter().map(|component| component.manifest.name.clone()).collect();
+        for mut component in components {
+            // What is true of a backup's own time is true of the file's.
+            (component.manifest.started, component.manifest.finished) = (looked.time, looked.time);
+            draft.add(component);
+        }
+        writer.settle()?;
+        let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+        let sealed = draft.seal(&expected, |components| {
+            let mut manifest = run.manifest(looked.time, components, writer);
+            manifest.finished = looked.time;
+            manifest.version.clone_from(&looked.version);
+            manifest.key_fit = key_fit;
+            manifest.warnings.append(&mut warnings);
+            manifest
+        })?;
+        let manifest = sealed.manifest.clone();
+        Ok((manifest, run.store(sealed, writer, None)?))
+    }
+
     fn read(&self, writer: &Writer) -> Result<(Vec<Component>, KeyFit, Vec<String>), OpsError> {
         let Self { run, looked, options, keys } = self;
         let failed = |source| failed(&looked.path, source);
@@ -347,10 +429,10 @@ impl Importing<'_> {
         };
         let mut input = open(&looked.path, looked.packing, options.password.as_ref(), run.context)
             .map_err(failed)?;
-        let mut git = Gathered::new(GIT, looked.time);
+        let mut git = Gathered::new(GIT, looked.time, false);
         let dump = RefCell::new(None);
         let mut take_dump = |archive: &mut dyn std::io::Read| {
-            let (database, not_one_moment) = (Some(looked.database.as_str()), NOT_ONE_MOMENT);
+            let (database, not_one_moment) = (looked.database.as_deref(), NOT_ONE_MOMENT);
             let taking = Taking { database, not_one_moment, see: &see };
             let part = Part::new(writer, "mongodb");
             *dump.borrow_mut() =
@@ -362,9 +444,10 @@ impl Importing<'_> {
         if input.sum() != looked.sha256 {
             return Err(failed(ImportError::Changed));
         }
-        let (mut dump, _) = dump.into_inner().ok_or_else(|| failed(ImportError::Changed))?;
-        dump.warnings
-            .push(format!("mongodb: {} is not of one moment: {NOT_ONE_MOMENT}", looked.database));
+        let (mut dump, Taken { database, .. }) =
+            dump.into_inner().ok_or_else(|| failed(ImportError::Changed))?;
+        let warning = format!("mongodb: {database} is not of one moment: {NOT_ONE_MOMENT}");
+        dump.warnings.push(warning);
         let mut components = Vec::new();
         if looked.has_git {
             components.push(self.files(git, writer)?);

@@ -31,7 +31,7 @@ fn own_places(session: &Session, config: Option<&Config>) -> Vec<Place> {
 }
 
 /// An error when a directory to restore into lies in something that is in use.
-pub(super) fn ensure_free(
+pub(in crate::ops) fn ensure_free(
     target: &Path,
     session: &Session,
     config: Option<&Config>,

@@ -44,7 +44,7 @@ impl Size {
 /// What two names of one file have in common. The content, too: in a snapshot made of several, or by somebody else, an inode
 /// may stand for more than one file.
 #[derive(PartialEq, Eq, Hash)]
-pub(super) struct Linked {
+pub(in crate::ops) struct Linked {
     device_id: u64,
     inode: u64,
     size: u64,
@@ -53,7 +53,7 @@ pub(super) struct Linked {
 
 impl Linked {
     /// None where the file has one name.
-    pub(super) fn of(TreeNode { node, content, .. }: &TreeNode) -> Option<Self> {
+    pub(in crate::ops) fn of(TreeNode { node, content, .. }: &TreeNode) -> Option<Self> {
         let Node { device_id, inode, links, .. } = *node;
         let NodeKind::File { size } = node.kind else { return None };
         (links > 1 && inode != 0).then(|| Self { device_id, inode, size, content: content.clone() })
@@ -61,9 +61,9 @@ impl Linked {
 }
 
 /// A directory whose entries are being walked.
-pub(super) struct Open {
-    pub(super) path: Vec<u8>,
-    pub(super) nodes: OpenTree,
+pub(in crate::ops) struct Open {
+    pub(in crate::ops) path: Vec<u8>,
+    pub(in crate::ops) nodes: OpenTree,
 }
 
 /// Finds holes by their chunks: of zeros there are two or more in a row, all the same.
@@ -243,7 +243,7 @@ pub(super) fn ensure_length(
 }
 
 /// A damaged blob, with the file that needs it.
-pub(super) fn at(path: &str, error: RepositoryError) -> OpsError {
+pub(in crate::ops) fn at(path: &str, error: RepositoryError) -> OpsError {
     if error.is_damage() {
         return OpsError::WrongFile { object: path.to_owned(), reason: error.to_string() };
     }

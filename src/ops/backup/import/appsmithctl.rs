@@ -3,8 +3,9 @@
 
 use super::error::ImportError;
 use super::gathered::{Gathered, Untaken};
-use super::input::{Fault, Input};
+use super::input::Input;
 use super::members::{Member, MemberKind, each_member};
+use super::or_fault;
 use crate::model::node::{NodeKind, display_path};
 use crate::ops::backup::mongodump::{self, Taken};
 use crate::repository::writer::Writer;
@@ -103,14 +104,6 @@ impl Layout {
         };
         path.strip_prefix(GIT.as_bytes())?.strip_prefix(b"/")
     }
-}
-
-/// What gave no room for doubt says what went wrong; what read above it only that something did.
-pub(super) fn or_fault<T, E: From<ImportError>>(
-    result: Result<T, E>,
-    fault: &Fault,
-) -> Result<T, E> {
-    result.map_err(|error| fault.take().map_or(error, E::from))
 }
 
 /// Look at all that an archive holds.

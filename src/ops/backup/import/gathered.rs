@@ -36,6 +36,8 @@ pub(super) struct Gathered {
     root: Directory,
     memory: usize,
     inodes: u64,
+    /// Devices and pipes, too.
+    takes_all: bool,
     pub(super) counts: BTreeMap<String, u64>,
     pub(super) size_bytes: u64,
 }
@@ -74,10 +76,11 @@ impl From<RepositoryError> for Untaken {
 
 impl Gathered {
     /// Nothing yet. Directories that are not in the stream are of this time.
-    pub(super) fn new(name: &str, time: Timestamp) -> Self {
+    pub(super) fn new(name: &str, time: Timestamp, takes_all: bool) -> Self {
         let node = Node { mode: 0o755, ..made_node(name, NodeKind::Directory, time) };
         let root = Directory { node, entries: BTreeMap::new() };
-        Self { root, memory: 0, inodes: 0, counts: BTreeMap::new(), size_bytes: 0 }
+        let counts = BTreeMap::new();
+        Self { root, memory: 0, inodes: 0, takes_all, counts, size_bytes: 0 }
     }
 
     /// Take an entry, and store its content. `path` is its place below the root.
@@ -114,6 +117,9 @@ impl Gathered {
             }
             MemberKind::Node(kind @ NodeKind::Symlink { .. }) => {
                 ("symlinks", Entry::Other(member.node(name, kind.clone())))
+            }
+            MemberKind::Node(kind) if self.takes_all => {
+                ("others", Entry::Other(member.node(name, kind.clone())))
             }
             MemberKind::Node(_) => {
                 return Err(member.refused("it is a device or a pipe").into());
@@ -192,6 +198,11 @@ impl Gathered {
         }
         *self.counts.entry(what.to_owned()).or_insert(0) += 1;
         Ok(())
+    }
+
+    /// Add a file at the root that was written already.
+    pub(super) fn put(&mut self, node: Node, pending: PendingContent) {
+        self.root.entries.insert(node.name.clone(), Entry::File(node, pending));
     }
 
     /// Store the directories, each after what is in it.

@@ -16,6 +16,10 @@ use std::rc::Rc;
 
 /// What a file that was packed by gzip begins with.
 pub(super) const GZIP: &[u8] = &[0x1f, 0x8b, 0x08];
+/// What a file that was packed by zstd begins with.
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// How much of what came before a packed file may refer to, as a power of two: memory.
+const MOST_WINDOW: u32 = 27;
 /// Bytes asked of the file at once.
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -25,6 +29,8 @@ pub(super) enum Packing {
     Gzip,
     /// The same, encrypted.
     Encrypted,
+    /// As `belay export` packs.
+    Zstd,
 }
 
 /// The first failure of any layer.
@@ -59,6 +65,13 @@ impl Fault {
 fn gzip_fault(error: &io::Error) -> ImportError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => ImportError::Cut("what gzip packed has no end"),
+        _ => ImportError::Damaged(error.to_string()),
+    }
+}
+
+fn of_zstd(error: &io::Error) -> ImportError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => ImportError::Cut("what zstd packed has no end"),
         _ => ImportError::Damaged(error.to_string()),
     }
 }
@@ -131,6 +144,13 @@ impl Input {
         };
         let content: Box<dyn Read> = match packing {
             Packing::Gzip => Box::new(fault.unpacked(fault.watch(bytes, ImportError::Read))),
+            Packing::Zstd => {
+                let input = fault.watch(bytes, ImportError::Read);
+                let mut plain =
+                    zstd::stream::read::Decoder::new(input).map_err(ImportError::Read)?;
+                plain.window_log_max(MOST_WINDOW).map_err(ImportError::Read)?;
+                Box::new(fault.watch(plain, |error| of_zstd(&error)))
+            }
             Packing::Encrypted => {
                 let mut magic = [0; openssl::MAGIC.len()];
                 bytes.read_exact(&mut magic).map_err(ImportError::Read)?;
@@ -167,6 +187,9 @@ pub(super) fn packing(path: &Path) -> Result<Packing, ImportError> {
     }
     if beginning.starts_with(GZIP) {
         return Ok(Packing::Gzip);
+    }
+    if beginning.starts_with(ZSTD) {
+        return Ok(Packing::Zstd);
     }
     Err(ImportError::NotAnArchive("it begins with other bytes than any of those"))
 }

@@ -98,6 +98,18 @@ impl Keys {
 
     /// What the snapshot of an archive gets; an error where there are no keys and nobody said why.
     pub(super) fn resolve(&self, looked: &Looked) -> Result<Resolved, OpsError> {
+        if looked.manifest.is_some() {
+            return match self {
+                Self::Archive => Ok(Resolved { environment: None, pair: None, warning: None }),
+                _ => Err(OpsError::usage(
+                    format!(
+                        "{} is an export of Belay, and keeps the keys that its snapshot has",
+                        looked.file
+                    ),
+                    "leave out --keys, --without-keys and --reason",
+                )),
+            };
+        }
         let own = looked.environment.as_deref();
         let unread = |_| {
             OpsError::usage(

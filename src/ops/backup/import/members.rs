@@ -3,11 +3,11 @@
 
 use super::error::ImportError;
 use super::input::Fault;
-use crate::model::node::{Node, NodeKind, display_path, is_valid_name};
+use crate::model::node::{ExtendedAttribute, Node, NodeKind, display_path, is_valid_name};
 use jiff::{SignedDuration, Timestamp};
 use std::borrow::Cow;
 use std::io::{self, Read};
-use tar::{Archive, EntryType, Header, PaxExtensions};
+use tar::{Archive, EntryType, Header};
 
 /// The longest path, as Linux has it.
 const MOST_PATH_BYTES: usize = 4096;
@@ -35,6 +35,7 @@ pub(super) struct Member {
     user: String,
     group: String,
     mtime: Timestamp,
+    extended_attributes: Vec<ExtendedAttribute>,
 }
 
 impl Member {
@@ -53,7 +54,7 @@ impl Member {
             inode: 0,
             device_id: 0,
             links: 1,
-            extended_attributes: Vec::new(),
+            extended_attributes: self.extended_attributes.clone(),
         }
     }
 
@@ -72,6 +73,7 @@ struct Extensions {
     size: Option<u64>,
     uid: Option<u32>,
     gid: Option<u32>,
+    attributes: Vec<ExtendedAttribute>,
 }
 
 /// Give each entry to `found`, with its content, which need not be read. The stream is read to its end.
@@ -178,22 +180,41 @@ impl Extensions {
     }
 
     fn read_records(&mut self, bytes: &[u8]) -> Result<(), ImportError> {
-        for record in PaxExtensions::new(bytes) {
-            let record = record.map_err(|error| of_tar(&error))?;
-            let value = record.value_bytes();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let damaged =
+                || ImportError::Damaged("what stands before an entry is no record".into());
+            let (key, value, after) = record(rest).ok_or_else(damaged)?;
+            rest = after;
             let number = || str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-            match record.key_bytes() {
+            match key {
                 b"path" => self.path = Some(value.to_vec()),
                 b"linkpath" => self.target = Some(value.to_vec()),
                 b"mtime" => self.mtime = str::from_utf8(value).ok().and_then(time_of),
                 b"size" => self.size = number(),
                 b"uid" => self.uid = number().and_then(|id| u32::try_from(id).ok()),
                 b"gid" => self.gid = number().and_then(|id| u32::try_from(id).ok()),
-                _ => {}
+                key => {
+                    if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                        let name = String::from_utf8_lossy(name).replace("%3D", "=");
+                        let value = value.to_vec();
+                        self.attributes.push(ExtendedAttribute { name, value });
+                    }
+                }
             }
         }
         Ok(())
     }
+}
+
+/// `LENGTH KEY=VALUE\n` at the beginning: key, value, and what follows. A value may hold anything.
+fn record(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let space = bytes.iter().position(|byte| *byte == b' ')?;
+    let length: usize = str::from_utf8(&bytes[..space]).ok()?.parse().ok()?;
+    let (record, after) = bytes.split_at_checked(length)?;
+    let record = record.get(space + 1..)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    Some((&record[..equals], &record[equals + 1..], after))
 }
 
 /// Seconds since 1970, with a fraction.
@@ -207,7 +228,8 @@ fn time_of(text: &str) -> Option<Timestamp> {
 }
 
 fn member(header: &Header, extensions: Extensions) -> Result<Member, ImportError> {
-    let Extensions { path, target, mtime, size, uid, gid } = extensions;
+    let Extensions { path, target, mtime, size, uid, gid, mut attributes } = extensions;
+    attributes.sort();
     let raw = path.unwrap_or_else(|| header.path_bytes().into_owned());
     let refused = |reason| {
         Err(ImportError::Refused { entry: display_path(&raw[..raw.len().min(200)]), reason })
@@ -260,6 +282,7 @@ fn member(header: &Header, extensions: Extensions) -> Result<Member, ImportError
         mtime: mtime
             .or_else(|| Timestamp::from_second(seconds()?).ok())
             .unwrap_or(Timestamp::UNIX_EPOCH),
+        extended_attributes: attributes,
     })
 }
 
@@ -287,6 +310,15 @@ mod tests {
         let long = "a/".repeat(3000);
         for raw in ["/a", "..", "a/../b", "a/..", "a\0b", &long] {
             assert_eq!(normal(raw.as_bytes()), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn records_are_as_long_as_they_say() {
+        let (key, value, after) = record(b"13 path=a\n=b\n9 x=\n").unwrap();
+        assert_eq!((key, value, after), (&b"path"[..], &b"a\n=b"[..], &b"9 x=\n"[..]));
+        for wrong in ["", "x", "9 x=\n", "5 x=y", "1 x=\n", "3 \n", "4 x\n", "-6 x=y\n", "6\nx=y"] {
+            assert_eq!(record(wrong.as_bytes()), None, "{wrong:?}");
         }
     }
 
