@@ -19,8 +19,10 @@ use markdown::{Block, Mark, anchors, blocks, links};
 
 /// The scripts that have a test below.
 const SCRIPTS: &[&str] = &[
+    "appsmithctl",
     "catalog",
     "check",
+    "export",
     "first-backup",
     "lost-password",
     "new-host",
@@ -451,4 +453,34 @@ fn a_lost_catalog_is_made_again() {
     host.run("catalog").ok();
     assert_eq!(host.sandbox.list().len(), 1);
     host.sandbox.backup_of("uploads");
+}
+
+#[test]
+fn archives_of_appsmithctl_move_over_as_documented() {
+    let sandbox = Sandbox::new();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/appsmith");
+    let mut command = Command::new(fixtures.join("make-appsmithctl.sh"));
+    command.arg(sandbox.path("archives"));
+    Run::of(command).ok();
+    fs::copy(fixtures.join("docker.env"), sandbox.path("docker.env")).unwrap();
+    write_secret(&sandbox.path("archive-password"), "fixture-archive-password");
+    let mut config = fs::read_to_string(sandbox.config()).unwrap();
+    config
+        .push_str("\n[instance.production]\nplatform = \"appsmith\"\nvia = \"docker:appsmith\"\n");
+    fs::write(sandbox.config(), config).unwrap();
+    let told = run_in(&sandbox, &script("appsmithctl")).ok().stdout();
+    assert_eq!(told.matches("its keys fit").count(), 3, "{told}");
+    assert_eq!(sandbox.list().len(), 3);
+}
+
+#[test]
+fn an_export_comes_back_as_documented() {
+    let host = Host::new();
+    let mut config = fs::read_to_string(host.sandbox.config()).unwrap();
+    config.push_str("\n[instance.copy]\nplatform = \"files\"\npaths = [\"/srv/copy\"]\n");
+    fs::write(host.sandbox.config(), config).unwrap();
+    host.run("export").ok();
+    host.assert_target_is_original();
+    let restored = Tree::read(&host.sandbox.path("from-import/files/uploads"));
+    assert_same(&host.original, &restored, "what the import brought back");
 }
