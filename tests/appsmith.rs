@@ -76,6 +76,8 @@ fn comes_back_into_a_new_one(docker: &Docker, instances: &str) {
     fs::create_dir_all(&git).unwrap();
     fs::write(git.join("uncommitted work.js"), "export default {}\n").unwrap();
     std::os::unix::fs::chown(git.join("uncommitted work.js"), Some(1000), Some(1001)).unwrap();
+    app.redis(&["SET", "spring:session:1", "a session"]);
+    app.redis(&["HSET", "branches:app1", "main", "0123456"]);
     let wanted = app.picture();
     let git_before = Tree::read(&app.path("git-storage"));
     let taken = world.belay(&["backup", "app", "--json"]).ok().json();
@@ -93,12 +95,15 @@ fn comes_back_into_a_new_one(docker: &Docker, instances: &str) {
     let file = app.path("configuration/docker.env");
     let fresh = fs::read_to_string(&file).unwrap().replace("fixture-encryption", "fresh");
     fs::write(&file, &fresh).unwrap();
+    app.redis(&["SET", "spring:session:2", "another"]);
     let dry = world.belay(&["restore", id, "--into", "app", "--dry-run"]).ok().stdout();
     assert!(dry.contains("directory git-storage: /appsmith-stacks/git-storage"), "{dry}");
     assert!(dry.contains("keys of the snapshot: APPSMITH_ENCRYPTION_PASSWORD"), "{dry}");
     world.belay(&["restore", id, "--into", "app", "--yes"]).ok();
     assert_same_text(&wanted, &app.picture());
     assert_same(&git_before, &Tree::read(&app.path("git-storage")), "git-storage");
+    assert_eq!(app.redis(&["KEYS", "*"]), "branches:app1");
+    assert_eq!(app.redis(&["HGET", "branches:app1", "main"]), "0123456");
     assert!(!app.path("ssl").exists());
     let restored = fs::read_to_string(&file).unwrap();
     assert!(restored.contains("APPSMITH_ENCRYPTION_PASSWORD=fixture-encryption-password"));

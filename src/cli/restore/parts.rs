@@ -28,6 +28,11 @@ pub(super) fn plan_text(plan: &PartsPlan) -> String {
     }
     let directories = plan.directories.iter();
     lines.extend(directories.map(|(name, path)| format!("  directory {name}: {path}")));
+    if let Some(server) = &plan.flushes {
+        let loads =
+            if plan.loads_redis { ", and its keys that are no caches are loaded" } else { "" };
+        lines.push(format!("  {server}: all its databases are flushed{loads}"));
+    }
     if !plan.environment.is_empty() {
         lines.push(format!("  keys of the snapshot: {}", plan.environment.join(", ")));
     }

@@ -54,6 +54,10 @@ pub struct PartsPlan {
     pub environment_added: Vec<String>,
     /// Directories that come back, by their component.
     pub directories: BTreeMap<String, String>,
+    /// The Redis server that is flushed, for people.
+    pub flushes: Option<String>,
+    /// Whether its keys that are no caches are loaded back.
+    pub loads_redis: bool,
     /// Whether what writes is stopped meanwhile, and started again.
     pub stops_writers: bool,
     /// What a person should know.
@@ -157,8 +161,12 @@ impl PreparedParts<'_> {
     fn run(self, context: &Context) -> Result<RestoredParts, OpsError> {
         let name = self.instance.name.to_string();
         let plan = self.collections.as_ref().map(|collections| collections.plan.clone());
-        let mut journal =
-            Journal::begin(self.config, self.instance, plan, self.making.beside.clone())?;
+        let mut journal = Journal::begin(
+            (self.config, self.instance),
+            self.plan.snapshot,
+            plan,
+            self.making.beside.clone(),
+        )?;
         journal.write(Phase::Making)?;
         let made = self.make(context).and_then(|()| self.save(context));
         let Saved { before, since, stopped } = match made {
@@ -172,7 +180,7 @@ impl PreparedParts<'_> {
         journal.saved(before.is_some());
         journal.write(Phase::Swapping)?;
         context.events.phase("swapping", name.clone());
-        let aside = match journal.swap(self.server(), &self.living.access) {
+        let aside = match journal.swap(self.server(), &self.living, Some(&self.source)) {
             Ok(aside) => aside,
             Err(error) => {
                 // Nothing may write to what is half swapped.

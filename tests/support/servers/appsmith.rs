@@ -170,6 +170,13 @@ db.command('createUser', 'test', pwd={PASSWORD:?}, roles=[{{'role': 'root', 'db'
         self.python(&picture_of("appsmith"))
     }
 
+    /// What its Redis answers.
+    #[track_caller]
+    pub fn redis(&self, arguments: &[&str]) -> String {
+        let client = ["exec", &self.name, "redis-cli", "--raw"];
+        self.docker.run(&[&client, arguments].concat()).trim().to_owned()
+    }
+
     /// What its supervisor was told.
     pub fn supervised(&self) -> String {
         fs::read_to_string(self.path("supervisor.log")).unwrap_or_default()

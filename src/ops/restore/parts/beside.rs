@@ -1,4 +1,5 @@
-//! What comes back beside the collections of an instance: the keys in its environment file, and its directories.
+//! What comes back beside the collections of an instance: the keys in its environment file, its directories, and what its Redis
+//! holds beyond caches.
 //!
 //! As with the collections, all is made beside what is there first, and each step may be run again.
 
@@ -8,6 +9,7 @@ use crate::component::files::remote::{RemoteError, RemoteSwap, StageError};
 use crate::ops::instance::Living;
 use crate::ops::restore::Source;
 use crate::ops::restore::items::find_nodes;
+use crate::ops::restore::stored::content;
 use crate::ops::restore::tarball::write_tree;
 use crate::ops::{Context, OpsError};
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,14 @@ pub(super) struct Beside {
     /// The environment file.
     environment: Option<String>,
     directories: Vec<Directory>,
+    redis: Option<Redis>,
+}
+
+/// A Redis server that is flushed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Redis {
+    /// The file of the snapshot that is loaded then; none where all that it has are caches.
+    pub(super) file: Option<String>,
 }
 
 /// A directory that comes back.
@@ -44,11 +54,11 @@ impl Making {
         job: String,
         living: &Living<'_>,
         environment: Option<(String, Merged)>,
-        directories: Vec<Directory>,
+        (directories, redis): (Vec<Directory>, Option<Redis>),
     ) -> Self {
         let (path, merged) = environment.unzip();
         let instance = living.instance.name.to_string();
-        let beside = Beside { instance, job, environment: path, directories };
+        let beside = Beside { instance, job, environment: path, directories, redis };
         Self { beside, environment: merged, access: living.access.clone() }
     }
 
@@ -96,7 +106,7 @@ impl Making {
 
 impl Beside {
     pub(super) fn is_empty(&self) -> bool {
-        self.environment.is_none() && self.directories.is_empty()
+        self.environment.is_none() && self.directories.is_empty() && self.redis.is_none()
     }
 
     fn swap_of<'a>(&'a self, access: &'a Access, directory: &'a Directory) -> RemoteSwap<'a> {
@@ -128,6 +138,29 @@ impl Beside {
             kept.extend(access.commit_staged(path, keep.as_deref())?);
         }
         Ok(if is_saved { Vec::new() } else { kept })
+    }
+
+    /// Whether the snapshot is needed to finish it.
+    pub(super) fn needs_snapshot(&self) -> bool {
+        self.redis.as_ref().is_some_and(|redis| redis.file.is_some())
+    }
+
+    /// Flush Redis, and load what is more than a cache.
+    pub(super) fn fill_redis(
+        &self,
+        living: &Living<'_>,
+        source: Option<&Source>,
+    ) -> Result<(), OpsError> {
+        let (Some(redis), Some(recipe)) = (&self.redis, &living.recipe.redis) else {
+            return Ok(());
+        };
+        let Some(server) = living.redis(recipe)? else { return Ok(()) };
+        let failed = |source| OpsError::Redis { instance: self.instance.clone(), source };
+        server.flush().map_err(failed)?;
+        if let (Some(file), Some(source)) = (&redis.file, source) {
+            server.load(content(source, file)?, &recipe.disposable).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// The new state serves: remove what a snapshot has.

@@ -8,10 +8,13 @@ use crate::component::mongodb::MongoError;
 use crate::component::mongodb::wire::Server;
 use crate::component::mongodb::wire::restore::RestorePlan;
 use crate::config::{Config, Instance};
+use crate::model::id::SnapshotId;
 use crate::model::name::Name;
 use crate::ops::instance::Living;
 use crate::ops::private::PrivateDirectory;
+use crate::ops::restore::Source;
 use crate::ops::restore::by_instance::{self, Found};
+use crate::ops::select::SnapshotRef;
 use crate::ops::session::Session;
 use crate::ops::{Context, OpsError};
 use serde::{Deserialize, Serialize};
@@ -34,6 +37,7 @@ pub(super) enum Phase {
 #[derive(Serialize, Deserialize)]
 struct Entry {
     instance: Name,
+    snapshot: SnapshotId,
     phase: Phase,
     /// The database's part; none where that does not come back.
     plan: Option<RestorePlan>,
@@ -56,8 +60,8 @@ pub(super) struct Journal {
 impl Journal {
     /// Begin a journal.
     pub(super) fn begin(
-        config: &Config,
-        instance: &Instance,
+        (config, instance): (&Config, &Instance),
+        snapshot: SnapshotId,
         plan: Option<RestorePlan>,
         beside: Beside,
     ) -> Result<Self, OpsError> {
@@ -65,7 +69,7 @@ impl Journal {
         let instance = instance.name.clone();
         let name = format!("{instance}.json");
         let (phase, is_saved, removes_old) = (Phase::Making, false, false);
-        let entry = Entry { instance, phase, plan, beside, is_saved, removes_old };
+        let entry = Entry { instance, snapshot, phase, plan, beside, is_saved, removes_old };
         Ok(Self { directory, name, entry })
     }
 
@@ -111,12 +115,14 @@ impl Journal {
     pub(super) fn swap(
         &self,
         server: Option<&Server>,
-        access: &Access,
+        living: &Living<'_>,
+        source: Option<&Source>,
     ) -> Result<Vec<String>, OpsError> {
-        let aside = self.entry.beside.swap(access, self.entry.is_saved)?;
+        let aside = self.entry.beside.swap(&living.access, self.entry.is_saved)?;
         if let Some((plan, server)) = self.collections(server) {
             plan.swap(server).map_err(|error| self.failed(error))?;
         }
+        self.entry.beside.fill_redis(living, source)?;
         Ok(aside)
     }
 
@@ -167,7 +173,11 @@ pub(in crate::ops::restore) fn finish_interrupted(
     }
     let mut aside = Vec::new();
     if journal.entry.phase == Phase::Swapping {
-        aside = journal.swap(server, access)?;
+        let source = journal.entry.beside.needs_snapshot().then(|| {
+            let snapshot = SnapshotRef::Prefix(journal.entry.snapshot.to_string());
+            Source::open(session, &snapshot, context)
+        });
+        aside = journal.swap(server, &living, source.transpose()?.as_ref())?;
         journal.write(Phase::Clearing)?;
     }
     aside.extend(journal.clear(server, access)?);

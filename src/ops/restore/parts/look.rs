@@ -1,12 +1,13 @@
 //! Planning a restore of an instance's parts: what the snapshot has, what the target is like, and what would be done.
 
-use super::beside::{Directory, Making};
+use super::beside::{Directory, Making, Redis};
 use super::collections::{Collections, details_of};
 use super::{PartsPlan, PreparedParts, failed};
 use crate::component::mongodb::MongodbDetails;
 use crate::component::mongodb::wire::Server;
+use crate::component::redis::RedisDetails;
 use crate::config::{Config, Instance};
-use crate::model::manifest::{KeyFit, Manifest};
+use crate::model::manifest::{ComponentManifest, KeyFit, Manifest};
 use crate::ops::instance::{Living, MongoDatabase};
 use crate::ops::restore::into::{IntoOptions, PresentState, ensure_same_instance};
 use crate::ops::restore::stored::component;
@@ -58,8 +59,11 @@ pub fn prepare<'a>(
         tell_others(&living, &variables, &mut words);
         None
     };
+    let (flushes, redis) = redis(&living, manifest, &chosen)?
+        .map_or((None, None), |(told, redis)| (Some(told), Some(redis)));
+    let loads_redis = redis.as_ref().is_some_and(|redis| redis.file.is_some());
     let directories = directories(&living, manifest, &chosen, &mut words)?;
-    let making = Making::new(job.to_string(), &living, environment, directories);
+    let making = Making::new(job.to_string(), &living, environment, (directories, redis));
     if collections.is_none() && making.beside.is_empty() {
         return Err(OpsError::refused(
             "there is nothing to be done: what was asked for is there already, or there is no place for it",
@@ -85,6 +89,8 @@ pub fn prepare<'a>(
             .iter()
             .map(|directory| (directory.name.clone(), directory.path.clone()))
             .collect(),
+        flushes,
+        loads_redis,
         stops_writers: living.recipe.quiesce.is_some(),
         notes: words.notes,
         warnings: words.warnings,
@@ -127,6 +133,27 @@ fn open(
     Ok((server, database))
 }
 
+/// The Redis server of the instance: what it has belongs to the database, so it is flushed with that. Returns also what it is
+/// called.
+fn redis(
+    living: &Living<'_>,
+    manifest: &Manifest,
+    chosen: &Chosen<'_>,
+) -> Result<Option<(String, Redis)>, OpsError> {
+    let is_wanted = chosen.has("redis");
+    let recipe = living.recipe.redis.as_ref().filter(|_| is_wanted || chosen.has("mongodb"));
+    let Some(server) = recipe.map(|recipe| living.redis(recipe)).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let part = component(manifest, "redis").filter(|_| is_wanted);
+    let lasting = |part: &&ComponentManifest| {
+        let details = serde_json::from_value::<RedisDetails>(part.details.clone());
+        details.is_err() || details.is_ok_and(|details| details.lasting > 0)
+    };
+    let file = part.filter(lasting).and_then(|part| part.files.first());
+    Ok(Some((server.told(), Redis { file: file.map(|file| file.path.clone()) })))
+}
+
 /// The directories of the snapshot that come back, and where they go.
 fn directories(
     living: &Living<'_>,
@@ -160,7 +187,7 @@ struct Chosen<'a> {
 impl<'a> Chosen<'a> {
     fn of(wanted: &'a Wanted, manifest: &Manifest) -> Result<Self, OpsError> {
         let names = wanted.components.as_slice();
-        let kinds = ["mongodb", "environment", "files"];
+        let kinds = ["mongodb", "environment", "files", "redis"];
         let parts = manifest.components.iter().filter(|part| kinds.contains(&part.kind.as_str()));
         let parts: Vec<&str> = parts.map(|part| part.name.as_str()).collect();
         let unknown = names.iter().find(|name| !parts.contains(&name.as_str()));
