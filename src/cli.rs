@@ -9,6 +9,7 @@ mod check;
 mod config;
 mod demo;
 mod diff;
+mod discover;
 mod doctor;
 mod exit;
 mod export;
@@ -80,6 +81,7 @@ fn dispatch(command: Command, environment: &Environment) -> Result<Exit, Failure
     match command {
         Command::Init => init::run(environment),
         Command::Doctor(arguments) => doctor::run(&arguments, environment),
+        Command::Discover(arguments) => discover::run(&arguments, environment),
         Command::Status => status::run(environment),
         Command::Backup(arguments) => backup::run(&arguments, environment),
         Command::List => list::run(environment),

@@ -7,6 +7,7 @@ pub mod check;
 mod checksums;
 pub mod demo;
 pub mod diff;
+pub mod discover;
 pub mod doctor;
 mod error;
 pub mod export;

@@ -8,7 +8,9 @@ use rustix::process::Signal;
 use std::fs;
 use std::process::Command;
 use support::servers::{Appsmith, Docker, Sshd};
-use support::{Run, Running, Sandbox, Tree, assert_same, assert_same_text, wait_until};
+use support::{
+    Run, Running, Sandbox, Tree, assert_same, assert_same_text, text, wait_until, write_secret,
+};
 
 /// Belay with instances of an engine.
 struct World {
@@ -196,4 +198,43 @@ fn keys_that_do_not_fit_are_found_and_the_container_s_own_count() {
     assert_eq!(verdict(&taken), "fit");
     let text = [taken.stdout(), taken.stderr()].concat();
     assert!(!text.contains("fixture-"), "{text}");
+}
+
+#[test]
+fn a_newcomer_needs_a_password_and_what_discover_prints() {
+    let docker = Docker::start();
+    Appsmith::image(&docker);
+    let (variable, socket) = docker.variable();
+    let sandbox = Sandbox::without_repository();
+    let belay = |arguments: &[&str]| {
+        let mut command = sandbox.belay_command(arguments);
+        command.env(variable, &socket).env("BELAY_CREDENTIALS_DIR", sandbox.path("credentials"));
+        Run::of(command)
+    };
+    let _ = fs::remove_file(sandbox.config());
+    belay(&["discover"]).code(1).says(&["no container of Appsmith or ToolJet runs", "hint:"]);
+    let app = Appsmith::start(&docker, "app", 1);
+    docker.run(&["rm", "-f", "app"]);
+    app.run(&["APPSMITH_ENCRYPTION_SALT=fixture-encryption-salt"]);
+    docker.run(&["run", "-d", "--name", "other", "appsmith", "sleep", "1000000"]);
+    let found = belay(&["discover"]).ok();
+    let config = found.stdout();
+    assert!(config.contains("# appsmith v1.97, from the image appsmith"), "{config}");
+    assert!(config.contains("#   MongoDB runs inside of it"), "{config}");
+    assert!(
+        config.contains("via = \"docker:app\"") && !config.contains("docker:other"),
+        "{config}"
+    );
+    assert!(!config.contains("fixture-"), "{config}");
+    let json = belay(&["discover", "--json"]).ok().json();
+    assert_eq!(json["instances"][0]["platform"], "appsmith", "{json}");
+
+    let config = config.replace("/srv/backup/belay", text(&sandbox.repository()));
+    let state = format!("\n[state]\ndir = \"{}\"\n", text(&sandbox.state()));
+    fs::write(sandbox.config(), config + &state).unwrap();
+    fs::create_dir_all(sandbox.path("credentials")).unwrap();
+    write_secret(&sandbox.path("credentials/repository-password"), "a long password");
+    belay(&["init"]).ok();
+    let taken = belay(&["backup", "--all", "--json"]).ok().json();
+    assert_eq!(taken["snapshots"][0]["key_fit"], "fit", "{taken}");
 }

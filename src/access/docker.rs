@@ -19,6 +19,8 @@ pub struct ContainerFacts {
     pub image: String,
     /// The image's own digest, `sha256:…`.
     pub image_id: String,
+    /// Where in it something is mounted.
+    pub mounts: Vec<String>,
     /// Its labels; `com.docker.compose.*` among them.
     pub labels: BTreeMap<String, String>,
 }
@@ -28,6 +30,14 @@ pub struct ContainerFacts {
 struct Inspected {
     image: String,
     config: Configured,
+    #[serde(default)]
+    mounts: Vec<Mounted>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Mounted {
+    destination: String,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +78,7 @@ impl Access {
                 .collect(),
             image: one.config.image,
             image_id: one.image,
+            mounts: one.mounts.into_iter().map(|mount| mount.destination).collect(),
             labels: one.config.labels.unwrap_or_default(),
         }))
     }

@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 use crate::model::id::InstanceId;
+use crate::model::via::Via;
 use crate::ops::SnapshotRef;
 use crate::repository::check::Slice;
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -51,6 +52,8 @@ pub(super) enum Command {
     Init,
     /// Look for everything that could keep a backup or a restore from working, and say what to do
     Doctor(DoctorArguments),
+    /// Look for running instances, and print a configuration that backs them up
+    Discover(DiscoverArguments),
     /// Tell each instance's last good snapshot and what is wrong, on one screen
     Status,
     /// Take snapshots of instances
@@ -116,6 +119,7 @@ impl Command {
         match self {
             Self::Init => ("init", Takes::Name),
             Self::Doctor(_) => ("doctor", Takes::Nothing),
+            Self::Discover(_) => ("discover", Takes::Nothing),
             Self::Status => ("status", Takes::Nothing),
             Self::Backup(_) => ("backup", Takes::Nothing),
             Self::List => ("list", Takes::Url),
@@ -148,6 +152,17 @@ impl Command {
 
 fn snapshot_ref(text: &str) -> Result<SnapshotRef, String> {
     text.parse()
+}
+
+/// `discover`.
+#[derive(Debug, Args)]
+pub(super) struct DiscoverArguments {
+    /// Where to look: "local", "ssh:USER@HOST", or several of these
+    #[arg(value_name = "VIA", default_value = "local")]
+    pub(super) via: Vec<Via>,
+    /// A configuration of ssh in place of the user's own
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) ssh_config: Option<PathBuf>,
 }
 
 /// `doctor`.
