@@ -153,6 +153,30 @@ pub struct MongodbSettings {
     pub url: Option<SecretRef>,
     /// The database's name; none is the one that the connection string names.
     pub database: Option<String>,
+    /// How it is read.
+    pub way: MongodbWay,
+    /// A directory with MongoDB's own programs.
+    pub tools: Option<PathBuf>,
+}
+
+/// How a `MongoDB` database is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MongodbWay {
+    /// Over the wire, all collections at one moment.
+    #[default]
+    Wire,
+    /// By `mongodump`, where it lives.
+    Mongodump,
+}
+
+impl MongodbWay {
+    /// As the configuration calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::Mongodump => "mongodump",
+        }
+    }
 }
 
 /// How the `PostgreSQL` server of an instance is reached. What is not said here, the instance's environment says.

@@ -83,6 +83,7 @@ fn manifest() -> Manifest {
         job: JobId([3; 8]),
         platform: "files".to_owned(),
         version: None,
+        edition: None,
         started: at(0),
         finished: at(1),
         sealed: true,

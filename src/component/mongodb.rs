@@ -9,6 +9,7 @@ pub mod document;
 mod error;
 pub mod names;
 pub mod texts;
+pub mod tools;
 pub mod wire;
 
 pub use details::{CollectionDetails, MongodbDetails};

@@ -2,7 +2,7 @@
 //!
 //! What is written here reads back as the same configuration.
 
-use super::{Config, Instance, MongodbSettings, Pair, PostgresSettings, Repository};
+use super::{Config, Instance, MongodbSettings, MongodbWay, Pair, PostgresSettings, Repository};
 use crate::config::location::redact_url;
 use crate::config::secret::SecretRef;
 use crate::model::name::Name;
@@ -82,6 +82,12 @@ struct ShownComponents<'a> {
 #[derive(Serialize)]
 struct ShownMongodb<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    way: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<&'a SecretRef>,
     #[serde(skip_serializing_if = "Option::is_none")]
     database: Option<&'a str>,
@@ -152,7 +158,13 @@ fn components(instance: &Instance) -> Option<ShownComponents<'_>> {
 }
 
 fn shown_mongodb(settings: &MongodbSettings) -> ShownMongodb<'_> {
-    ShownMongodb { url: settings.url.as_ref(), database: settings.database.as_deref() }
+    ShownMongodb {
+        via: settings.via.as_ref().map(ToString::to_string),
+        way: (settings.way != MongodbWay::default()).then(|| settings.way.as_str()),
+        tools: settings.tools.as_ref().map(|path| path.to_string_lossy()),
+        url: settings.url.as_ref(),
+        database: settings.database.as_deref(),
+    }
 }
 
 fn shown_postgres(settings: &PostgresSettings) -> ShownPostgres<'_> {

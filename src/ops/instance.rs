@@ -5,11 +5,12 @@ mod deployment;
 use super::{Context, OpsError};
 use crate::access::{Access, AccessError, ContainerFacts};
 use crate::component::environment::EnvironmentFile;
+use crate::component::mongodb::tools::{Tools, database_in};
 use crate::component::mongodb::wire::Server;
 use crate::component::postgres::restore::is_of_restore;
 use crate::component::postgres::{ServerFacts, ServerUrl, Target};
 use crate::component::redis;
-use crate::config::{Config, Instance, MongodbSettings, SecretSources};
+use crate::config::{Config, Instance, MongodbSettings, MongodbWay, SecretSources};
 use crate::model::via::Via;
 use crate::platform::recipe::{DatabaseRecipe, FilesRecipe, Recipe, RedisRecipe};
 use std::collections::BTreeMap;
@@ -95,6 +96,8 @@ pub(super) struct MongoDatabase {
     url: Zeroizing<String>,
     instance: String,
     name: Option<String>,
+    /// What reads it; none where it is read over the wire.
+    tools: Option<Tools>,
 }
 
 impl MongoDatabase {
@@ -104,9 +107,20 @@ impl MongoDatabase {
         opened.map_err(|source| OpsError::Mongodb { instance: self.instance.clone(), source })
     }
 
+    /// What dumps it, with the connection string and the database's name; none where it is read over the wire.
+    pub(super) fn dumped_by(&self) -> Result<Option<(&Tools, &str, String)>, OpsError> {
+        let Some(tools) = &self.tools else { return Ok(None) };
+        let database = self.named(database_in(&self.url))?;
+        Ok(Some((tools, &self.url, database)))
+    }
+
     /// The database's name: what the configuration says, or the connection string.
     pub(super) fn name(&self, server: &Server) -> Result<String, OpsError> {
-        self.name.clone().or_else(|| server.database.clone()).ok_or_else(|| {
+        self.named(server.database.clone())
+    }
+
+    fn named(&self, in_url: Option<String>) -> Result<String, OpsError> {
+        self.name.clone().or(in_url).ok_or_else(|| {
             OpsError::usage(
                 format!("the connection string of {} names no database", self.instance),
                 "write it behind the host, mongodb://HOST/DATABASE, or: component.mongodb = { database = \"…\" }",
@@ -216,7 +230,7 @@ impl<'a> Living<'a> {
 
     /// Where its MongoDB database is; an error where nothing says so.
     pub(super) fn mongodb(&self, secrets: &SecretSources) -> Result<MongoDatabase, OpsError> {
-        let MongodbSettings { via, url, database } = &self.instance.mongodb;
+        let MongodbSettings { via, url, database, way, tools } = &self.instance.mongodb;
         let instance = self.instance.name.to_string();
         let variables = self.recipe.mongodb.iter().flat_map(|recipe| &recipe.url);
         let (url, nearest) = match url {
@@ -241,7 +255,12 @@ impl<'a> Living<'a> {
         };
         let access = self.access.to(via.clone().unwrap_or(nearest));
         let name = database.clone();
-        Ok(MongoDatabase { access, url: Zeroizing::new(url), instance, name })
+        let directory = tools.as_deref().map(text_of).transpose()?.map(ToOwned::to_owned);
+        let tools = match way {
+            MongodbWay::Wire => None,
+            MongodbWay::Mongodump => Some(Tools { access: access.clone(), directory }),
+        };
+        Ok(MongoDatabase { access, url: Zeroizing::new(url), instance, name, tools })
     }
 
     /// Where its databases are: as the configuration says, and otherwise as its environment says.

@@ -1,5 +1,6 @@
 //! What can go wrong with a MongoDB server, with what to do about it.
 
+use super::archive::ArchiveError;
 use crate::access::AccessError;
 use crate::model::event::Cancelled;
 use std::io;
@@ -30,6 +31,21 @@ pub enum MongoError {
         action: String,
         /// What happened to the way.
         source: AccessError,
+    },
+    /// `mongodump` could not be run, or ended badly.
+    #[error(transparent)]
+    Dump(AccessError),
+    /// What `mongodump` gave is not believed.
+    #[error("what mongodump gave is not whole: {0}")]
+    Archive(#[source] Box<ArchiveError>),
+    /// What `mongodump` gave does not hold the database.
+    #[error("what mongodump gave: {0}")]
+    NotDumped(String),
+    /// `mongodump` ended well, and said that something failed.
+    #[error("mongodump ended well, and complained: {said}")]
+    Complained {
+        /// What it said.
+        said: String,
     },
     /// The login was refused.
     #[error("MongoDB at {host} refused the login")]
@@ -123,7 +139,7 @@ pub enum MongoError {
 impl MongoError {
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled(_))
+        matches!(self, Self::Cancelled(_) | Self::Dump(AccessError::Cancelled(_)))
     }
 
     /// What to do about it.
@@ -135,13 +151,18 @@ impl MongoError {
             Self::Unreachable { .. } => {
                 "is the server running, and may this host connect to that address? In a container, name the way to it with `via`".into()
             }
-            Self::Way { source, .. } => return source.hint(),
+            Self::Way { source, .. } | Self::Dump(source) => return source.hint(),
             Self::Login { .. } => {
                 "look at user, password and `authSource` in the connection string".into()
             }
             Self::Server { code: Some(13), .. } => {
                 "the user needs the role `backup` to read, and `restore` to put back: db.grantRolesToUser(\"USER\", [\"backup\", \"restore\"])".into()
             }
+            Self::Archive(source) => return source.hint().map(Into::into),
+            Self::NotDumped(_) => {
+                "look at the database's name in the connection string, and at the user's roles".into()
+            }
+            Self::Complained { .. } => "see what it says, and run the backup again".into(),
             Self::Silent { .. } => "look at the server and at the network to it".into(),
             Self::NoDatabase { known, .. } if known.is_empty() => {
                 "look at the database's name in the connection string".into()

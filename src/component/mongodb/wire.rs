@@ -9,7 +9,7 @@ pub mod restore;
 
 /// A moment of a replica set.
 pub use bson::Timestamp as Moment;
-pub use dump::{Dumped, DumpedCollection, Files, Tap, dump};
+pub use dump::{Dumped, DumpedCollection, Files, Tap, dump, show};
 pub use listing::{Collection, Kind};
 
 use super::MongoError;

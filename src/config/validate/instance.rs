@@ -3,7 +3,9 @@
 use super::{Checker, Defaults, did_you_mean, overlap};
 use crate::config::location::{Location, absolute_path};
 use crate::config::raw::{RawConfig, RawInstance, RawMongodb, RawPaths, RawPostgres};
-use crate::config::{FilesRoot, Instance, MongodbSettings, Platform, PostgresSettings, Repository};
+use crate::config::{
+    FilesRoot, Instance, MongodbSettings, MongodbWay, Platform, PostgresSettings, Repository,
+};
 use crate::model::name::Name;
 use crate::model::via::{ParseViaError, Via};
 use std::path::Path;
@@ -177,7 +179,21 @@ impl Checker<'_> {
         let via = raw.via.as_ref().and_then(|via| self.via(via));
         let url = raw.url.as_ref().and_then(|text| self.secret("url", text));
         let database = raw.database.clone();
-        (self.problems.len() == problems_before).then_some(MongodbSettings { via, url, database })
+        let mut way = MongodbWay::default();
+        if let Some(word) = &raw.way {
+            let all = [MongodbWay::Wire, MongodbWay::Mongodump];
+            match all.into_iter().find(|known| known.as_str() == word.get_ref()) {
+                Some(found) => way = found,
+                None => self.unknown_word("way", word, &all.map(MongodbWay::as_str)),
+            }
+        }
+        let tools = raw.tools.as_ref().and_then(|tools| self.path("tools", tools));
+        if let (Some(tools), MongodbWay::Wire) = (&raw.tools, way) {
+            let message = "tools means nothing where the database is read over the wire";
+            self.refuse(&tools.span(), message, "leave it out, or add way = \"mongodump\"");
+        }
+        let is_fine = self.problems.len() == problems_before;
+        is_fine.then_some(MongodbSettings { via, url, database, way, tools })
     }
 
     fn unknown_word(&mut self, what: &str, word: &Spanned<String>, known: &[&str]) {

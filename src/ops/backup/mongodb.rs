@@ -1,9 +1,11 @@
 //! A MongoDB database on its way into a snapshot.
 
+use super::mongodump::{self, Taken, Taking, Untaken};
 use super::part::Part;
 use super::{Component, Run, progress_of};
 use crate::component::mongodb::archive::Versions;
-use crate::component::mongodb::wire::{Files, Tap, dump};
+use crate::component::mongodb::tools::{DumpSaid, Tools};
+use crate::component::mongodb::wire::{Files, Tap, dump, show};
 use crate::component::mongodb::{MongoError, MongodbDetails, names};
 use crate::ops::OpsError;
 use crate::ops::instance::MongoDatabase;
@@ -12,6 +14,25 @@ use crate::repository::writer::{Content, FileStream, PendingContent, Writer};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Mutex;
+
+/// Why nothing that the program gives is of one moment.
+const MONGODUMP: &str = "mongodump reads one collection after the other, and the server goes on";
+
+/// Counts what comes.
+struct Counting<'a, R> {
+    inner: R,
+    bytes: u64,
+    told: &'a mut dyn FnMut(u64),
+}
+
+impl<R: io::Read> io::Read for Counting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.bytes += length as u64;
+        (self.told)(self.bytes);
+        Ok(length)
+    }
+}
 
 impl Files for Writer {
     type File = FileStream;
@@ -33,6 +54,9 @@ impl Run<'_> {
         writer: &Writer,
         tap: Tap<'_>,
     ) -> Result<Component, OpsError> {
+        if let Some((tools, url, database)) = place.dumped_by()? {
+            return self.dump_mongodb(tools, url, &database, writer, tap);
+        }
         let failed = |source| self.failed_mongodb(source);
         let server = place.open(self.context)?;
         let database = place.name(&server)?;
@@ -71,6 +95,79 @@ impl Run<'_> {
         }
         let details = serde_json::to_value(details).expect("names and numbers become JSON");
         Ok(part.finish(server.told(), counts, details)?)
+    }
+
+    /// By MongoDB's own program: what it gives, how it ends and what it says have to agree.
+    fn dump_mongodb(
+        &self,
+        tools: &Tools,
+        url: &str,
+        database: &str,
+        writer: &Writer,
+        tap: Tap<'_>,
+    ) -> Result<Component, OpsError> {
+        let failed = |source| self.failed_mongodb(source);
+        let events = &self.context.events;
+        events.phase("reading", format!("database {database} of {}", self.instance.name));
+        let mut running = tools.dump(url, database).map_err(failed)?;
+        let mut progress = progress_of(events);
+        let archive = Counting {
+            inner: running.stdout().buffered(),
+            bytes: 0,
+            told: &mut |bytes| progress(bytes, 0),
+        };
+        let see = |collection: &str, document: &[u8]| show(document, collection, tap);
+        let taking = Taking { database: Some(database), not_one_moment: MONGODUMP, see: &see };
+        let source = format!("mongodump via {}", tools.access.via());
+        let taken = mongodump::take(archive, &taking, Part::new(writer, "mongodb"), source);
+        let ended = running.finish();
+        let (mut component, taken) = match (taken, ended) {
+            // Where it fell silent too early, how it ended says why.
+            (Err(Untaken::Archive(error)), Err(ended)) if error.is_early_end() => {
+                return Err(failed(MongoError::Dump(ended)));
+            }
+            (Err(Untaken::Archive(error)), _) => {
+                return Err(failed(MongoError::Archive(Box::new(error))));
+            }
+            (Err(Untaken::Database(problem)), _) => {
+                return Err(failed(MongoError::NotDumped(problem)));
+            }
+            (Err(Untaken::Repository(error)), _) => return Err(error.into()),
+            (Ok(_), Err(ended)) => return Err(failed(MongoError::Dump(ended))),
+            (Ok(taken), Ok(finished)) => {
+                self.compare(&taken.1, &DumpSaid::parse(&finished.said)).map_err(failed)?;
+                taken
+            }
+        };
+        if !taken.left_out.is_empty() {
+            events.note(format!(
+                "mongodump gave more than the database {database}, which is not in the snapshot: {}.",
+                taken.left_out.join(", ")
+            ));
+        }
+        let warning = format!("mongodb: {database} is not of one moment: {MONGODUMP}");
+        events.warn(&warning);
+        component.warnings.push(warning);
+        Ok(component)
+    }
+
+    /// What the program says that it wrote is what came.
+    fn compare(&self, taken: &Taken, said: &DumpSaid) -> Result<(), MongoError> {
+        if !said.complaints.is_empty() {
+            return Err(MongoError::Complained { said: said.complaints.join("; ") });
+        }
+        for other in &said.others {
+            self.context.events.warn(format!("mongodump said: {other}"));
+        }
+        for collection in &taken.details.collections {
+            let full = format!("{}.{}", taken.database, collection.name);
+            let mut told = said.written.iter().filter(|(name, _)| *name == full);
+            if let Some((_, counted)) = told.find(|(_, count)| *count != collection.documents) {
+                let (name, read) = (collection.name.clone(), collection.documents);
+                return Err(MongoError::Count { collection: name, read, counted: *counted });
+            }
+        }
+        Ok(())
     }
 
     fn failed_mongodb(&self, source: MongoError) -> OpsError {

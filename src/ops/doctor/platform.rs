@@ -72,6 +72,15 @@ fn look_at_mongodb(
 ) -> Result<(), OpsError> {
     let failed = |source| OpsError::Mongodb { instance: living.instance.name.to_string(), source };
     let place = living.mongodb(secrets)?;
+    if let Some((tools, _, database)) = place.dumped_by()? {
+        let version = tools.version().map_err(failed)?;
+        findings.ok(subject, format!("mongodump {version}, for the database {database}"));
+        let hint = "leave out way = \"mongodump\" where the server can be reached over the wire";
+        let message =
+            "its snapshots are not of one moment: mongodump reads one collection after the other";
+        findings.add(Verdict::Warning, subject, message, Some(hint));
+        return Ok(());
+    }
     let server = place.open(context)?;
     let database = place.name(&server)?;
     let collections = server.collections(&database).map_err(failed)?;

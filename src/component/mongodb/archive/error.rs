@@ -137,6 +137,17 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
+    /// Whether it ends before its end: how whoever wrote it ended says why then.
+    pub fn is_early_end(&self) -> bool {
+        match self {
+            Self::Empty | Self::Missing { .. } => true,
+            Self::Documents { source, .. } => {
+                matches!(source, DocumentError::Truncated { .. } | DocumentError::Read { .. })
+            }
+            _ => false,
+        }
+    }
+
     /// What to do next.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

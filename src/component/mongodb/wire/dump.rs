@@ -38,6 +38,13 @@ pub trait Files: Sync {
 /// Who looks at documents as they come by: the collection's name, and the document.
 pub type Tap<'a> = &'a (dyn Fn(&str, &RawDocument) + Sync);
 
+/// Show a validated document to whoever looks at documents.
+pub fn show(document: &[u8], collection: &str, tap: Tap<'_>) {
+    if let Ok(document) = RawDocument::from_bytes(document) {
+        tap(collection, document);
+    }
+}
+
 /// A collection or view that was read to its end.
 #[derive(Debug)]
 pub struct DumpedCollection<S> {
