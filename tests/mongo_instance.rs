@@ -63,17 +63,17 @@ fn it_comes_back_as_it_was_and_the_state_before_is_in_a_snapshot() {
     let wanted = instance.picture();
     let snapshot = instance.backup();
     assert_eq!(snapshot["sealed"], true);
-    instance.change();
-    let changed = instance.picture();
-
     // Out into a file, and back from it.
     let file = instance.sandbox.path("db.tar.zst");
     let file = support::text(&file);
     instance.belay(&["export", "latest:db", file]).ok();
     let imported = instance.belay(&["import", file, "--instance", "db", "--json"]).ok().json();
+    instance.change();
     instance.belay(&["restore", imported["id"].as_str().unwrap(), "--into", "db", "--yes"]).ok();
     assert_eq!(instance.picture(), wanted);
+
     instance.change();
+    let changed = instance.picture();
 
     let dry = instance.belay(&["restore", "latest:db", "--into", "db", "--dry-run"]).ok();
     let dry = dry.stdout();
