@@ -10,7 +10,7 @@
 //! | [`config`] | the file, its validation, secrets | model, policy |
 //! | [`access`] | how commands run where an instance lives: here, by ssh, in containers | model |
 //! | [`repository`] | restic's format 2: format, locks, writer, reader, check, prune | model, store |
-//! | [`component`] | what an instance is made of: files, PostgreSQL, the environment file | model |
+//! | [`component`] | what an instance is made of: files, PostgreSQL, MongoDB, Redis, the environment file | model |
 //! | [`platform`] | what is particular to a platform: whether keys fit its ciphertext | model |
 //! | [`catalog`] | the local SQLite database | model |
 //! | [`ops`] | one file per operation, readable as a story | all above |

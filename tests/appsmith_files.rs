@@ -3,9 +3,15 @@
 
 mod support;
 
+use belay::access::Access;
+use belay::component::files::remote::{RemoteSwap, StageError};
+use belay::model::event::Cancel;
+use std::convert::Infallible;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use support::servers::{Docker, Mongod, Sshd};
 use support::{
     Run, Running, Sandbox, Tree, assert_same, make_strange_tree, text, wait_until, write_secret,
@@ -222,22 +228,129 @@ fn through_ssh_and_docker_and_when_the_container_ends() {
         );
         let key = fs::metadata(target.join("files/ssl/key")).unwrap();
         assert_eq!(key.permissions().mode() & 0o7777, 0o400);
-        if via != "docker:app" {
-            continue;
-        }
-        let wait = "mv /usr/bin/tar /usr/bin/tar.real; printf '%s\\n' '#!/bin/sh' 'case \"$*\" in *\" -C \"*) /usr/bin/tar.real \"$@\" | head -c 1000; : > /tmp/reached; sleep 1000000 ;; *) exec /usr/bin/tar.real \"$@\" ;; esac' > /usr/bin/tar; chmod 755 /usr/bin/tar";
-        docker.run(&["exec", "app", "sh", "-c", wait]);
+        docker.run(&["exec", "app", "sh", "-c", WAIT]);
         let before = instance.sandbox.list().len();
         let running = Running::start(command(&["backup", "app"]));
         wait_until("tar to have begun", || {
-            docker
-                .command(&["exec", "app", "test", "-e", "/tmp/reached"])
-                .status()
-                .unwrap()
-                .success()
+            let reached = ["exec", "app", "test", "-e", "/tmp/reached"];
+            docker.command(&reached).status().unwrap().success()
         });
-        docker.run(&["kill", "app"]);
-        running.wait().code(1).says(&["component git-storage of app", "exit status 137"]);
+        let said = if via == "docker:app" {
+            docker.run(&["kill", "app"]);
+            "exit status 137"
+        } else {
+            end_connections(&sshd);
+            "exit status 255"
+        };
+        running.wait().code(1).says(&["component git-storage of app", said]);
         assert_eq!(instance.sandbox.list().len(), before);
+        if via != "docker:app" {
+            docker.run(&[
+                "exec",
+                "app",
+                "sh",
+                "-c",
+                "mv /usr/bin/tar.real /usr/bin/tar; rm /tmp/reached",
+            ]);
+        }
+    }
+}
+
+/// Makes a tar that stops in the midst of packing.
+const WAIT: &str = r#"mv /usr/bin/tar /usr/bin/tar.real
+cat > /usr/bin/tar <<'END'
+#!/bin/sh
+case "$*" in
+  *" -C "*) /usr/bin/tar.real "$@" | head -c 1000; : > /tmp/reached; sleep 1000000 ;;
+  *) exec /usr/bin/tar.real "$@" ;;
+esac
+END
+chmod 755 /usr/bin/tar"#;
+
+/// Its connections are children of the server's process.
+fn end_connections(sshd: &Sshd) {
+    let server = sshd.id();
+    let children = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+    assert!(!children.is_empty());
+    for child in children.split_whitespace() {
+        let pid = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+}
+
+/// Pack or unpack with tar.
+fn tar(arguments: &[&str], root: &Path, input: &[u8]) -> Vec<u8> {
+    let mut tar = Command::new("tar");
+    tar.args(arguments).args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-C"]).arg(root);
+    let pack: &[&str] = if arguments == ["--create"] { &["--format=pax", "."] } else { &[] };
+    let child = tar.args(pack).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    output.stdout
+}
+
+#[test]
+fn directories_are_swapped_in_through_ssh_and_docker_on_a_volume_and_beside() {
+    let docker = Docker::start();
+    let programs = ["tar", "find", "mv", "stat", "touch", "readlink", "dash"];
+    let programs = programs.map(|program| format!("/usr/bin/{program}"));
+    docker.image("app", &programs.each_ref().map(String::as_str));
+    docker.run(&[
+        "run",
+        "-d",
+        "--name",
+        "app",
+        "-v",
+        "storage:/stacks/volume",
+        "app",
+        "sleep",
+        "1000000",
+    ]);
+    docker.run(&["exec", "app", "rm", "/usr/bin/env", "/bin/sh"]);
+    docker.run(&["cp", "/usr/bin/env", "app:/usr/bin/env"]);
+    docker.run(&["cp", "/usr/bin/dash", "app:/bin/sh"]);
+    let old = "mkdir -p /stacks/beside; for d in volume beside; do echo old > /stacks/$d/both; echo old > /stacks/$d/old; done";
+    docker.run(&["exec", "app", "sh", "-c", old]);
+    let (variable, socket) = docker.variable();
+    let sshd = Sshd::start(&[(variable, &socket)]);
+    let cancel = Cancel::new();
+    let access = Access::new("ssh:far/docker:app".parse().unwrap(), Some(sshd.config()), &cancel);
+    let source = tempfile::tempdir().unwrap();
+    make_strange_tree(source.path());
+    fs::write(source.path().join("both"), "new").unwrap();
+    let wanted = Tree::read(source.path());
+    let stream = tar(&["--create"], source.path(), b"");
+    let entries = wanted.len() as u64;
+    for place in ["/stacks/volume", "/stacks/beside"] {
+        let picture = || {
+            let script = format!(
+                "cd {place}; find . -name '.belay-*' -prune -o -type f -print0 | sort -z | xargs -0 sha256sum; stat -c '%a %u' ."
+            );
+            docker.run(&["exec", "app", "sh", "-c", &script])
+        };
+        let before = picture();
+        let swap = RemoteSwap::new(&access, place, "j1");
+        swap.stage(|output| -> Result<u64, StageError<Infallible>> {
+            output.write_all(&stream)?;
+            Ok(entries)
+        })
+        .unwrap();
+        assert_eq!(picture(), before, "{place}");
+        let kept = swap.swap().unwrap().unwrap();
+        let after = picture();
+        assert_ne!(after, before, "{place}");
+        assert_eq!(docker.run(&["exec", "app", "cat", &format!("{kept}/both")]), "old\n");
+        let mut back = docker.command(&["exec", "app", "tar", "--create", "--format=pax"]);
+        back.args(["--numeric-owner", "--xattrs", "--exclude=./.belay-*", "-C", place, "."]);
+        let target = tempfile::tempdir().unwrap();
+        tar(&["--extract", "-p"], target.path(), &back.output().unwrap().stdout);
+        assert_same(&wanted, &Tree::read(target.path()), place);
+        swap.undo().unwrap();
+        assert_eq!(picture(), before, "{place}");
+        swap.swap().unwrap();
+        assert_eq!(picture(), after, "{place}");
+        swap.drop_old().unwrap();
     }
 }

@@ -7,6 +7,8 @@
 
 mod error;
 mod script;
+#[cfg(test)]
+mod tests;
 
 pub use self::error::{RemoteError, StageError};
 
