@@ -8,6 +8,7 @@
 use belay::component::mongodb::archive::{ArchiveSummary, Contents, Encoder};
 use belay::component::mongodb::archive::{Namespace, Prelude, Sink, split};
 use belay::component::postgres::archive::{Wanted, read_archive};
+use belay::component::redis::rdb;
 use belay::model::node::is_valid_name;
 use belay::ops::show::parse_manifest;
 use belay::repository::blob_index::BlobIndex;
@@ -41,6 +42,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mongodump", mongodump),
     ("name", name),
     ("pack", pack),
+    ("rdb", redis_dump),
     ("snapshot", snapshot),
     ("tree", tree),
 ];
@@ -249,6 +251,39 @@ impl Sink for Documents {
             let path = namespace.documents_path().expect("what has documents has a file");
             assert!(self.0.insert(path, documents).is_none(), "it ended twice");
         }
+        Ok(())
+    }
+}
+
+/// A dump of Redis.
+pub fn redis_dump(bytes: &[u8]) -> bool {
+    let mut values = Values::default();
+    let Ok(summary) = rdb::walk(bytes, rdb::Tail::None, &mut values) else { return false };
+    assert_eq!(values.bytes, bytes, "it was not handed on as it was");
+    assert_eq!(values.keys, summary.keys());
+    true
+}
+
+/// Everything of a dump.
+#[derive(Default)]
+struct Values {
+    bytes: Vec<u8>,
+    keys: u64,
+}
+
+impl rdb::Visitor for Values {
+    fn bytes(&mut self, part: &[u8]) -> io::Result<()> {
+        self.bytes.extend(part);
+        Ok(())
+    }
+
+    fn wants(&mut self, _: &rdb::Key) -> bool {
+        true
+    }
+
+    fn value(&mut self, _: &rdb::Key, value: &[u8]) -> io::Result<()> {
+        assert!(!value.is_empty(), "each value has a length at least");
+        self.keys += 1;
         Ok(())
     }
 }

@@ -272,3 +272,42 @@ fn a_header_in_which_a_bit_is_wrong_is_refused() {
         }
     }
 }
+
+proptest! {
+    #[test]
+    fn whatever_arrives_names_stay_in_their_directory(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let text = b"30 mtime=1795288901.049877127\n20 path=./d/a longer\n";
+        let records = entry("./PaxHeaders/a", b'x', text);
+        let mut archive = with_end(&[root(), entry("./d/", b'5', b""), records, entry("./d/a", b'0', b"x")]);
+        for (at, byte) in changes {
+            let at = at.index(archive.len());
+            archive[at] = byte;
+        }
+        // Sums prove nothing against somebody who wants harm.
+        for start in (0..archive.len()).step_by(512) {
+            let block = &mut archive[start..start + 512];
+            if block[257..].starts_with(b"ustar") {
+                let mut header = Header::from_byte_slice(block).clone();
+                header.set_cksum();
+                block.copy_from_slice(header.as_bytes());
+            }
+        }
+        let Ok(steps) = read(&archive) else { return Ok(()) };
+        let mut depth = 0;
+        for step in steps {
+            match step {
+                Step::Leave => depth -= 1,
+                Step::Enter(node) => {
+                    prop_assert!(crate::model::node::is_valid_name(&node.name));
+                    depth += 1;
+                }
+                Step::Leaf(node) | Step::File(node, _) => {
+                    prop_assert!(crate::model::node::is_valid_name(&node.name) && depth > 0);
+                }
+            }
+        }
+        prop_assert_eq!(depth, 0);
+    }
+}
