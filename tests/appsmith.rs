@@ -7,7 +7,7 @@ mod support;
 use rustix::process::Signal;
 use std::fs;
 use std::process::Command;
-use support::servers::{Appsmith, Docker, Sshd};
+use support::servers::{Appsmith, Docker, POSTGRES_PASSWORD, Postgres, Sshd};
 use support::{
     Run, Running, Sandbox, Tree, assert_same, assert_same_text, text, wait_until, write_secret,
 };
@@ -34,8 +34,20 @@ impl World {
         command
     }
 
+    /// Run to its end, while no process on this machine shows a secret in its arguments.
     fn belay(&self, arguments: &[&str]) -> Run {
-        Run::of(self.command(arguments))
+        let mut running = Running::start(self.command(arguments));
+        while !running.has_ended() {
+            for entry in fs::read_dir("/proc").unwrap().flatten() {
+                let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line);
+                // The tests' own ways to the server.
+                assert!(!shows_secret(&line) || line.contains("pymongo"), "{line}");
+            }
+        }
+        let run = running.wait();
+        assert!(!shows_secret(&[run.stdout(), run.stderr()].concat()), "{run}");
+        run
     }
 
     /// Start Belay, and hold it up once what writes is stopped.
@@ -53,6 +65,16 @@ impl World {
     }
 }
 
+fn shows_secret(text: &str) -> bool {
+    ["fixture-mongo-pw", "fixture-encryption", "fixture-supervisor"]
+        .iter()
+        .any(|secret| text.contains(secret))
+}
+
+/// Whether somebody has a cursor open on the large collection.
+const READS_MUCH: &str = "ops = client.admin.aggregate([{'$currentOp': {'idleCursors': True, 'allUsers': True, 'localOps': True}}])
+print(any(op.get('ns') == 'appsmith.much' for op in ops))";
+
 const APP: &str = "\n[instance.app]\nplatform = \"appsmith\"\nvia = \"docker:app\"\n";
 
 #[test]
@@ -61,14 +83,15 @@ fn an_instance_in_one_container_comes_back_into_a_new_one() {
     Appsmith::image(&docker);
     let (variable, socket) = docker.variable();
     let sshd = Sshd::start(&[(variable, &socket)]);
-    let far = format!(
-        "\n[access]\nssh_config = \"{}\"\n{}",
-        sshd.config().display(),
-        APP.replace("docker:app", "ssh:far/docker:app")
-    );
-    for instances in [APP, &far] {
+    for instances in [APP, &far(&sshd)] {
         comes_back_into_a_new_one(&docker, instances);
     }
+}
+
+/// The same behind ssh.
+fn far(sshd: &Sshd) -> String {
+    let app = APP.replace("docker:app", "ssh:far/docker:app");
+    format!("\n[access]\nssh_config = \"{}\"\n{app}", sshd.config().display())
 }
 
 fn comes_back_into_a_new_one(docker: &Docker, instances: &str) {
@@ -121,6 +144,12 @@ fn comes_back_into_a_new_one(docker: &Docker, instances: &str) {
     assert_same(&git_before, &Tree::read(&app.path("git-storage")), "git-storage");
     let before = ["restore", "latest:app", "--into", "app", "--yes"];
     world.belay(&before).ok();
+    let state = Command::new("grep").args(["-rla", "fixture-"]).arg(world.sandbox.state()).output();
+    assert_eq!(
+        String::from_utf8_lossy(&state.unwrap().stdout),
+        "",
+        "secrets in the state directory"
+    );
     app.remove();
 }
 
@@ -153,13 +182,38 @@ fn what_writes_is_started_again_whatever_ends_a_backup() {
     assert!(app.writers_run());
 
     // What it reads is not there.
-    app.python("client.admin.command('fsync', lock=True)");
-    app.python("client.admin.command('fsyncUnlock')");
     app.python("client.appsmith.command('updateUser', 'appsmith', pwd='another')");
     let failed = world.belay(&["backup", "app"]).code(1);
     failed.says(&["component mongodb of app", "refused the login"]);
     assert!(app.writers_run());
     app.python("client.appsmith.command('updateUser', 'appsmith', pwd='fixture-mongo-pw')");
+
+    // The line is cut while it reads.
+    app.python(
+        "import os\nfor _ in range(150): client.appsmith.much.insert_one({'x': os.urandom(1 << 20)})",
+    );
+    let (variable, socket) = docker.variable();
+    let sshd = Sshd::start(&[(variable, &socket)]);
+    let far = far(&sshd) + "quiesce = true\n";
+    let behind_ssh = World::new(&docker, &far);
+    let mut running = Running::start(behind_ssh.command(&["backup", "app"]));
+    let connections = || {
+        let parent = sshd.id().to_string();
+        let found = Command::new("pgrep").args(["-P", &parent]).output().unwrap().stdout;
+        String::from_utf8(found).unwrap().lines().map(ToOwned::to_owned).collect::<Vec<_>>()
+    };
+    let is_read = || app.python(READS_MUCH) == "True";
+    wait_until("the large collection to be read", || {
+        assert!(!running.has_ended(), "{}", running.stderr_so_far());
+        is_read()
+    });
+    running.freeze();
+    assert!(is_read(), "it is held up in the middle");
+    assert!(Command::new("kill").arg("-9").args(connections()).status().unwrap().success());
+    running.thaw();
+    running.wait().code(1).says(&["component mongodb of app", "ssh", "hint:"]);
+    assert!(app.writers_run());
+    assert!(behind_ssh.sandbox.list().is_empty());
 
     // The container ends under it.
     let count = world.sandbox.list().len();
@@ -193,11 +247,29 @@ fn keys_that_do_not_fit_are_found_and_the_container_s_own_count() {
 
     // The file is wrong, and overridden by the container's own.
     docker.run(&["rm", "-f", "app"]);
-    app.run(&["APPSMITH_ENCRYPTION_SALT=fixture-encryption-salt"]);
+    app.run(&[("APPSMITH_ENCRYPTION_SALT", "fixture-encryption-salt")]);
     let taken = world.belay(&["backup", "app", "--json"]).ok();
     assert_eq!(verdict(&taken), "fit");
-    let text = [taken.stdout(), taken.stderr()].concat();
-    assert!(!text.contains("fixture-"), "{text}");
+
+    // Its own PostgreSQL, of which the configuration says.
+    let postgres = Postgres::start();
+    postgres.sql("postgres", "CREATE DATABASE keycloak");
+    postgres.sql("keycloak", "CREATE TABLE realm AS SELECT 'apps' AS name");
+    write_secret(&world.sandbox.path("pg"), POSTGRES_PASSWORD);
+    let mut config = fs::read_to_string(world.sandbox.config()).unwrap();
+    config.push_str(&format!(
+        "component.postgres = {{ via = \"local\", host = \"127.0.0.1\", port = {}, user = \"postgres\", password = \"file:{}\" }}\n",
+        postgres.port,
+        text(&world.sandbox.path("pg"))
+    ));
+    fs::write(world.sandbox.config(), config).unwrap();
+    world.belay(&["backup", "app"]).ok();
+    postgres.sql("postgres", "DROP DATABASE keycloak");
+    let dry = world.belay(&["restore", "latest:app", "--into", "app", "--dry-run"]).ok().stdout();
+    assert!(dry.contains("WARNING: PostgreSQL's databases come back"), "{dry}");
+    let restore = ["restore", "latest:app", "--into", "app", "--yes", "--component", "postgres"];
+    world.belay(&restore).ok();
+    assert_eq!(postgres.sql("keycloak", "SELECT name FROM realm").trim(), "apps");
 }
 
 #[test]
@@ -215,7 +287,7 @@ fn a_newcomer_needs_a_password_and_what_discover_prints() {
     belay(&["discover"]).code(1).says(&["no container of Appsmith or ToolJet runs", "hint:"]);
     let app = Appsmith::start(&docker, "app", 1);
     docker.run(&["rm", "-f", "app"]);
-    app.run(&["APPSMITH_ENCRYPTION_SALT=fixture-encryption-salt"]);
+    app.run(&[("APPSMITH_ENCRYPTION_SALT", "fixture-encryption-salt")]);
     docker.run(&["run", "-d", "--name", "other", "appsmith", "sleep", "1000000"]);
     let found = belay(&["discover"]).ok();
     let config = found.stdout();

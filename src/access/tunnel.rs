@@ -1,7 +1,8 @@
 //! A way for a client on this host to a port that is reached from where an instance lives: a socket that nobody else may
 //! open, and for each connection to it a relay that runs there.
 //!
-//! A cancelled job may go on using it, to clean up. Dropping it ends its relays.
+//! A line that is cut is not mended behind anybody's back: after a relay has failed there are no others. A cancelled job may go
+//! on using it, to clean up. Dropping it ends its relays.
 
 use super::{Access, AccessError, Command};
 use std::io::{self, Read, Write};
@@ -46,6 +47,7 @@ struct Shared {
     access: Access,
     host: String,
     port: u16,
+    /// No more connections are made.
     ended: AtomicBool,
     /// The connections that are open, to end them.
     open: Mutex<Vec<Arc<UnixStream>>>,
@@ -125,6 +127,7 @@ fn listen(shared: &Arc<Shared>, listener: &UnixListener) {
         relays.retain(|relay: &JoinHandle<()>| !relay.is_finished());
         relays.extend(std::thread::Builder::new().name("relay".into()).spawn(move || {
             if let Err(error) = relay(&relayed, &stream) {
+                relayed.ended.store(true, Ordering::SeqCst);
                 lock(&relayed.failure).get_or_insert(error);
                 relayed.failed.notify_all();
             }

@@ -93,7 +93,9 @@ fn in_place(
         discard_current: arguments.reason.clone().filter(|_| arguments.discard_current),
         dry_run: arguments.dry_run,
     };
-    if matches!(instance.platform, Platform::Appsmith | Platform::Mongodb) {
+    // The databases of Appsmith's own PostgreSQL come back as those of any other.
+    let is_postgres = options.wanted.components == ["postgres"];
+    if matches!(instance.platform, Platform::Appsmith | Platform::Mongodb) && !is_postgres {
         let prepared =
             in_parts::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
         if arguments.dry_run {

@@ -106,8 +106,7 @@ impl Checker<'_> {
             self.refuse(&paths.span(), message, hint);
         }
         match platform {
-            Platform::Appsmith => self.foreign(platform, raw, &["component.postgres"]),
-            Platform::Files => {}
+            Platform::Appsmith | Platform::Files => {}
             Platform::Mongodb => {
                 self.foreign(platform, raw, &["environment", "quiesce", "component.postgres"]);
                 if raw.component.mongodb.as_ref().is_none_or(|it| it.get_ref().url.is_none()) {

@@ -12,7 +12,7 @@ use crate::component::postgres::archive::TapRow;
 use crate::component::postgres::{
     Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError, Tap,
 };
-use crate::config::Platform;
+use crate::config::{Platform, PostgresSettings};
 use crate::model::manifest::KeyFit;
 use crate::ops::OpsError;
 use crate::ops::instance::{AllDatabases, Databases, Living};
@@ -102,7 +102,9 @@ impl Run<'_> {
             parts.push("mongodb".to_owned());
             edition = change_log.edition();
         }
-        if living.recipe.has(ComponentKind::Postgres) {
+        // Appsmith has one of its own where it has Keycloak or Temporal, which only the configuration says.
+        let has_own = self.instance.postgres != PostgresSettings::default();
+        if living.recipe.has(ComponentKind::Postgres) || has_own {
             let databases = living.databases(&self.session.secrets)?;
             let (component, read) = self.read_postgres(&databases, writer, &mut keys)?;
             draft.add(component);

@@ -118,13 +118,15 @@ db.command('createUser', 'test', pwd={PASSWORD:?}, roles=[{{'role': 'root', 'db'
     }
 
     /// Make the container on its volume, with variables of its own.
-    pub fn run(&self, variables: &[&str]) {
+    pub fn run(&self, variables: &[(&str, &str)]) {
         let mount = format!("{}:/appsmith-stacks", self.volume);
         let mut arguments =
             vec!["run", "-d", "--network", "none", "--name", &self.name, "-v", &mount];
-        arguments.extend(variables.iter().flat_map(|variable| ["-e", variable]));
+        arguments.extend(variables.iter().flat_map(|(name, _)| ["-e", *name]));
         arguments.extend(["appsmith", "/bin/main"]);
-        self.docker.run(&arguments);
+        let mut command = self.docker.command(&arguments);
+        command.envs(variables.iter().copied());
+        Run::of(command).ok();
         self.wait();
     }
 

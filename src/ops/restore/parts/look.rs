@@ -63,6 +63,13 @@ pub fn prepare<'a>(
         .map_or((None, None), |(told, redis)| (Some(told), Some(redis)));
     let loads_redis = redis.as_ref().is_some_and(|redis| redis.file.is_some());
     let directories = directories(&living, manifest, &chosen, &mut words)?;
+    if chosen.is_whole() && component(manifest, "postgres").is_some() {
+        words.warnings.push(format!(
+            "PostgreSQL's databases come back by a command of their own: belay restore {} --into {} --component postgres",
+            source.snapshot.id.short(),
+            instance.name
+        ));
+    }
     let making = Making::new(job.to_string(), &living, environment, (directories, redis));
     if collections.is_none() && making.beside.is_empty() {
         return Err(OpsError::refused(
