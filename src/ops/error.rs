@@ -56,7 +56,7 @@ pub enum OpsError {
         /// The directory.
         path: String,
         /// Why.
-        source: RemoteError,
+        source: Box<RemoteError>,
     },
     /// Reading a component where the instance lives.
     #[error("component {component} of {instance} could not be read: {source}")]
@@ -178,7 +178,9 @@ impl OpsError {
         if let Self::Mongodb { source, .. } = self {
             return source.is_cancelled();
         }
-        if let Self::PutBack { source: RemoteError::Access(error), .. } = self {
+        if let Self::PutBack { source, .. } = self
+            && let RemoteError::Access(error) = &**source
+        {
             return matches!(error, AccessError::Cancelled(_));
         }
         if let Self::Redis { source, .. } = self {

@@ -30,11 +30,11 @@ pub enum MongoError {
         /// What was tried.
         action: String,
         /// What happened to the way.
-        source: AccessError,
+        source: Box<AccessError>,
     },
     /// `mongodump` could not be run, or ended badly.
     #[error(transparent)]
-    Dump(AccessError),
+    Dump(Box<AccessError>),
     /// What `mongodump` gave is not believed.
     #[error("what mongodump gave is not whole: {0}")]
     Archive(#[source] Box<ArchiveError>),
@@ -139,7 +139,11 @@ pub enum MongoError {
 impl MongoError {
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled(_) | Self::Dump(AccessError::Cancelled(_)))
+        match self {
+            Self::Cancelled(_) => true,
+            Self::Dump(error) => matches!(**error, AccessError::Cancelled(_)),
+            _ => false,
+        }
     }
 
     /// What to do about it.

@@ -44,7 +44,10 @@ impl Tools {
     /// Its version, such as `100.18.0`.
     pub fn version(&self) -> Result<String, MongoError> {
         let command = Command::new(&self.program()).argument("--version");
-        let told = self.access.run(&command, &[], MOST_BYTES).map_err(MongoError::Dump)?;
+        let told = self
+            .access
+            .run(&command, &[], MOST_BYTES)
+            .map_err(|error| MongoError::Dump(Box::new(error)))?;
         let told = String::from_utf8_lossy(&told);
         let version = told.lines().find_map(|line| line.strip_prefix("mongodump version:"));
         let strange = || MongoError::Strange {
@@ -65,7 +68,7 @@ impl Tools {
         let command = Command::shell(DUMP)
             .arguments([self.program().as_str(), database])
             .secret(CONFIG, &config);
-        self.access.start(&command, false).map_err(MongoError::Dump)
+        self.access.start(&command, false).map_err(|error| MongoError::Dump(Box::new(error)))
     }
 }
 

@@ -8,7 +8,7 @@ mod listing;
 pub mod restore;
 
 /// A moment of a replica set.
-pub use bson::Timestamp as Moment;
+pub use bson::{RawDocument, Timestamp as Moment};
 pub use dump::{Dumped, DumpedCollection, Files, Tap, dump, show};
 pub use listing::{Collection, Kind};
 
@@ -265,6 +265,7 @@ impl Server {
         if let (Some(way), true) = (&self.way, is_connection)
             && let Some(source) = way.tunnel.failure()
         {
+            let source = Box::new(source);
             return MongoError::Way { host, action: action.to_owned(), source };
         }
         match error.kind.as_ref() {

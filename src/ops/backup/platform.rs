@@ -8,6 +8,7 @@ use super::part::Part;
 use super::seal::Draft;
 use super::{Component, Run, progress_of};
 use crate::access::AccessError;
+use crate::component::mongodb::wire::RawDocument;
 use crate::component::postgres::archive::TapRow;
 use crate::component::postgres::{
     Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError, Tap,
@@ -21,7 +22,6 @@ use crate::platform::edition;
 use crate::platform::recipe::{ComponentKind, VersionRecipe};
 use crate::repository::RepositoryError;
 use crate::repository::writer::Writer;
-use bson::RawDocument;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -114,6 +114,7 @@ impl Beside {
     }
 
     fn failed(&self, Directory { path, .. }: &Directory, source: RemoteError) -> OpsError {
+        let source = Box::new(source);
         OpsError::PutBack { instance: self.instance.clone(), path: path.clone(), source }
     }
 
