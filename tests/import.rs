@@ -180,6 +180,9 @@ fn keys_are_in_the_archive_or_given_or_their_loss_has_a_reason() {
     assert!(environment.contains("APPSMITH_ENCRYPTION_PASSWORD='$ y'"), "{environment}");
 
     let without = ["--without-keys", "--reason", "the old host burnt", "--json"];
+    let password = host.path("archive-password");
+    let has_keys = [&without[..], &["--archive-password-file", &password]].concat();
+    host.import(&host.archive(ENCRYPTED), &has_keys).code(2).says(&["holds the instance's"]);
     let lost = host.import(&host.archive(OLD), &without).code(4).says(&["the old host burnt"]);
     assert_eq!(lost.json()["key_fit"], "unfit");
     host.sandbox.belay(&["show", "latest:production"]).code(2).says(&["no good snapshot"]);
@@ -197,6 +200,9 @@ fn the_same_file_is_imported_once_unless_that_is_asked_for() {
     let dry = host.import(&copy, &["--dry-run", "--json"]).code(3).json();
     assert_eq!(dry["imported_before"], first["id"]);
     assert_eq!(host.snapshots(), 1);
+    let future = host.path("appsmith-backup-2999-01-01T00-00-00.000Z.tar.gz");
+    fs::copy(&copy, &future).unwrap();
+    host.import(&future, &["--keys", &keys, "--again"]).code(1).says(&["not come yet"]);
     // Its name tells no time.
     host.import(&copy, &["--keys", &keys, "--again"]).code(3).says(&["tells no time"]);
     assert_eq!(host.snapshots(), 2);

@@ -4,7 +4,7 @@
 use super::error::ImportError;
 use super::members::{Member, MemberKind};
 use crate::component::files::walk::TreeSink as _;
-use crate::model::node::{Node, NodeKind, display_path};
+use crate::model::node::{Node, NodeKind};
 use crate::ops::OpsError;
 use crate::ops::tree::{TreeBuilder, made_node};
 use crate::repository::RepositoryError;
@@ -99,11 +99,7 @@ impl Gathered {
             self.root.node = member.node(&name, NodeKind::Directory);
             return Ok(());
         }
-        self.memory += ENTRY_BYTES + path.len();
-        if self.memory > MAX_MEMORY {
-            let path = display_path(path);
-            return Err(RepositoryError::large_directory(path.as_bytes(), MAX_MEMORY).into());
-        }
+        self.account(path, member)?;
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
         let (what, entry) = match &member.kind {
             MemberKind::Node(kind @ NodeKind::File { size }) => {
@@ -131,6 +127,14 @@ impl Gathered {
         self.place(path, member, what, entry)
     }
 
+    fn account(&mut self, path: &[u8], member: &Member) -> Result<(), ImportError> {
+        self.memory += ENTRY_BYTES + path.len();
+        if self.memory > MAX_MEMORY {
+            return Err(member.refused("so many entries do not fit into memory"));
+        }
+        Ok(())
+    }
+
     /// Take a further name of a file that came before, at `first` below the root.
     pub(super) fn add_link(
         &mut self,
@@ -139,7 +143,7 @@ impl Gathered {
         member: &Member,
     ) -> Result<(), Untaken> {
         let missing = || member.refused("it is a link to something that is not there");
-        self.memory += ENTRY_BYTES + path.len();
+        self.account(path, member)?;
         let inodes = &mut self.inodes;
         let Some(Entry::File(node, pending)) = find(&mut self.root, first) else {
             return Err(missing().into());

@@ -69,7 +69,8 @@ impl Keys {
         use std::io::Read as _;
         let failed = |source| OpsError::Io { action: "read", path: path.to_owned(), source };
         let file = std::fs::File::open(path).map_err(failed)?;
-        let mut text = Zeroizing::new(Vec::new());
+        // Room for all, so that no copy is left behind when it would grow.
+        let mut text = Zeroizing::new(Vec::with_capacity(MOST_BYTES as usize + 1));
         file.take(MOST_BYTES).read_to_end(&mut text).map_err(failed)?;
         let file = EnvironmentFile::parse(&text).ok().filter(|file| pair_in(file).is_some());
         let [password, salt] = variables();
@@ -146,6 +147,10 @@ impl Keys {
                 let pair = pair_in(given);
                 Ok(Resolved { environment: Some(merged.content), pair, warning: None })
             }
+            Self::Without(_) if looked.has_keys => Err(OpsError::usage(
+                format!("{} holds the instance's encryption keys", looked.file),
+                "leave out --without-keys and --reason",
+            )),
             Self::Without(reason) => Ok(Resolved {
                 environment: looked.environment.clone(),
                 pair: None,
