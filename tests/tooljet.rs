@@ -465,7 +465,15 @@ fn what_was_dropped_comes_back_and_works() {
             .trim(),
         "0"
     );
-    instance.sandbox.belay(&["restore", "latest:tj", "--into", "tj", "--yes"]).ok();
+    // By way of a file, which another host would take as well.
+    let file = instance.sandbox.path("tj.tar.zst");
+    let file = text(&file);
+    instance.sandbox.belay(&["export", "latest:tj", file]).ok();
+    let imported =
+        instance.sandbox.belay(&["import", file, "--instance", "tj", "--json"]).ok().json();
+    assert_eq!(imported["key_fit"], "fit");
+    let id = imported["id"].as_str().unwrap();
+    instance.sandbox.belay(&["restore", id, "--into", "tj", "--yes"]).ok();
     support::assert_same_text(&before, &picture(&instance.postgres));
     assert_workspaces_work(&instance.postgres, 20);
     let restored = fs::read_to_string(instance.environment_path()).unwrap();
