@@ -14,7 +14,7 @@ fn unknown_keys_are_refused_with_their_place_and_the_nearest_known_one() {
     f:7:1: unknown key 'schedule'
       7 | schedule = …
         | ^^^^^^^^
-      hint: known here: platform, via, paths, environment, component, exclude, keep, timezone, repository
+      hint: known here: platform, via, paths, environment, component, quiesce, exclude, keep, timezone, repository
     ");
     insta::assert_snapshot!(refused("[repositry.main]\nurl = '/x'"), @r"
     f:1:2: unknown key 'repositry'
