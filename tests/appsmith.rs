@@ -257,11 +257,11 @@ fn keys_that_do_not_fit_are_found_and_the_container_s_own_count() {
     postgres.sql("keycloak", "CREATE TABLE realm AS SELECT 'apps' AS name");
     write_secret(&world.sandbox.path("pg"), POSTGRES_PASSWORD);
     let mut config = fs::read_to_string(world.sandbox.config()).unwrap();
-    config.push_str(&format!(
+    config.extend([format!(
         "component.postgres = {{ via = \"local\", host = \"127.0.0.1\", port = {}, user = \"postgres\", password = \"file:{}\" }}\n",
         postgres.port,
         text(&world.sandbox.path("pg"))
-    ));
+    )]);
     fs::write(world.sandbox.config(), config).unwrap();
     world.belay(&["backup", "app"]).ok();
     postgres.sql("postgres", "DROP DATABASE keycloak");

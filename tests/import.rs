@@ -13,6 +13,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use support::servers::Mongod;
 use support::{Random, Run, Sandbox, text};
 use tar::{Builder, EntryType, Header};
 
@@ -89,6 +90,39 @@ fn sums_hold(list: &Path, directory: &Path) {
     let mut command = Command::new("sha256sum");
     command.args(["--check", "--quiet", "--strict"]).arg(list).current_dir(directory);
     Run::of(command).ok();
+}
+
+#[test]
+fn each_kind_comes_back_into_a_running_server() {
+    let host = Host::new();
+    let mongod = Mongod::start();
+    let environment = fs::read_to_string(fixture("docker.env")).unwrap();
+    let kept = |line: &&str| !line.starts_with("APPSMITH_DB_URL") && !line.contains("REDIS");
+    let mut environment: String =
+        environment.lines().filter(kept).map(|line| format!("{line}\n")).collect();
+    environment.extend([
+        format!("APPSMITH_DB_URL={}\n", mongod.url("production")),
+        format!("APPSMITH_GIT_ROOT={}\n", host.path("git-storage")),
+    ]);
+    fs::write(host.sandbox.path("docker.env"), &environment).unwrap();
+    for (file, name) in [(TODAY, "today"), (ENCRYPTED, "encrypted"), (OLD, "old")] {
+        let password = ["--archive-password-file", &host.path("archive-password"), "--json"];
+        let imported = match file {
+            ENCRYPTED => host.import(&host.archive(file), &password).ok().json(),
+            _ => host.import_with_keys(&host.archive(file)),
+        };
+        let id = imported["id"].as_str().unwrap().to_owned();
+        mongod.python("client.production.late.insert_one({})");
+        host.sandbox.belay(&["restore", &id, "--into", "production", "--yes"]).ok();
+        assert!(host.sandbox.path("git-storage/ws1/app1/orders/.git").exists(), "{name}");
+        assert_eq!(fs::read_to_string(host.sandbox.path("docker.env")).unwrap(), environment);
+        // What the server has now is what mongodump had read.
+        let taken = host.sandbox.belay(&["backup", "production", "--json"]).ok().json();
+        let (_, directory) = host.restored(taken["snapshots"][0]["id"].as_str().unwrap());
+        fs::rename(directory.join("mongodb/production"), directory.join("mongodb/appsmith"))
+            .unwrap();
+        sums_hold(&fixture("mongodump-dir.sha256"), &directory.join("mongodb"));
+    }
 }
 
 #[test]

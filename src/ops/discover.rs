@@ -338,6 +338,7 @@ fn configuration(instances: &[DiscoveredInstance], ssh_config: Option<&Path>) ->
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::model::name::Name;
 
     #[test]
     fn hosts_are_told_without_passwords() {
@@ -367,7 +368,7 @@ mod tests {
         };
         let text = configuration(&[instance], Some(Path::new("/a \"b\"")));
         let config = Config::parse(&text, "test").unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let names: Vec<&str> = config.instances.keys().map(|name| name.as_str()).collect();
+        let names: Vec<&str> = config.instances.keys().map(Name::as_str).collect();
         assert_eq!(names, ["app.1"]);
         assert!(!text.contains('\u{1b}'), "{text}");
     }

@@ -233,25 +233,22 @@ impl<'a> Living<'a> {
         let MongodbSettings { via, url, database, way, tools } = &self.instance.mongodb;
         let instance = self.instance.name.to_string();
         let variables = self.recipe.mongodb.iter().flat_map(|recipe| &recipe.url);
-        let (url, nearest) = match url {
-            Some(url) => (url.resolve(secrets)?.expose().trim().to_owned(), Via::local()),
-            None => match variables.clone().find_map(|name| self.variable(name)) {
-                Some(url) => (url.to_owned(), self.instance.via.clone()),
-                None => {
-                    let names: Vec<&str> = variables.map(String::as_str).collect();
-                    let unset = if names.is_empty() {
-                        String::new()
-                    } else {
-                        format!(": its environment does not say {}", names.join(" or "))
-                    };
-                    return Err(OpsError::usage(
-                        format!(
-                            "nothing says how the MongoDB database of {instance} is reached{unset}"
-                        ),
-                        "add component.mongodb = { url = \"file:/PATH\" } with a connection string in that file",
-                    ));
-                }
-            },
+        let of_environment = || variables.clone().find_map(|name| self.variable(name));
+        let (url, nearest) = if let Some(url) = url {
+            (url.resolve(secrets)?.expose().trim().to_owned(), Via::local())
+        } else if let Some(url) = of_environment() {
+            (url.to_owned(), self.instance.via.clone())
+        } else {
+            let names: Vec<&str> = variables.map(String::as_str).collect();
+            let unset = if names.is_empty() {
+                String::new()
+            } else {
+                format!(": its environment does not say {}", names.join(" or "))
+            };
+            return Err(OpsError::usage(
+                format!("nothing says how the MongoDB database of {instance} is reached{unset}"),
+                "add component.mongodb = { url = \"file:/PATH\" } with a connection string in that file",
+            ));
         };
         let access = self.access.to(via.clone().unwrap_or(nearest));
         let name = database.clone();

@@ -2,7 +2,7 @@
 
 use crate::cli::render::{age, counted, local_time};
 use crate::ops::restore::into::PresentState;
-use crate::ops::restore::parts::{DatabasePlan, PartsPlan, RestoredParts};
+use crate::ops::restore::parts::{DatabasePlan, PartsPlan, RedisPlan, RestoredParts};
 
 pub(super) fn plan_text(plan: &PartsPlan) -> String {
     let on = plan.database.as_ref().map(|it| format!(" on {}", it.server)).unwrap_or_default();
@@ -28,9 +28,8 @@ pub(super) fn plan_text(plan: &PartsPlan) -> String {
     }
     let directories = plan.directories.iter();
     lines.extend(directories.map(|(name, path)| format!("  directory {name}: {path}")));
-    if let Some(server) = &plan.flushes {
-        let loads =
-            if plan.loads_redis { ", and its keys that are no caches are loaded" } else { "" };
+    if let Some(RedisPlan { server, loads }) = &plan.redis {
+        let loads = if *loads { ", and its keys that are no caches are loaded" } else { "" };
         lines.push(format!("  {server}: all its databases are flushed{loads}"));
     }
     if !plan.environment.is_empty() {

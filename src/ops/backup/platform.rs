@@ -128,7 +128,7 @@ impl Run<'_> {
             }
         }
         let started_early = stopped.map(Quiesced::resume).transpose()?.flatten();
-        if let Some(component) = self.read_environment(&living, writer)? {
+        if let Some(component) = Self::read_environment(&living, writer)? {
             draft.add(component);
             parts.push("environment".to_owned());
         }
@@ -277,7 +277,6 @@ impl Run<'_> {
 
     /// The environment file as it is.
     fn read_environment(
-        &self,
         living: &Living<'_>,
         writer: &Writer,
     ) -> Result<Option<Component>, OpsError> {

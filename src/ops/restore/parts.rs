@@ -54,10 +54,8 @@ pub struct PartsPlan {
     pub environment_added: Vec<String>,
     /// Directories that come back, by their component.
     pub directories: BTreeMap<String, String>,
-    /// The Redis server that is flushed, for people.
-    pub flushes: Option<String>,
-    /// Whether its keys that are no caches are loaded back.
-    pub loads_redis: bool,
+    /// Its Redis server.
+    pub redis: Option<RedisPlan>,
     /// Whether what writes is stopped meanwhile, and started again.
     pub stops_writers: bool,
     /// What a person should know.
@@ -83,6 +81,15 @@ pub struct DatabasePlan {
     pub replaced: u64,
     /// Those of them that the snapshot does not have: they go.
     pub extra: Vec<String>,
+}
+
+/// A Redis server that is flushed.
+#[derive(Debug, Serialize)]
+pub struct RedisPlan {
+    /// The server, for people.
+    pub server: String,
+    /// Whether the snapshot's keys that are no caches are loaded then.
+    pub loads: bool,
 }
 
 /// What a restore of an instance's parts did.
@@ -184,7 +191,9 @@ impl PreparedParts<'_> {
             Ok(aside) => aside,
             Err(error) => {
                 // Nothing may write to what is half swapped.
-                stopped.map(Quiesced::leave);
+                if let Some(stopped) = stopped {
+                    stopped.leave();
+                }
                 context.events.warn(format!("The restore into {name} stopped while it swapped; the next one, or a backup of {name}, finishes it first."));
                 return Err(error);
             }

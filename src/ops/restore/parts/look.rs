@@ -2,7 +2,7 @@
 
 use super::beside::{Directory, Making, Redis};
 use super::collections::{Collections, details_of};
-use super::{PartsPlan, PreparedParts, failed};
+use super::{PartsPlan, PreparedParts, RedisPlan, failed};
 use crate::component::mongodb::MongodbDetails;
 use crate::component::mongodb::wire::Server;
 use crate::component::redis::RedisDetails;
@@ -59,9 +59,7 @@ pub fn prepare<'a>(
         tell_others(&living, &variables, &mut words);
         None
     };
-    let (flushes, redis) = redis(&living, manifest, &chosen)?
-        .map_or((None, None), |(told, redis)| (Some(told), Some(redis)));
-    let loads_redis = redis.as_ref().is_some_and(|redis| redis.file.is_some());
+    let (redis_plan, redis) = redis(&living, manifest, &chosen)?.unzip();
     let directories = directories(&living, manifest, &chosen, &mut words)?;
     if chosen.is_whole() && component(manifest, "postgres").is_some() {
         words.warnings.push(format!(
@@ -96,9 +94,9 @@ pub fn prepare<'a>(
             .iter()
             .map(|directory| (directory.name.clone(), directory.path.clone()))
             .collect(),
-        flushes,
-        loads_redis,
-        stops_writers: living.recipe.quiesce.is_some(),
+        redis: redis_plan,
+        // Elsewhere there is no supervisor to be told.
+        stops_writers: living.recipe.quiesce.is_some() && living.container.is_some(),
         notes: words.notes,
         warnings: words.warnings,
         present_state: match &options.discard_current {
@@ -140,13 +138,12 @@ fn open(
     Ok((server, database))
 }
 
-/// The Redis server of the instance: what it has belongs to the database, so it is flushed with that. Returns also what it is
-/// called.
+/// The Redis server of the instance: what it has belongs to the database, so it is flushed with that.
 fn redis(
     living: &Living<'_>,
     manifest: &Manifest,
     chosen: &Chosen<'_>,
-) -> Result<Option<(String, Redis)>, OpsError> {
+) -> Result<Option<(RedisPlan, Redis)>, OpsError> {
     let is_wanted = chosen.has("redis");
     let recipe = living.recipe.redis.as_ref().filter(|_| is_wanted || chosen.has("mongodb"));
     let Some(server) = recipe.map(|recipe| living.redis(recipe)).transpose()?.flatten() else {
@@ -158,7 +155,8 @@ fn redis(
         details.is_err() || details.is_ok_and(|details| details.lasting > 0)
     };
     let file = part.filter(lasting).and_then(|part| part.files.first());
-    Ok(Some((server.told(), Redis { file: file.map(|file| file.path.clone()) })))
+    let file = file.map(|file| file.path.clone());
+    Ok(Some((RedisPlan { server: server.told(), loads: file.is_some() }, Redis { file })))
 }
 
 /// The directories of the snapshot that come back, and where they go.
