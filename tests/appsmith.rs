@@ -7,6 +7,7 @@ mod support;
 use rustix::process::Signal;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 use support::servers::{Appsmith, Docker, POSTGRES_PASSWORD, Postgres, Sshd};
 use support::{
     Run, Running, Sandbox, Tree, assert_same, assert_same_text, text, wait_until, write_secret,
@@ -38,6 +39,8 @@ impl World {
     fn belay(&self, arguments: &[&str]) -> Run {
         let mut running = Running::start(self.command(arguments));
         while !running.has_ended() {
+            // Looking all the time would take a processor from what is looked at.
+            std::thread::sleep(Duration::from_millis(20));
             for entry in fs::read_dir("/proc").unwrap().flatten() {
                 let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
                 let line = String::from_utf8_lossy(&line);
@@ -159,7 +162,11 @@ fn what_writes_is_started_again_whatever_ends_a_backup() {
     Appsmith::image(&docker);
     let app = Appsmith::start(&docker, "app", 1);
     let world = World::new(&docker, &format!("{APP}quiesce = true\n"));
+    fs::create_dir(app.path("git-storage")).unwrap();
+    fs::write(app.path("git-storage/work"), "work").unwrap();
+    let wanted = app.picture();
     let taken = world.belay(&["backup", "app", "--json"]).ok().json();
+    let id = taken["snapshots"][0]["id"].as_str().unwrap();
     assert_eq!(taken["snapshots"][0]["warnings"], serde_json::json!([]), "{taken}");
     assert_eq!(app.supervised(), "stop backend rts\nstart backend rts\n");
 
@@ -173,6 +180,46 @@ fn what_writes_is_started_again_whatever_ends_a_backup() {
     assert!(app.writers_run());
     let status = world.belay(&["status"]).code(3).stdout();
     assert!(!status.contains("has stopped"), "{status}");
+
+    // The lease has run out meanwhile.
+    let mut running = world.start_until_stopped(&app, &["backup", "app", "--json"]);
+    app.run_out_lease();
+    running.thaw();
+    let late = running.wait().code(3).stdout();
+    assert!(late.contains("not all is of one moment"), "{late}");
+    let restore = ["restore", id, "--into", "app", "--yes"];
+    let mut running = world.start_until_stopped(&app, &restore);
+    app.python("client.appsmith.late.insert_one({})");
+    app.run_out_lease();
+    running.thaw();
+    running.wait().code(1).says(&["was started again before its new state was in place"]);
+    assert!(app.writers_run() && app.picture().contains("late"));
+
+    // Killed while it swaps: nobody starts them, and what is written nevertheless is kept.
+    let journal = world.sandbox.state().join("collection-restores/app.json");
+    let mut running = Running::start(world.command(&restore));
+    wait_until("the swap", || {
+        assert!(!running.has_ended(), "{}", running.stderr_so_far());
+        fs::read_to_string(&journal).is_ok_and(|journal| journal.contains("\"swapping\""))
+    });
+    running.kill();
+    assert!(!app.writers_run());
+    let _ = fs::write(app.path("git-storage/later"), "five hours of work");
+    world.belay(&["backup", "app"]).code(3).says(&["Kept from before it: ", "belay_old_"]);
+    app.python(
+        "[client.appsmith.drop_collection(name) for name in client.appsmith.list_collection_names() if name.startswith('belay_old_')]",
+    );
+    assert_same_text(&wanted, &app.picture());
+    assert!(app.writers_run());
+    let find = Command::new("find").arg(app.path("")).args(["-name", "later"]).output().unwrap();
+    assert!(!find.stdout.is_empty(), "it is in its place or aside");
+
+    // A Redis that does not let itself be flushed decides nothing over the rest.
+    app.redis(&["ACL", "SETUSER", "default", "-flushall"]);
+    world.belay(&restore).code(3).says(&["is restored, but its Redis is not", "--component redis"]);
+    assert_same_text(&wanted, &app.picture());
+    assert!(app.writers_run() && !journal.exists());
+    app.redis(&["ACL", "SETUSER", "default", "+flushall"]);
 
     // Asked to stop.
     let mut running = world.start_until_stopped(&app, &["backup", "app"]);

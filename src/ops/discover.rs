@@ -23,8 +23,6 @@ const COMPOSE_DIRECTORY: &str = "com.docker.compose.project.working_dir";
 
 /// Where Appsmith's image keeps what it has to keep.
 const STACKS: &str = "/appsmith-stacks";
-/// Its own PostgreSQL, for Keycloak and Temporal.
-const EMBEDDED_POSTGRES: &str = "/appsmith-stacks/data/postgres/main";
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -214,7 +212,8 @@ fn appsmith(container: &Container) -> Result<DiscoveredInstance, OpsError> {
             missing.join(" and ")
         )
     });
-    let test = Command::new("test").arguments(["-d", EMBEDDED_POSTGRES]);
+    let own_postgres = recipe.own_postgres.unwrap_or_default();
+    let test = Command::new("test").arguments(["-d", &own_postgres]);
     match container.access.run(&test, &[], 0) {
         Ok(_) => found.settings.push(
             "# Its own PostgreSQL (Keycloak, Temporal):\n# component.postgres = { host = \"localhost\", user = \"postgres\" }".into(),

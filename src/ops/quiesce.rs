@@ -1,7 +1,8 @@
 //! What writes to an instance, stopped for a consistent moment and started again on every way out.
 //!
 //! Before anything is stopped a note of it is durable in the state directory, so that the next start begins again what a kill
-//! has left stopped; and a timer is set where the instance lives, which does so if this host does not come back.
+//! has left stopped; and a timer is set where the instance lives, which does so when Belay is not heard of any more. Only for the time in
+//! which names are exchanged there is no such timer: nothing may write to what is half swapped.
 
 use super::instance::Living;
 use super::private::PrivateDirectory;
@@ -14,37 +15,50 @@ use crate::model::name::Name;
 use crate::platform::recipe::QuiesceRecipe;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 const DIRECTORY: &str = "stopped";
 
-/// After so long the instance's own timer starts what was stopped.
-const LONGEST: Duration = Duration::from_hours(4);
+/// For so long after Belay was last heard of, what was stopped stays so: then the instance's own timer starts it.
+const LEASE: Duration = Duration::from_mins(15);
+/// How often Belay is heard of.
+const RENEWED_EVERY: Duration = Duration::from_mins(2);
 /// How long stopping or starting may take without a word.
 const PATIENCE: Duration = Duration::from_mins(10);
 const MOST_ANSWER: u64 = 1024 * 1024;
 
-/// Sets the timer and stops. The timer runs apart from whoever has set it.
+/// Stops, once a timer runs that starts again when the lease has run out. The lease is a file: the timer ends without a word when
+/// that is gone.
 const STOP: &str = r#"set -u
 umask 077
 token="/tmp/belay-stopped-$1"
 (set -C; : > "$token") || exit 1
-setsid sh -c 'sleep "$2"; [ -e "$1" ] || exit 0; rm -f "$1"; eval "$3"' belay "$token" "$2" "$4" </dev/null >/dev/null 2>&1 &
-echo $! > "$token"
+setsid sh -c '
+  while [ -e "$1" ]; do
+    if [ $(($(date +%s) - $(stat -c %Y "$1" 2>/dev/null || date +%s))) -ge "$2" ]; then
+      mv "$1" "$1.over" 2>/dev/null || exit 0
+      rm -f "$1.over"
+      eval "$3"
+      exit 0
+    fi
+    sleep 5
+  done' belay "$token" "$2" "$4" </dev/null >/dev/null 2>&1 &
 eval "$3" >&2"#;
 
-/// Starts, and ends the timer. Says whether the timer had done it already.
+/// Goes on with the lease; fails where it has run out.
+const RENEW: &str = r#"touch -c "/tmp/belay-stopped-$1" && [ -e "/tmp/belay-stopped-$1" ]"#;
+
+/// Ends the lease, so that only Belay starts what is stopped; fails where it has run out.
+const HOLD: &str = r#"rm "/tmp/belay-stopped-$1""#;
+
+/// Starts. Says so where the lease had run out, and what is started ran already.
 const START: &str = r#"set -u
 token="/tmp/belay-stopped-$1"
-if [ -e "$token" ]; then
-  timer=$(cat "$token")
-  eval "$2" >&2 || exit 1
-  rm -f "$token"
-  [ -z "$timer" ] || kill -- "-$timer" 2>/dev/null || :
-else
-  eval "$2" >&2 || exit 1
-  echo started
-fi"#;
+held=$3
+[ -n "$held" ] || rm "$token" 2>/dev/null || echo started
+eval "$2" >&2"#;
 
 /// What was stopped, as the next start has to know it.
 #[derive(Serialize, Deserialize)]
@@ -61,6 +75,10 @@ pub(super) struct Quiesced {
     start: Command,
     events: Events,
     is_over: bool,
+    /// There is no lease any more.
+    is_held: bool,
+    /// Ends the thread that renews the lease.
+    renewing: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 /// Stop what writes to an instance; none where its platform has nothing that can be stopped.
@@ -76,24 +94,27 @@ pub(super) fn stop(
     let note = Note { instance, token: job.to_string() };
     let directory = PrivateDirectory::make(&config.state_dir, DIRECTORY)?;
     directory.write_json(&file_of(&note.instance), &note)?;
-    let seconds = LONGEST.as_secs().to_string();
+    let seconds = LEASE.as_secs().to_string();
     let command = Command::shell(STOP).arguments([
         note.token.as_str(),
         &seconds,
         &line_of(&recipe.stop),
         &line_of(&recipe.start),
     ]);
-    let stopped = Quiesced {
+    let mut stopped = Quiesced {
         start: starting(living, recipe, &note),
         note,
         directory,
         access: living.access.clone(),
         events: context.events.clone(),
         is_over: false,
+        is_held: false,
+        renewing: None,
     };
     let command = with_variables(command, living, recipe);
     // On failure what was stopped of it is started again.
     living.access.run(&command, &[], MOST_ANSWER)?;
+    stopped.renew();
     Ok(Some(stopped))
 }
 
@@ -118,6 +139,43 @@ fn with_variables(command: Command, living: &Living<'_>, recipe: &QuiesceRecipe)
 }
 
 impl Quiesced {
+    /// Go on with the lease, for as long as this is there.
+    fn renew(&mut self) {
+        let (stop, stopped) = channel();
+        let renew = Command::shell(RENEW).argument(&self.note.token).silence(PATIENCE);
+        let access = self.access.anew();
+        let thread = std::thread::Builder::new().name("lease".into()).spawn(move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(RENEWED_EVERY) {
+                // One that has run out is told when it counts.
+                let _ = access.run(&renew, &[], 0);
+            }
+        });
+        // Without the thread the lease runs out, which is told as well.
+        self.renewing = thread.ok().map(|thread| (stop, thread));
+    }
+
+    fn end_renewing(&mut self) {
+        if let Some((stop, thread)) = self.renewing.take() {
+            drop(stop);
+            // It only renews.
+            let _ = thread.join();
+        }
+    }
+
+    /// From here on nobody but Belay starts them. An error where the lease had run out, and they run already.
+    pub(super) fn hold(&mut self) -> Result<(), OpsError> {
+        self.end_renewing();
+        let hold = Command::shell(HOLD).argument(&self.note.token);
+        self.access.run(&hold, &[], 0).map_err(|error| {
+            OpsError::refused(
+                format!("what writes to {} was started again before its new state was in place: {error}", self.note.instance),
+                "nothing was replaced; see why Belay was not heard of for so long, and run it again",
+            )
+        })?;
+        self.is_held = true;
+        Ok(())
+    }
+
     /// Start what was stopped. Tells where that had been done already, so that not all that was read meanwhile is of one moment.
     pub(super) fn resume(mut self) -> Result<Option<String>, OpsError> {
         let was_started = self.start()?;
@@ -128,12 +186,15 @@ impl Quiesced {
 
     /// They stay stopped until the next backup or restore has finished what is half done.
     pub(super) fn leave(mut self) {
+        self.end_renewing();
         self.is_over = true;
     }
 
     fn start(&mut self) -> Result<bool, OpsError> {
+        self.end_renewing();
         self.is_over = true;
-        let said = self.access.anew().run(&self.start, &[], MOST_ANSWER)?;
+        let start = self.start.clone().argument(if self.is_held { "held" } else { "" });
+        let said = self.access.anew().run(&start, &[], MOST_ANSWER)?;
         self.directory.remove(&file_of(&self.note.instance))?;
         Ok(!said.is_empty())
     }
@@ -170,7 +231,7 @@ pub(super) fn resume_left(
         return Ok(());
     };
     let note = Note { instance: name.clone(), token };
-    let start = starting(&living, recipe, &note);
+    let start = starting(&living, recipe, &note).argument("");
     living.access.run(&start, &[], MOST_ANSWER).map_err(|error| left_stopped(name, &error))?;
     directory.remove(&file)?;
     context.events.note(format!("What an interrupted run had stopped of {name} is started again."));

@@ -25,6 +25,8 @@ pub struct Recipe {
     pub files: Vec<FilesRecipe>,
     /// What tells its version.
     pub version: Option<VersionRecipe>,
+    /// A directory that is there where it has a `PostgreSQL` server of its own, which only the configuration can say how to reach.
+    pub own_postgres: Option<String>,
     /// How its writers are stopped.
     pub quiesce: Option<QuiesceRecipe>,
     /// What is encrypted with its keys.

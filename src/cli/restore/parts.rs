@@ -28,9 +28,9 @@ pub(super) fn plan_text(plan: &PartsPlan) -> String {
     }
     let directories = plan.directories.iter();
     lines.extend(directories.map(|(name, path)| format!("  directory {name}: {path}")));
-    if let Some(RedisPlan { server, loads }) = &plan.redis {
+    if let Some(RedisPlan { server, scope, loads }) = &plan.redis {
         let loads = if *loads { ", and its keys that are no caches are loaded" } else { "" };
-        lines.push(format!("  {server}: all its databases are flushed{loads}"));
+        lines.push(format!("  {server}: {scope} flushed{loads}"));
     }
     if !plan.environment.is_empty() {
         lines.push(format!("  keys of the snapshot: {}", plan.environment.join(", ")));

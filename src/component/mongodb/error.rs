@@ -3,6 +3,7 @@
 use super::archive::ArchiveError;
 use crate::access::AccessError;
 use crate::model::event::Cancelled;
+use crate::model::size::Bytes;
 use std::io;
 
 /// A failure of the component `mongodb`.
@@ -46,6 +47,12 @@ pub enum MongoError {
     Complained {
         /// What it said.
         said: String,
+    },
+    /// A restore stops before it fills the server's disk: a server without room ends, and does not start again.
+    #[error("only {} are free on the disk of MongoDB: the restore stops before that is full", Bytes(*free))]
+    NoRoom {
+        /// Bytes that are free there.
+        free: u64,
     },
     /// The login was refused.
     #[error("MongoDB at {host} refused the login")]
@@ -156,6 +163,9 @@ impl MongoError {
                 "is the server running, and may this host connect to that address? In a container, name the way to it with `via`".into()
             }
             Self::Way { source, .. } | Self::Dump(source) => return source.hint(),
+            Self::NoRoom { .. } => {
+                "make room there: the new collections are made beside the present ones, which stay until they are exchanged".into()
+            }
             Self::Login { .. } => {
                 "look at user, password and `authSource` in the connection string".into()
             }

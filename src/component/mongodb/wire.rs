@@ -15,7 +15,7 @@ pub use listing::{Collection, Kind};
 use super::MongoError;
 use crate::access::{Access, Tunnel};
 use crate::model::event::Cancel;
-use bson::{Document, doc};
+use bson::{Bson, Document, doc};
 use mongodb::Client;
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, ServerAddress, Tls};
@@ -59,11 +59,40 @@ struct Way {
     tunnel: Tunnel,
 }
 
+/// The disk of a server, and what a database takes of it, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// What the disk has.
+    pub total: u64,
+    /// What of it is free.
+    pub free: u64,
+    /// The documents of the database.
+    pub data: u64,
+    /// What they take, compressed, with their indexes.
+    pub stored: u64,
+}
+
 fn said_by(error: &Error) -> (String, Option<i32>) {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => (command.message.clone(), Some(command.code)),
         other => (other.to_string(), None),
     }
+}
+
+/// A number of a document, of whatever type; zero where there is none.
+fn number(document: &Document, key: &str) -> u64 {
+    match document.get(key) {
+        Some(Bson::Double(number)) => *number as u64,
+        Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or_default(),
+        Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+/// The size of the disk, and what of it is used, where that is told.
+fn disk_of(statistics: &Document) -> Option<(u64, u64)> {
+    let total = number(statistics, "fsTotalSize");
+    (total > 0).then(|| (total, number(statistics, "fsUsedSize")))
 }
 
 /// Whether a text of a document is this.
@@ -202,6 +231,22 @@ impl Server {
     #[must_use]
     pub fn anew(&self) -> Self {
         Self { cancel: Cancel::new(), ..self.clone() }
+    }
+
+    /// What a database takes, and what room its disk has; none where the server does not tell.
+    pub fn room(&self, database: &str) -> Result<Option<Room>, MongoError> {
+        let action = format!("ask for the room that '{database}' takes");
+        let ask = |database| self.command(database, doc! { "dbStats": 1 }, &action);
+        let own = ask(database)?;
+        // Of a database that is not there it tells nothing; who may not ask for another gets no answer.
+        let other = || ask("admin").ok().as_ref().and_then(disk_of);
+        let Some((total, used)) = disk_of(&own).or_else(other) else { return Ok(None) };
+        Ok(Some(Room {
+            total,
+            free: total.saturating_sub(used),
+            data: number(&own, "dataSize"),
+            stored: number(&own, "totalSize"),
+        }))
     }
 
     /// The server, for people.

@@ -91,6 +91,9 @@ impl RedisError {
         }
         match self {
             Self::Access(error) => error.hint(),
+            Self::Refused { .. } | Self::NotFlushed { .. } | Self::NotLoaded { .. } => Some(
+                "does that server let this user run PSYNC, INFO, and for restores FLUSHALL or FLUSHDB, and RESTORE? Is there room?".into(),
+            ),
             _ => None,
         }
     }

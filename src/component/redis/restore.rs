@@ -20,8 +20,20 @@ pub struct Loaded {
 }
 
 impl Server {
-    /// Remove all keys of all databases.
+    /// Remove all keys: of all databases, or of the one that is the instance's.
     pub fn flush(&self) -> Result<(), RedisError> {
+        if let Some(database) = self.own_database() {
+            let database = database.to_string();
+            let answer = self.ask(&["-n", &database, "FLUSHDB"])?;
+            if answer.trim() != "OK" {
+                return Err(self.refused("FLUSHDB", &answer));
+            }
+            let left = self.ask(&["-n", &database, "DBSIZE"])?;
+            return match left.trim() {
+                "0" => Ok(()),
+                left => Err(RedisError::NotFlushed { server: self.told(), left: left.to_owned() }),
+            };
+        }
         let answer = self.ask(&["FLUSHALL"])?;
         if answer.trim() != "OK" {
             return Err(self.refused("FLUSHALL", &answer));
@@ -44,6 +56,7 @@ impl Server {
         let mut loading = Loading {
             output: BufWriter::with_capacity(WRITE_BYTES, running.stdin()),
             disposable,
+            only: self.own_database(),
             version: 0,
             database: 0,
             commands: 0,
@@ -84,6 +97,8 @@ impl Server {
 struct Loading<'a, W: Write> {
     output: BufWriter<W>,
     disposable: &'a [String],
+    /// The only database whose keys are loaded; none is all.
+    only: Option<u64>,
     version: u32,
     database: u64,
     commands: u64,
@@ -113,7 +128,8 @@ impl<W: Write> Visitor for Loading<'_, W> {
     }
 
     fn wants(&mut self, key: &Key) -> bool {
-        let is_wanted = !is_disposable(&key.name, self.disposable);
+        let is_own = self.only.is_none_or(|only| only == key.database);
+        let is_wanted = is_own && !is_disposable(&key.name, self.disposable);
         self.loaded.left_out += u64::from(!is_wanted);
         is_wanted
     }

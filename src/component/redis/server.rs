@@ -18,6 +18,8 @@ struct Address {
     user: Option<String>,
     password: Option<Zeroizing<String>>,
     has_tls: bool,
+    /// The database that it names; none is the first.
+    database: Option<u64>,
 }
 
 /// A server that answers.
@@ -53,9 +55,25 @@ impl Server {
         format!("Redis{space}{version} at {host}:{port}")
     }
 
+    /// The database that alone is flushed and filled; none where all are, which is so for a server of the instance's own, right
+    /// beside it. Another one may be used by others.
+    pub(super) fn own_database(&self) -> Option<u64> {
+        let Address { host, database, .. } = &self.address;
+        let is_beside = ["localhost", "127.0.0.1", "::1"].contains(&host.as_str());
+        (!is_beside).then(|| database.unwrap_or_default())
+    }
+
+    /// What a restore flushes of it, for people: after this comes "flushed".
+    pub fn scope(&self) -> String {
+        match self.own_database() {
+            None => "all its databases are".into(),
+            Some(database) => format!("its database {database} is"),
+        }
+    }
+
     /// A call of `redis-cli`.
     pub(super) fn client(&self) -> Command {
-        let Address { host, port, user, password, has_tls } = &self.address;
+        let Address { host, port, user, password, has_tls, .. } = &self.address;
         let mut command =
             Command::new("redis-cli").arguments(["-h", host, "-p", &port.to_string()]);
         if *has_tls {
@@ -105,7 +123,12 @@ impl Address {
             _ => return Err("it begins neither with redis:// nor with rediss://"),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let authority = &rest[..end];
+        let (authority, path) = rest.split_at(end);
+        let path = path.split(['?', '#']).next().unwrap_or_default().trim_matches('/');
+        let database = match path {
+            "" => None,
+            number => Some(number.parse().map_err(|_| "its database is no number")?),
+        };
         let (login, place) = match authority.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
             None => (None, authority),
@@ -136,7 +159,7 @@ impl Address {
             user = filled(name);
             password = filled(secret).map(Zeroizing::new);
         }
-        Ok(Self { host: host.to_owned(), port, user, password, has_tls })
+        Ok(Self { host: host.to_owned(), port, user, password, has_tls, database })
     }
 }
 

@@ -3,6 +3,7 @@
 use super::before::Before;
 use super::{Component, Run, Tree, progress_of};
 use crate::component::files::stream::{RemoteTree, StreamError};
+use crate::component::files::walk::WalkReport;
 use crate::model::node::display_path;
 use crate::ops::OpsError;
 use crate::ops::checksums::ChecksumWriter;
@@ -16,23 +17,15 @@ use jiff::Timestamp;
 /// How often a directory is read in which something changes meanwhile.
 const ATTEMPTS: u32 = 3;
 
-/// A directory of the recipe.
-pub(super) enum Directory {
-    Read(Box<Component>),
-    /// The snapshot before had it: that is told.
-    Gone(String),
-    /// This instance has none.
-    None,
-}
-
 impl Run<'_> {
+    /// A directory of the recipe; none where this instance has none.
     pub(super) fn read_directory(
         &self,
         living: &Living<'_>,
         recipe: &FilesRecipe,
         writer: &Writer,
         before: &Before,
-    ) -> Result<Directory, OpsError> {
+    ) -> Result<Option<Component>, OpsError> {
         let name = recipe.name.as_str();
         let path = living.directory(recipe)?;
         let failed = |source: StreamError<RepositoryError>| OpsError::Stream {
@@ -41,14 +34,9 @@ impl Run<'_> {
             source: source.into(),
         };
         let Some(remote) = RemoteTree::find(&living.access, path).map_err(failed)? else {
-            // Before a restore what is missing comes back.
-            let had = self.options.before_restore_of.is_none()
-                && before.regular().is_some_and(|before| before.manifest_of(name).is_some());
-            let gone = || {
-                let path = display_path(path.as_bytes());
-                format!("{name}: {path} is not there any more, and the snapshot before had it")
-            };
-            return Ok(if had { Directory::Gone(gone()) } else { Directory::None });
+            // One whose file system is not mounted may be missing as well as empty.
+            self.ensure_not_emptied(name, &WalkReport::default(), before)?;
+            return Ok(None);
         };
         let started = Timestamp::now();
         let events = &self.context.events;
@@ -69,7 +57,7 @@ impl Run<'_> {
             let tree = Tree { root: builder.finish()?, checksums, report };
             let source = display_path(path.as_bytes());
             let component = self.files_component(name, source, started, tree, before)?;
-            return Ok(Directory::Read(component.into()));
+            return Ok(Some(component));
         }
     }
 }

@@ -2,12 +2,11 @@
 //! rebuilt from.
 
 use super::before::Before;
-use super::directory::Directory;
 use super::keys::{KeyProof, Proven};
 use super::part::Part;
 use super::seal::Draft;
 use super::{Component, Run, progress_of};
-use crate::access::AccessError;
+use crate::access::{AccessError, Command};
 use crate::component::mongodb::wire::RawDocument;
 use crate::component::postgres::archive::TapRow;
 use crate::component::postgres::{
@@ -104,6 +103,12 @@ impl Run<'_> {
         }
         // Appsmith has one of its own where it has Keycloak or Temporal, which only the configuration says.
         let has_own = self.instance.postgres != PostgresSettings::default();
+        if let (Some(path), false) = (&living.recipe.own_postgres, has_own) {
+            let test = Command::new("test").arguments(["-d", path]);
+            if living.access.run(&test, &[], 0).is_ok() {
+                self.context.events.note(format!("{}: its own PostgreSQL ({path}) is not in the snapshot; component.postgres says how it is reached.", self.instance.name));
+            }
+        }
         if living.recipe.has(ComponentKind::Postgres) || has_own {
             let databases = living.databases(&self.session.secrets)?;
             let (component, read) = self.read_postgres(&databases, writer, &mut keys)?;
@@ -117,13 +122,9 @@ impl Run<'_> {
         }
         if living.recipe.has(ComponentKind::Files) {
             for directory in &living.recipe.files {
-                match self.read_directory(&living, directory, writer, before)? {
-                    Directory::Read(component) => {
-                        draft.add(*component);
-                        parts.push(directory.name.clone());
-                    }
-                    Directory::Gone(warning) => warnings.push(warning),
-                    Directory::None => {}
+                if let Some(component) = self.read_directory(&living, directory, writer, before)? {
+                    draft.add(component);
+                    parts.push(directory.name.clone());
                 }
             }
         }

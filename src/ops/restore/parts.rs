@@ -9,6 +9,7 @@ mod beside;
 mod collections;
 mod journal;
 mod look;
+mod room;
 
 use self::beside::Making;
 use self::collections::Collections;
@@ -88,6 +89,8 @@ pub struct DatabasePlan {
 pub struct RedisPlan {
     /// The server, for people.
     pub server: String,
+    /// What of it: all its databases, or the one that the instance uses.
+    pub scope: String,
     /// Whether the snapshot's keys that are no caches are loaded then.
     pub loads: bool,
 }
@@ -176,7 +179,11 @@ impl PreparedParts<'_> {
         )?;
         journal.write(Phase::Making)?;
         let made = self.make(context).and_then(|()| self.save(context));
-        let Saved { before, since, stopped } = match made {
+        let held = made.and_then(|mut saved| {
+            saved.stopped.as_mut().map_or(Ok(()), Quiesced::hold)?;
+            Ok(saved)
+        });
+        let Saved { before, since, stopped } = match held {
             Ok(saved) => saved,
             Err(error) => {
                 self.undo(&journal, context);
@@ -187,18 +194,21 @@ impl PreparedParts<'_> {
         journal.saved(before.is_some());
         journal.write(Phase::Swapping)?;
         context.events.phase("swapping", name.clone());
-        let aside = match journal.swap(self.server(), &self.living, Some(&self.source)) {
+        let aside = match journal.swap(self.server(), &self.living.access) {
             Ok(aside) => aside,
             Err(error) => {
                 // Nothing may write to what is half swapped.
+                let is_down = stopped.is_some();
                 if let Some(stopped) = stopped {
                     stopped.leave();
                 }
-                context.events.warn(format!("The restore into {name} stopped while it swapped; the next one, or a backup of {name}, finishes it first."));
+                let down = if is_down { ", and what writes to it is stopped" } else { "" };
+                context.events.warn(format!("{name} is half in its new state{down}: the restore stopped while it swapped. When what is in the way is gone, run the same restore again, or `belay backup {name}`: that finishes it, and starts what is stopped."));
                 return Err(error);
             }
         };
-        let aside = self.clear(journal, (before, since), aside, context);
+        let aside = self.clear(&mut journal, (before, since), aside, context);
+        self.end(journal, before.is_some(), context);
         if let Some(stopped) = stopped {
             context.events.phase("starting", format!("what writes to {name}"));
             if let Err(error) = stopped.resume() {
@@ -206,6 +216,23 @@ impl PreparedParts<'_> {
             }
         }
         Ok(self.result(true, before, aside))
+    }
+
+    /// Redis last, and only where a snapshot has what it holds now.
+    fn end(&self, mut journal: Journal, is_saved: bool, context: &Context) {
+        let is_saved = is_saved || self.plan.present_state == PresentState::Nothing;
+        let ended = if journal.has_redis() && is_saved {
+            journal.fill_redis(&self.living, &self.source, context)
+        } else {
+            if journal.has_redis() {
+                context.events.warn("Redis is not flushed, for no snapshot has what it holds; what it holds may not fit. Flush it by hand, or run the restore with --component redis.".to_owned());
+            }
+            journal.end()
+        };
+        if let Err(error) = ended {
+            let name = &self.instance.name;
+            context.events.warn(format!("{name} is restored, but the journal of that could not be ended: {error}. The next restore, or a backup of {name}, does that first."));
+        }
     }
 
     fn server(&self) -> Option<&crate::component::mongodb::wire::Server> {
@@ -231,7 +258,7 @@ impl PreparedParts<'_> {
     /// The new state is in place: what fails from here on does not make that untrue. Returns what is kept of the old one.
     fn clear(
         &self,
-        mut journal: Journal,
+        journal: &mut Journal,
         (before, since): (Option<SnapshotId>, Option<Moment>),
         mut aside: Vec<String>,
         context: &Context,

@@ -184,6 +184,13 @@ db.command('createUser', 'test', pwd={PASSWORD:?}, roles=[{{'role': 'root', 'db'
         fs::read_to_string(self.path("supervisor.log")).unwrap_or_default()
     }
 
+    /// What becomes of it when Belay is not heard of for too long.
+    pub fn run_out_lease(&self) {
+        let age = "touch -d '2000-01-01 00:00:00' /tmp/belay-stopped-*";
+        self.docker.run(&["exec", &self.name, "sh", "-c", age]);
+        wait_until("the timer", || self.writers_run());
+    }
+
     /// Whether what writes runs.
     pub fn writers_run(&self) -> bool {
         let test = ["exec", &self.name, "sh", "-c", "[ -e /tmp/backend ] && [ -e /tmp/rts ]"];

@@ -5,7 +5,7 @@
 //! swap that was interrupted is finished; nothing is dropped before it is told that it may be.
 
 use super::listing::{Collection, Kind};
-use super::{Server, says};
+use super::{Room, Server, says};
 use crate::component::mongodb::MongoError;
 use crate::component::mongodb::document::DocumentReader;
 use bson::raw::{RawArrayBuf, RawDocumentBuf};
@@ -25,6 +25,10 @@ const NAMESPACE_EXISTS: i32 = 48;
 const WRITERS: usize = 4;
 /// Bytes of documents in one message; the server takes 48 MB, and a single document may have 16 MiB.
 const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// So much of the server's disk stays free.
+pub const RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+/// After so many bytes it is looked how much that is.
+const LOOKS_EVERY_BYTES: u64 = 64 * 1024 * 1024;
 /// Documents in one message; the server takes 100 000.
 const MESSAGE_DOCUMENTS: usize = 10_000;
 
@@ -433,7 +437,14 @@ impl Fill<'_, '_> {
         if reply.get_i32("n").ok() != i32::try_from(count).ok() {
             return Err(MongoError::Strange { action, reason: "it has not written all".into() });
         }
-        let done = self.filled.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        let before = self.filled.fetch_add(bytes as u64, Ordering::Relaxed);
+        let done = before + bytes as u64;
+        if before / LOOKS_EVERY_BYTES != done / LOOKS_EVERY_BYTES
+            && let Some(Room { free, .. }) = self.server.room(self.database)?
+            && free < RESERVE_BYTES
+        {
+            return Err(MongoError::NoRoom { free });
+        }
         (self.progress)(done);
         Ok(count as u64)
     }

@@ -87,6 +87,9 @@ fn begin(content: &mut dyn Read) -> Result<Seen, ImportError> {
     content.read_to_end(&mut json).map_err(|error| cannot(&error))?;
     let manifest = parse_manifest(&json)
         .map_err(|error| ImportError::Damaged(format!("its manifest: {error}")))?;
+    if !manifest.sealed {
+        return Err(ImportError::Damaged("its manifest says that it was never sealed".into()));
+    }
     let mut sums = sha2::Sha256::new();
     let sum = Sha256(sha2::Sha256::digest(&json).into());
     sums.update(checksums::line(MANIFEST.as_bytes(), sum));

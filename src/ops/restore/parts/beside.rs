@@ -141,24 +141,19 @@ impl Beside {
         Ok(if is_saved { Vec::new() } else { kept })
     }
 
-    /// Whether the snapshot is needed to finish it.
-    pub(super) fn needs_snapshot(&self) -> bool {
-        self.redis.as_ref().is_some_and(|redis| redis.file.is_some())
+    pub(super) fn has_redis(&self) -> bool {
+        self.redis.is_some()
     }
 
     /// Flush Redis, and load what is more than a cache.
-    pub(super) fn fill_redis(
-        &self,
-        living: &Living<'_>,
-        source: Option<&Source>,
-    ) -> Result<(), OpsError> {
+    pub(super) fn fill_redis(&self, living: &Living<'_>, source: &Source) -> Result<(), OpsError> {
         let (Some(redis), Some(recipe)) = (&self.redis, &living.recipe.redis) else {
             return Ok(());
         };
         let Some(server) = living.redis(recipe)? else { return Ok(()) };
         let failed = |source| OpsError::Redis { instance: self.instance.clone(), source };
         server.flush().map_err(failed)?;
-        if let (Some(file), Some(source)) = (&redis.file, source) {
+        if let Some(file) = &redis.file {
             server.load(content(source, file)?, &recipe.disposable).map_err(failed)?;
         }
         Ok(())

@@ -12,11 +12,12 @@ use crate::model::id::SnapshotId;
 use crate::model::name::Name;
 use crate::ops::instance::Living;
 use crate::ops::private::PrivateDirectory;
+use crate::ops::quiesce::{self, Quiesced};
 use crate::ops::restore::Source;
 use crate::ops::restore::by_instance::{self, Found};
 use crate::ops::select::SnapshotRef;
 use crate::ops::session::Session;
-use crate::ops::{Context, OpsError};
+use crate::ops::{Context, OpsError, job};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -30,8 +31,10 @@ pub(super) enum Phase {
     Making,
     /// The names are being exchanged.
     Swapping,
-    /// The new ones serve.
+    /// The new ones are in place.
     Clearing,
+    /// All but Redis is done.
+    Redis,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -115,14 +118,12 @@ impl Journal {
     pub(super) fn swap(
         &self,
         server: Option<&Server>,
-        living: &Living<'_>,
-        source: Option<&Source>,
+        access: &Access,
     ) -> Result<Vec<String>, OpsError> {
-        let aside = self.entry.beside.swap(&living.access, self.entry.is_saved)?;
+        let aside = self.entry.beside.swap(access, self.entry.is_saved)?;
         if let Some((plan, server)) = self.collections(server) {
             plan.swap(server).map_err(|error| self.failed(error))?;
         }
-        self.entry.beside.fill_redis(living, source)?;
         Ok(aside)
     }
 
@@ -140,8 +141,33 @@ impl Journal {
             aside = plan.aside(server).map_err(|error| self.failed(error))?;
         }
         self.entry.beside.clear(access, self.entry.is_saved)?;
-        self.directory.remove(&self.name)?;
         Ok(aside)
+    }
+
+    /// All but Redis is done: flush that, and load what is no cache. It decides nothing over the rest: where it does not want to,
+    /// a person is told what to do, and the restore ends.
+    pub(super) fn fill_redis(
+        &mut self,
+        living: &Living<'_>,
+        source: &Source,
+        context: &Context,
+    ) -> Result<(), OpsError> {
+        self.write(Phase::Redis)?;
+        let Self { entry: Entry { instance, beside, .. }, .. } = self;
+        if let Err(error) = beside.fill_redis(living, source) {
+            let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            context.events.warn(format!("{instance} is restored, but its Redis is not: {error}{hint}. What it holds may not fit: flush it by hand, or run the restore with --component redis."));
+        }
+        self.end()
+    }
+
+    /// All is done.
+    pub(super) fn end(&self) -> Result<(), OpsError> {
+        self.directory.remove(&self.name)
+    }
+
+    pub(super) fn has_redis(&self) -> bool {
+        self.entry.beside.has_redis()
     }
 }
 
@@ -171,16 +197,24 @@ pub(in crate::ops::restore) fn finish_interrupted(
         context.events.note(format!("The restore of {name} ended before its swap: the state before it serves, and what it had made is cleared away."));
         return Ok(());
     }
-    let mut aside = Vec::new();
-    if journal.entry.phase == Phase::Swapping {
-        let source = journal.entry.beside.needs_snapshot().then(|| {
-            let snapshot = SnapshotRef::Prefix(journal.entry.snapshot.to_string());
-            Source::open(session, &snapshot, context)
-        });
-        aside = journal.swap(server, &living, source.transpose()?.as_ref())?;
-        journal.write(Phase::Clearing)?;
+    // Whoever started it meanwhile wrote to what is half swapped: that is kept.
+    let mut stopped = None;
+    if living.container.is_some() {
+        stopped = quiesce::stop(config, &living, job::random_job_id()?, context)?;
     }
-    aside.extend(journal.clear(server, access)?);
+    let finished = finish_swap(&mut journal, (session, &living), server, stopped.as_mut(), context);
+    let aside = match finished {
+        Ok(aside) => aside,
+        Err(error) => {
+            if let Some(stopped) = stopped {
+                stopped.leave();
+            }
+            return Err(error);
+        }
+    };
+    if let Some(stopped) = stopped {
+        stopped.resume()?;
+    }
     context
         .events
         .note(format!("The restore of {name} ended while it swapped, and is finished now."));
@@ -188,6 +222,43 @@ pub(in crate::ops::restore) fn finish_interrupted(
         context.events.warn(format!("Kept from before it: {}.", aside.join(", ")));
     }
     Ok(())
+}
+
+/// Go on from the swap to the end. Returns what is kept of the old state.
+fn finish_swap(
+    journal: &mut Journal,
+    (session, living): (&Session, &Living<'_>),
+    server: Option<&Server>,
+    stopped: Option<&mut Quiesced>,
+    context: &Context,
+) -> Result<Vec<String>, OpsError> {
+    if let Some(stopped) = stopped {
+        stopped.hold()?;
+    }
+    let access = &living.access;
+    let mut aside = Vec::new();
+    if journal.entry.phase == Phase::Swapping {
+        journal.saved(false);
+        aside = journal.swap(server, access)?;
+        journal.write(Phase::Clearing)?;
+    }
+    if journal.entry.phase == Phase::Clearing {
+        aside.extend(journal.clear(server, access)?);
+    }
+    if !journal.has_redis() {
+        journal.end()?;
+        return Ok(aside);
+    }
+    let snapshot = SnapshotRef::Prefix(journal.entry.snapshot.to_string());
+    match Source::open(session, &snapshot, context) {
+        Ok(source) => journal.fill_redis(living, &source, context)?,
+        Err(error) if error.is_cancelled() => return Err(error),
+        Err(error) => {
+            context.events.warn(format!("Redis is as it was before the restore, for the snapshot cannot be read any more: {error}"));
+            journal.end()?;
+        }
+    }
+    Ok(aside)
 }
 
 /// What interrupted restores have left, one sentence each.

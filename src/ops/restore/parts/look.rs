@@ -2,7 +2,8 @@
 
 use super::beside::{Directory, Making, Redis};
 use super::collections::{Collections, details_of};
-use super::{PartsPlan, PreparedParts, RedisPlan, failed};
+use super::{PartsPlan, PreparedParts, RedisPlan, failed, room};
+use crate::access::Command;
 use crate::component::mongodb::MongodbDetails;
 use crate::component::mongodb::wire::Server;
 use crate::component::redis::RedisDetails;
@@ -59,7 +60,15 @@ pub fn prepare<'a>(
         tell_others(&living, &variables, &mut words);
         None
     };
-    let (redis_plan, redis) = redis(&living, manifest, &chosen)?.unzip();
+    let documents = match &collections {
+        Some(collections) => {
+            let room = collections.server.room(&collections.plan.database);
+            let bytes = component(manifest, "mongodb").map_or(0, |part| part.size_bytes);
+            room.map_err(failed(instance))?.map(|room| (bytes, room))
+        }
+        None => None,
+    };
+    let (redis_plan, redis) = redis(&living, manifest, &chosen, &mut words)?.unzip();
     let directories = directories(&living, manifest, &chosen, &mut words)?;
     if chosen.is_whole() && component(manifest, "postgres").is_some() {
         words.warnings.push(format!(
@@ -68,6 +77,14 @@ pub fn prepare<'a>(
             instance.name
         ));
     }
+    let sizes: Vec<(&str, u64)> = directories
+        .iter()
+        .map(|directory| {
+            let part = manifest.components.iter().find(|part| part.name == directory.name);
+            (directory.path.as_str(), part.map_or(0, |part| part.size_bytes))
+        })
+        .collect();
+    room::ensure(documents, &sizes, &living.access)?;
     let making = Making::new(job.to_string(), &living, environment, (directories, redis));
     if collections.is_none() && making.beside.is_empty() {
         return Err(OpsError::refused(
@@ -138,25 +155,43 @@ fn open(
     Ok((server, database))
 }
 
-/// The Redis server of the instance: what it has belongs to the database, so it is flushed with that.
+/// The Redis server of the instance: what it has belongs to the database. One that does not answer keeps nobody from restoring the
+/// rest.
 fn redis(
     living: &Living<'_>,
     manifest: &Manifest,
     chosen: &Chosen<'_>,
+    words: &mut Words,
 ) -> Result<Option<(RedisPlan, Redis)>, OpsError> {
-    let is_wanted = chosen.has("redis");
-    let recipe = living.recipe.redis.as_ref().filter(|_| is_wanted || chosen.has("mongodb"));
-    let Some(server) = recipe.map(|recipe| living.redis(recipe)).transpose()?.flatten() else {
+    let Some(recipe) = &living.recipe.redis else { return Ok(None) };
+    if !chosen.has("redis") {
+        if chosen.has("mongodb") {
+            words.notes.push(
+                "Redis stays as it is: what it holds may not fit; --component redis flushes it"
+                    .into(),
+            );
+        }
         return Ok(None);
+    }
+    let server = match living.redis(recipe) {
+        Ok(None) => return Ok(None),
+        Ok(Some(server)) => server,
+        Err(error) if chosen.is_whole() && !error.is_cancelled() => {
+            words.warnings.push(format!(
+                "Redis stays as it is, for it does not answer ({error}): what it holds may not fit; --component redis flushes it"
+            ));
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
     };
-    let part = component(manifest, "redis").filter(|_| is_wanted);
     let lasting = |part: &&ComponentManifest| {
         let details = serde_json::from_value::<RedisDetails>(part.details.clone());
         details.is_err() || details.is_ok_and(|details| details.lasting > 0)
     };
-    let file = part.filter(lasting).and_then(|part| part.files.first());
-    let file = file.map(|file| file.path.clone());
-    Ok(Some((RedisPlan { server: server.told(), loads: file.is_some() }, Redis { file })))
+    let part = component(manifest, "redis").filter(lasting);
+    let file = part.and_then(|part| part.files.first()).map(|file| file.path.clone());
+    let plan = RedisPlan { server: server.told(), scope: server.scope(), loads: file.is_some() };
+    Ok(Some((plan, Redis { file })))
 }
 
 /// The directories of the snapshot that come back, and where they go.
@@ -179,6 +214,17 @@ fn directories(
         };
         let path = living.directory(recipe)?.to_owned();
         directories.push(Directory { name: part.name.clone(), path });
+    }
+    for recipe in living.recipe.files.iter().filter(|_| chosen.is_whole()) {
+        let path = living.directory(recipe)?;
+        let test = Command::new("test").arguments(["-d", path]);
+        let is_there = || living.access.run(&test, &[], 0).is_ok();
+        if manifest.components.iter().all(|part| part.name != recipe.name) && is_there() {
+            words.warnings.push(format!(
+                "the snapshot has no {}: what is in {path} stays, and may not fit",
+                recipe.name
+            ));
+        }
     }
     Ok(directories)
 }
