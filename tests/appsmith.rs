@@ -237,7 +237,7 @@ fn what_writes_is_started_again_whatever_ends_a_backup() {
 
     // The line is cut while it reads.
     app.python(
-        "import os\nfor _ in range(150): client.appsmith.much.insert_one({'x': os.urandom(1 << 20)})",
+        "import os\nfor _ in range(60): client.appsmith.much.insert_one({'x': os.urandom(1 << 20)})",
     );
     let (variable, socket) = docker.variable();
     let sshd = Sshd::start(&[(variable, &socket)]);

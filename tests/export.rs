@@ -187,6 +187,11 @@ fn an_export_that_is_cut_off_or_changed_is_not_imported() {
     changed[content + 1] = b'S';
     write(&zstd::encode_all(&changed[..], 1).unwrap());
     host.import(&[]).code(6).says(&["manifest"]);
+    let sealed = plain.windows(14).position(|window| window == b"\"sealed\": true").unwrap();
+    let mut changed = plain.clone();
+    changed[sealed..sealed + 14].copy_from_slice(b"\"sealed\":false");
+    write(&zstd::encode_all(&changed[..], 1).unwrap());
+    host.import(&[]).code(6).says(&["never sealed"]);
     let mut changed = plain.clone();
     let toml = plain.windows(11).position(|window| window == b"[repository").unwrap();
     changed[toml + 1] = b'R';

@@ -60,6 +60,26 @@ fn all_kinds_of_keys_are_read_flushed_and_loaded_back() {
 }
 
 #[test]
+fn of_a_server_that_others_may_use_only_one_database_is_flushed_and_filled() {
+    let redis = Redis::start();
+    redis.run(&["set", "of others", "1"]);
+    redis.run(&["-n", "5", "set", "own", "1"]);
+    // The same address, in another writing than that of a server beside the instance.
+    let elsewhere = format!("redis://127.1:{}/5", redis.port);
+    let server = Server::open(&access(), &elsewhere, Some(PASSWORD)).unwrap();
+    let (_, file) = read(&server);
+    redis.run(&["-n", "5", "set", "late", "1"]);
+    server.flush().unwrap();
+    assert_eq!(redis.run(&["-n", "5", "dbsize"]), "0");
+    assert_eq!(redis.run(&["get", "of others"]), "1");
+    redis.run(&["set", "of others", "2"]);
+    let loaded = server.load(file.as_slice(), &[]).unwrap();
+    assert_eq!((loaded.keys, loaded.left_out), (1, 1));
+    assert_eq!(redis.run(&["-n", "5", "keys", "*"]), "own");
+    assert_eq!(redis.run(&["get", "of others"]), "2");
+}
+
+#[test]
 fn an_empty_server_is_really_empty() {
     let redis = Redis::start();
     let server = open(&redis, PASSWORD).unwrap();

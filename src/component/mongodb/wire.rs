@@ -82,7 +82,11 @@ fn said_by(error: &Error) -> (String, Option<i32>) {
 /// A number of a document, of whatever type; zero where there is none.
 fn number(document: &Document, key: &str) -> u64 {
     match document.get(key) {
-        Some(Bson::Double(number)) => *number as u64,
+        Some(Bson::Double(number)) if *number > 0.0 => {
+            #[expect(clippy::cast_sign_loss, reason = "it is positive")]
+            let number = *number as u64;
+            number
+        }
         Some(Bson::Int32(number)) => u64::try_from(*number).unwrap_or_default(),
         Some(Bson::Int64(number)) => u64::try_from(*number).unwrap_or_default(),
         _ => 0,

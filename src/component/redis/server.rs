@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn addresses_are_read() {
         let parse = |url: &str| {
-            let Address { host, port, user, password, has_tls } = Address::parse(url).unwrap();
+            let Address { host, port, user, password, has_tls, .. } = Address::parse(url).unwrap();
             let password = password.map(|password| password.as_str().to_owned());
             (host, port, user.unwrap_or_default(), password.unwrap_or_default(), has_tls)
         };
@@ -200,8 +200,12 @@ mod tests {
         assert_eq!(whole, expected);
         let (_, _, user, password, _) = parse("redis://:secret@h");
         assert_eq!((user.as_str(), password.as_str()), ("", "secret"));
+        let database = |url: &str| Address::parse(url).unwrap().database;
+        assert_eq!([database("redis://h"), database("redis://h/")], [None, None]);
+        assert_eq!(database("redis://cache:7/3?x=@y"), Some(3));
         for wrong in [
             "",
+            "redis://h/name",
             "h:1",
             "http://h",
             "redis://",

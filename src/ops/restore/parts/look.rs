@@ -60,14 +60,6 @@ pub fn prepare<'a>(
         tell_others(&living, &variables, &mut words);
         None
     };
-    let documents = match &collections {
-        Some(collections) => {
-            let room = collections.server.room(&collections.plan.database);
-            let bytes = component(manifest, "mongodb").map_or(0, |part| part.size_bytes);
-            room.map_err(failed(instance))?.map(|room| (bytes, room))
-        }
-        None => None,
-    };
     let (redis_plan, redis) = redis(&living, manifest, &chosen, &mut words)?.unzip();
     let directories = directories(&living, manifest, &chosen, &mut words)?;
     if chosen.is_whole() && component(manifest, "postgres").is_some() {
@@ -77,14 +69,7 @@ pub fn prepare<'a>(
             instance.name
         ));
     }
-    let sizes: Vec<(&str, u64)> = directories
-        .iter()
-        .map(|directory| {
-            let part = manifest.components.iter().find(|part| part.name == directory.name);
-            (directory.path.as_str(), part.map_or(0, |part| part.size_bytes))
-        })
-        .collect();
-    room::ensure(documents, &sizes, &living.access)?;
+    ensure_room(instance, &living, manifest, (collections.as_ref(), &directories))?;
     let making = Making::new(job.to_string(), &living, environment, (directories, redis));
     if collections.is_none() && making.beside.is_empty() {
         return Err(OpsError::refused(
@@ -135,6 +120,31 @@ pub fn prepare<'a>(
         _busy: busy,
         plan,
     })
+}
+
+/// An error where what comes back does not fit beside what is there.
+fn ensure_room(
+    instance: &Instance,
+    living: &Living<'_>,
+    manifest: &Manifest,
+    (collections, directories): (Option<&Collections>, &[Directory]),
+) -> Result<(), OpsError> {
+    let documents = match collections {
+        Some(collections) => {
+            let room = collections.server.room(&collections.plan.database);
+            let bytes = component(manifest, "mongodb").map_or(0, |part| part.size_bytes);
+            room.map_err(failed(instance))?.map(|room| (bytes, room))
+        }
+        None => None,
+    };
+    let sizes: Vec<(&str, u64)> = directories
+        .iter()
+        .map(|directory| {
+            let part = manifest.components.iter().find(|part| part.name == directory.name);
+            (directory.path.as_str(), part.map_or(0, |part| part.size_bytes))
+        })
+        .collect();
+    room::ensure(documents, &sizes, &living.access)
 }
 
 /// Reach the server that the database goes to; its name there.

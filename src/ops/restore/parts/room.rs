@@ -35,9 +35,9 @@ fn stored(documents: u64, room: Room) -> u64 {
     if room.data < TELLING_BYTES {
         return documents;
     }
-    let share = room.stored as f64 / room.data as f64;
     // A tenth more, for these are others.
-    (documents as f64 * share * 1.1) as u64
+    let stored = u128::from(documents) * u128::from(room.stored) * 11 / u128::from(room.data) / 10;
+    u64::try_from(stored).unwrap_or(u64::MAX)
 }
 
 /// An error where the documents, by the room of their server, and the directories do not fit.
