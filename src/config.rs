@@ -159,13 +159,13 @@ pub struct MongodbSettings {
     pub tools: Option<PathBuf>,
 }
 
-/// How a `MongoDB` database is read.
+/// How a `MongoDB` database is read and filled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MongodbWay {
     /// Over the wire, all collections at one moment.
     #[default]
     Wire,
-    /// By `mongodump`, where it lives.
+    /// By `mongodump` and `mongorestore`, where it lives.
     Mongodump,
 }
 

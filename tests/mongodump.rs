@@ -120,9 +120,10 @@ fn the_golden_archives_land_as_the_folder_that_the_same_program_writes() {
     }
     assert_eq!(host.told("config"), format!("uri: '{}'\n", URL.replace('\'', "''")));
     let arguments = host.told("arguments");
-    assert!(arguments.ends_with("--config=/dev/fd/3\n--db=appsmith\n--archive\n"), "{arguments}");
+    let expected = "--config=/dev/fd/3\n--db=appsmith\n--archive\n--excludeCollectionsWithPrefix=belay_new_\n--excludeCollectionsWithPrefix=belay_old_\n";
+    assert!(arguments.ends_with(expected), "{arguments}");
     let environment = host.told("environment");
-    assert!(!environment.contains("secret") && !environment.contains("BELAY_MONGODUMP"));
+    assert!(!environment.contains("secret") && !environment.contains("BELAY_MONGODB"));
     let doctor = host.sandbox.belay(&["doctor", "db"]).to_string();
     assert!(doctor.contains("mongodump 100.18.0, for the database appsmith"), "{doctor}");
     let shown = host.sandbox.belay(&["config", "show"]).ok().stdout();

@@ -152,10 +152,10 @@ pub(super) struct RawMongodb {
     pub url: Option<Spanned<String>>,
     /// Which database. The default is the one that the connection string names.
     pub database: Option<String>,
-    /// How it is read: "wire" (the default), all collections at one moment; "mongodump", by MongoDB's own program where it lives.
+    /// How it is read: "wire" (the default), all collections at one moment; "mongodump", by MongoDB's own programs where it lives.
     #[schemars(with = "Option<String>")]
     pub way: Option<Spanned<String>>,
-    /// A directory with mongodump, by absolute path; for way = "mongodump".
+    /// A directory with mongodump and mongorestore, by absolute path; for way = "mongodump".
     #[schemars(with = "Option<String>")]
     pub tools: Option<Spanned<String>>,
 }

@@ -5,7 +5,7 @@ mod deployment;
 use super::{Context, OpsError};
 use crate::access::{Access, AccessError, ContainerFacts};
 use crate::component::environment::EnvironmentFile;
-use crate::component::mongodb::tools::{Tools, database_in};
+use crate::component::mongodb::tools::{Filler, Tools, database_in};
 use crate::component::mongodb::wire::Server;
 use crate::component::postgres::restore::is_of_restore;
 use crate::component::postgres::{ServerFacts, ServerUrl, Target};
@@ -96,7 +96,7 @@ pub(super) struct MongoDatabase {
     url: Zeroizing<String>,
     instance: String,
     name: Option<String>,
-    /// What reads it; none where it is read over the wire.
+    /// What reads and fills it; none where that is done over the wire.
     tools: Option<Tools>,
 }
 
@@ -112,6 +112,12 @@ impl MongoDatabase {
         let Some(tools) = &self.tools else { return Ok(None) };
         let database = self.named(database_in(&self.url))?;
         Ok(Some((tools, &self.url, database)))
+    }
+
+    /// What fills new collections of it with what comes from a server of that version; none where that is done over the wire.
+    pub(super) fn filled_by(&self, server_version: &str) -> Option<Filler> {
+        let (tools, url) = (self.tools.clone()?, self.url.clone());
+        Some(Filler { tools, url, server_version: server_version.to_owned() })
     }
 
     /// The database's name: what the configuration says, or the connection string.

@@ -10,7 +10,7 @@ mod sshd;
 
 pub use appsmith::Appsmith;
 pub use docker::Docker;
-pub use mongod::Mongod;
+pub use mongod::{Mongod, python_packages};
 pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres};
 pub use redis::{PASSWORD as REDIS_PASSWORD, Redis};
 pub use sshd::Sshd;

@@ -33,9 +33,9 @@ pub enum MongoError {
         /// What happened to the way.
         source: Box<AccessError>,
     },
-    /// `mongodump` could not be run, or ended badly.
+    /// `mongodump` or `mongorestore` could not be run, or ended badly.
     #[error(transparent)]
-    Dump(Box<AccessError>),
+    Program(Box<AccessError>),
     /// What `mongodump` gave is not believed.
     #[error("what mongodump gave is not whole: {0}")]
     Archive(#[source] Box<ArchiveError>),
@@ -54,6 +54,12 @@ pub enum MongoError {
         /// Bytes that are free there.
         free: u64,
     },
+    /// `mongorestore` ended well, and has not put all back.
+    #[error("what mongorestore has made is not what the snapshot has: {0}")]
+    NotRestored(String),
+    /// `mongorestore` is to fill the collections, and the server cannot be spoken to besides.
+    #[error("{0}")]
+    NoWire(Box<MongoError>),
     /// The login was refused.
     #[error("MongoDB at {host} refused the login")]
     Login {
@@ -148,7 +154,8 @@ impl MongoError {
     pub fn is_cancelled(&self) -> bool {
         match self {
             Self::Cancelled(_) => true,
-            Self::Dump(error) => matches!(**error, AccessError::Cancelled(_)),
+            Self::Program(error) => matches!(**error, AccessError::Cancelled(_)),
+            Self::NoWire(error) => error.is_cancelled(),
             _ => false,
         }
     }
@@ -162,7 +169,7 @@ impl MongoError {
             Self::Unreachable { .. } => {
                 "is the server running, and may this host connect to that address? In a container, name the way to it with `via`".into()
             }
-            Self::Way { source, .. } | Self::Dump(source) => return source.hint(),
+            Self::Way { source, .. } | Self::Program(source) => return source.hint(),
             Self::NoRoom { .. } => {
                 "make room there: the new collections are made beside the present ones, which stay until they are exchanged".into()
             }
@@ -175,6 +182,9 @@ impl MongoError {
             Self::Archive(source) => return source.hint().map(Into::into),
             Self::NotDumped(_) => {
                 "look at the database's name in the connection string, and at the user's roles".into()
+            }
+            Self::NoWire(_) => {
+                "mongorestore fills new collections, and their names are exchanged over the wire; where nothing can be, restore by hand: `belay restore SNAPSHOT --to-dir DIRECTORY`, then there `mongorestore --drop --nsInclude 'DATABASE.*' DIRECTORY/mongodb`".into()
             }
             Self::Complained { .. } => "see what it says, and run the backup again".into(),
             Self::Silent { .. } => "look at the server and at the network to it".into(),

@@ -5,6 +5,7 @@
 
 mod dump;
 mod listing;
+mod made;
 pub mod restore;
 
 /// A moment of a replica set.

@@ -124,7 +124,7 @@ impl Run<'_> {
         let (mut component, taken) = match (taken, ended) {
             // Where it fell silent too early, how it ended says why.
             (Err(Untaken::Archive(error)), Err(ended)) if error.is_early_end() => {
-                return Err(failed(MongoError::Dump(Box::new(ended))));
+                return Err(failed(MongoError::Program(Box::new(ended))));
             }
             (Err(Untaken::Archive(error)), _) => {
                 return Err(failed(MongoError::Archive(Box::new(error))));
@@ -133,7 +133,7 @@ impl Run<'_> {
                 return Err(failed(MongoError::NotDumped(problem)));
             }
             (Err(Untaken::Repository(error)), _) => return Err(error.into()),
-            (Ok(_), Err(ended)) => return Err(failed(MongoError::Dump(Box::new(ended)))),
+            (Ok(_), Err(ended)) => return Err(failed(MongoError::Program(Box::new(ended)))),
             (Ok(taken), Ok(finished)) => {
                 self.compare(&taken.1, &DumpSaid::parse(&finished.said)).map_err(failed)?;
                 taken

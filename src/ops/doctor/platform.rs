@@ -73,12 +73,16 @@ fn look_at_mongodb(
     let failed = |source| OpsError::Mongodb { instance: living.instance.name.to_string(), source };
     let place = living.mongodb(secrets)?;
     if let Some((tools, _, database)) = place.dumped_by()? {
-        let version = tools.version().map_err(failed)?;
+        let version = tools.dump_version().map_err(failed)?;
         findings.ok(subject, format!("mongodump {version}, for the database {database}"));
         let hint = "leave out way = \"mongodump\" where the server can be reached over the wire";
         let message =
             "its snapshots are not of one moment: mongodump reads one collection after the other";
         findings.add(Verdict::Warning, subject, message, Some(hint));
+        if let Err(error) = tools.restore_version() {
+            let message = format!("mongorestore, which a restore in place needs: {error}");
+            findings.add(Verdict::Warning, subject, message, error.hint().as_deref());
+        }
         return Ok(());
     }
     let server = place.open(context)?;

@@ -294,14 +294,7 @@ impl<F: Files> Attempt<'_, F> {
         if collection.indexes.iter().any(|index| says(index, "name", "_id_")) {
             aggregate.insert("hint", doc! { "_id": 1 });
         }
-        let rows = self.server.all_of(self.database, aggregate, &action)?;
-        let count = rows.first().and_then(|row| row.get("count"));
-        let count = count.map_or(Some(0), |count| match count {
-            Bson::Int32(count) => u64::try_from(*count).ok(),
-            Bson::Int64(count) => u64::try_from(*count).ok(),
-            _ => None,
-        });
-        count.ok_or_else(|| MongoError::Strange { action, reason: "that is no number".into() })
+        self.server.counted(self.database, aggregate, &action)
     }
 }
 

@@ -93,13 +93,40 @@ impl Server {
             _ => None,
         };
         let Some(uuid) = uuid else { return Err(strange(format!("'{name}' has no UUID"))) };
-        let command = doc! { "listIndexes": name.as_str(), "cursor": { "batchSize": ALL } };
+        let indexes = self.indexes(database, &name)?;
+        Ok(Some(Collection { name, kind, options, indexes, uuid: Some(uuid) }))
+    }
+
+    /// The indexes of a collection.
+    pub(super) fn indexes(&self, database: &str, name: &str) -> Result<Vec<Document>, MongoError> {
+        let command = doc! { "listIndexes": name, "cursor": { "batchSize": ALL } };
         let mut indexes =
             self.all_of(database, command, &format!("list the indexes of '{database}.{name}'"))?;
         for index in &mut indexes {
             index.remove("ns");
         }
-        Ok(Some(Collection { name, kind, options, indexes, uuid: Some(uuid) }))
+        Ok(indexes)
+    }
+
+    /// The number that a command answers with which counts documents.
+    pub(super) fn counted(
+        &self,
+        database: &str,
+        command: Document,
+        action: &str,
+    ) -> Result<u64, MongoError> {
+        let rows = self.all_of(database, command, action)?;
+        let count = match rows.first().and_then(|row| row.get("count")) {
+            // Of nothing there is no row.
+            None => Some(0),
+            Some(Bson::Int32(count)) => u64::try_from(*count).ok(),
+            Some(Bson::Int64(count)) => u64::try_from(*count).ok(),
+            Some(_) => None,
+        };
+        count.ok_or_else(|| MongoError::Strange {
+            action: action.to_owned(),
+            reason: "that is no number".into(),
+        })
     }
 
     /// All documents of a reply that comes in one batch.

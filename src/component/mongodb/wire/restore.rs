@@ -16,9 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// What the names of collections begin with that are being made.
-const FRESH: &str = "belay_new_";
+pub(in crate::component::mongodb) const FRESH: &str = "belay_new_";
 /// What the names of collections begin with that were set aside.
-const ASIDE: &str = "belay_old_";
+pub(in crate::component::mongodb) const ASIDE: &str = "belay_old_";
 /// The server's number for: there is one of this name.
 const NAMESPACE_EXISTS: i32 = 48;
 /// Collections that are filled at once.
@@ -71,7 +71,7 @@ pub struct Planned {
 }
 
 /// Whether a collection is one that a restore makes, or has set aside.
-pub(super) fn is_ours(name: &str) -> bool {
+pub fn is_ours(name: &str) -> bool {
     name.starts_with(FRESH) || name.starts_with(ASIDE)
 }
 
@@ -114,6 +114,18 @@ pub fn look(
 }
 
 impl RestorePlan {
+    /// Each collection that comes back, with what comes.
+    pub(in crate::component::mongodb) fn pairs<'a>(
+        &'a self,
+        incoming: &'a [Incoming],
+    ) -> impl Iterator<Item = (&'a Planned, &'a Incoming)> {
+        incoming.iter().filter_map(|incoming| {
+            let planned =
+                self.collections.iter().find(|each| each.name == incoming.collection.name)?;
+            Some((planned, incoming))
+        })
+    }
+
     /// Make all collections under their other names, and count them. What is there is not touched.
     pub fn fill(
         &self,
@@ -122,12 +134,7 @@ impl RestorePlan {
         content: Content<'_, '_>,
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<(), MongoError> {
-        let work = incoming.iter().filter_map(|incoming| {
-            let planned =
-                self.collections.iter().find(|each| each.name == incoming.collection.name)?;
-            Some((planned, incoming))
-        });
-        let work = Mutex::new(work.collect::<Vec<_>>());
+        let work = Mutex::new(self.pairs(incoming).collect::<Vec<_>>());
         let stop = AtomicBool::new(false);
         let failure = Mutex::new(None);
         let filled = AtomicU64::new(0);

@@ -1,6 +1,7 @@
 //! The MongoDB database of an instance, as a part that comes back: what the snapshot has of it, and where that goes.
 
 use super::DatabasePlan;
+use crate::component::mongodb::tools::Filler;
 use crate::component::mongodb::wire::restore::{Incoming, RestorePlan, look};
 use crate::component::mongodb::wire::{Collection, Server};
 use crate::component::mongodb::{CollectionDetails, MongoError, MongodbDetails};
@@ -17,6 +18,8 @@ use std::sync::Mutex;
 pub(super) struct Collections {
     pub(super) server: Server,
     pub(super) plan: RestorePlan,
+    /// What fills the new collections; none where that is done over the wire.
+    filler: Option<Filler>,
     incoming: Vec<Incoming>,
     /// Where the documents of each collection are in the snapshot.
     files: BTreeMap<String, String>,
@@ -38,7 +41,7 @@ impl Collections {
     pub(super) fn look(
         source: &Source,
         details: MongodbDetails,
-        (server, database): (Server, String),
+        ((server, database), filler): ((Server, String), Option<Filler>),
         job: &str,
         failed: impl Fn(MongoError) -> OpsError,
     ) -> Result<(Self, DatabasePlan), OpsError> {
@@ -57,7 +60,7 @@ impl Collections {
         };
         let files = details.collections.into_iter();
         let files = files.filter_map(|each| Some((each.name, each.file?))).collect();
-        Ok((Self { server, plan, incoming, files }, told))
+        Ok((Self { server, plan, filler, incoming, files }, told))
     }
 
     /// Whether there is anything in its place now.
@@ -78,7 +81,11 @@ impl Collections {
             let path = self.files.get(name).ok_or(io::ErrorKind::NotFound)?;
             Ok(Box::new(content(source, path).map_err(io::Error::other)?))
         };
-        self.plan.fill(&self.server, &self.incoming, &open, &told)
+        let Self { server, plan, incoming, .. } = self;
+        match &self.filler {
+            Some(filler) => filler.fill(server, plan, incoming, &open, &told),
+            None => plan.fill(server, incoming, &open, &told),
+        }
     }
 }
 

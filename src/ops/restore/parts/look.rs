@@ -4,8 +4,9 @@ use super::beside::{Directory, Making, Redis};
 use super::collections::{Collections, details_of};
 use super::{PartsPlan, PreparedParts, RedisPlan, failed, room};
 use crate::access::Command;
-use crate::component::mongodb::MongodbDetails;
+use crate::component::mongodb::tools::Filler;
 use crate::component::mongodb::wire::Server;
+use crate::component::mongodb::{MongoError, MongodbDetails};
 use crate::component::redis::RedisDetails;
 use crate::config::{Config, Instance};
 use crate::model::manifest::{ComponentManifest, KeyFit, Manifest};
@@ -43,7 +44,9 @@ pub fn prepare<'a>(
     if let Some(part) = component(manifest, "mongodb").filter(|part| chosen.has(&part.name)) {
         let details = details_of(&source, part)?;
         let place = living.mongodb(&session.secrets)?;
-        let place = open(&place, &details, &mut words, context)?;
+        let filler = place.filled_by(&details.server_version);
+        let place = open((instance, &place), filler.as_ref(), &details, &mut words, context)?;
+        let place = (place, filler);
         let (looked, told) =
             Collections::look(&source, details, place, &job.to_string(), failed(instance))?;
         (collections, database) = (Some(looked), Some(told));
@@ -147,15 +150,26 @@ fn ensure_room(
     room::ensure(documents, &sizes, &living.access)
 }
 
-/// Reach the server that the database goes to; its name there.
+/// Reach the server that the database goes to, and what fills it; its name there.
 fn open(
-    place: &MongoDatabase,
+    (instance, place): (&Instance, &MongoDatabase),
+    filler: Option<&Filler>,
     details: &MongodbDetails,
     words: &mut Words,
     context: &Context,
 ) -> Result<(Server, String), OpsError> {
-    let server = place.open(context)?;
+    let server = place.open(context).map_err(|error| match error {
+        OpsError::Mongodb { instance, source } if filler.is_some() => {
+            let source = MongoError::NoWire(Box::new(source));
+            OpsError::Mongodb { instance, source }
+        }
+        other => other,
+    })?;
     let database = place.name(&server)?;
+    if let Some(filler) = filler {
+        let version = filler.tools.restore_version().map_err(failed(instance))?;
+        words.notes.push(format!("mongorestore {version} fills the new collections"));
+    }
     if let Some(reason) = &details.not_one_moment {
         words.notes.push(format!("the snapshot is not of one moment: {reason}"));
     }
