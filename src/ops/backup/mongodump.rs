@@ -5,6 +5,7 @@ use super::part::Part;
 use crate::component::mongodb::archive::{
     ArchiveError, Contents, Kind, Namespace, Prelude, Sink, split,
 };
+use crate::component::mongodb::wire::restore::is_ours;
 use crate::component::mongodb::{MongodbDetails, names};
 use crate::model::node::display_path;
 use crate::repository::RepositoryError;
@@ -104,9 +105,11 @@ fn take_into(
     Ok(Taken { database, details, counts, left_out })
 }
 
-/// The collections and views of the database, without its users and roles.
+/// The collections and views of the database, without its users and roles, and without what restores have made or set aside.
 fn is_taken(namespace: &Namespace, database: &str) -> bool {
-    namespace.database() == database && matches!(namespace.kind(), Kind::Collection | Kind::View)
+    namespace.database() == database
+        && matches!(namespace.kind(), Kind::Collection | Kind::View)
+        && !is_ours(namespace.collection())
 }
 
 /// Stores what is of the database; all else is only looked through.
@@ -210,5 +213,31 @@ fn choose(prelude: &Prelude, wanted: Option<&str>) -> Result<String, String> {
             "it holds several databases, and nothing says which is meant: {}",
             list(&mut all.iter().filter(|name| !SYSTEM.contains(name)))
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::component::mongodb::archive::{Encoder, Versions};
+
+    #[test]
+    fn what_restores_leave_is_in_no_snapshot() {
+        let metadata = r#"{"indexes":[]}"#;
+        let namespace = |name: &str| {
+            Namespace::new("d".into(), name.into(), "collection", metadata.into()).unwrap()
+        };
+        let versions =
+            Versions { server: "6.0.5".into(), tool: "1".into(), concurrent_collections: 1 };
+        let all = ["a", "belay_new_1_0", "belay_old_1_0"].map(namespace);
+        let prelude = Prelude::new(versions, all.into()).unwrap();
+        let mut encoder = Encoder::new(Vec::new(), &prelude).unwrap();
+        while encoder.next_namespace().is_some() {
+            encoder.write(io::empty()).unwrap();
+        }
+        let taken = survey(&encoder.finish().unwrap()[..], Some("d")).unwrap();
+        let names = taken.details.collections.iter().map(|each| each.name.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["a"]);
+        assert_eq!(taken.left_out, ["d.belay_new_1_0", "d.belay_old_1_0"]);
     }
 }
