@@ -20,17 +20,21 @@ pub struct Filler {
     pub server_version: String,
 }
 
-/// Tells how much went through.
-struct Telling<'a, W> {
+/// Tells how much went through, and stops before the server's disk is full.
+struct Watching<'a, W> {
     inner: W,
     bytes: u64,
     told: &'a dyn Fn(u64),
+    server: &'a Server,
+    database: &'a str,
 }
 
-impl<W: Write> Write for Telling<'_, W> {
+impl<W: Write> Write for Watching<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let length = self.inner.write(bytes)?;
+        let before = self.bytes;
         self.bytes += length as u64;
+        self.server.ensure_room(self.database, before..self.bytes).map_err(io::Error::other)?;
         (self.told)(self.bytes);
         Ok(length)
     }
@@ -44,8 +48,18 @@ impl<W: Write> Write for Telling<'_, W> {
 enum Unfed {
     /// It takes no more.
     Gone,
-    /// There is something wrong with what it should be given.
-    Source(MongoError),
+    /// It must not have more, or there is something wrong with that.
+    Stopped(MongoError),
+}
+
+impl Unfed {
+    fn of(error: EncodeError, collection: &str) -> Self {
+        match error {
+            EncodeError::Write(error) => error.downcast().map_or(Self::Gone, Self::Stopped),
+            EncodeError::Documents { source, .. } => Self::Stopped(unfit(collection, &source)),
+            error @ EncodeError::View(_) => Self::Stopped(unfit(collection, &error)),
+        }
+    }
 }
 
 impl Filler {
@@ -66,13 +80,14 @@ impl Filler {
         }
         let prelude = self.prelude(&plan.database, &work)?;
         let mut running = self.tools.restore(&self.url, &plan.database)?;
-        let input = Telling { inner: running.stdin(), bytes: 0, told: progress };
+        let (inner, database) = (running.stdin(), plan.database.as_str());
+        let input = Watching { inner, bytes: 0, told: progress, server, database };
         let fed = feed(input, &prelude, &work, content);
         // Its input has ended by now, whole or not, so that it ends too: nothing is written behind the back of who clears away.
         let finished = match (fed, running.finish()) {
             (Ok(()), Ok(finished)) => finished,
-            (Err(Unfed::Source(error)), Ok(_)) => return Err(error),
-            (Err(Unfed::Source(error)), Err(ended)) => {
+            (Err(Unfed::Stopped(error)), Ok(_)) => return Err(error),
+            (Err(Unfed::Stopped(error)), Err(ended)) => {
                 let ended = failed(ended);
                 return Err(if ended.is_cancelled() { ended } else { error });
             }
@@ -123,22 +138,18 @@ fn feed(
     work: &[(&Planned, &Incoming)],
     content: Content<'_, '_>,
 ) -> Result<(), Unfed> {
-    let mut encoder = Encoder::new(input, prelude).map_err(|_| Unfed::Gone)?;
+    let all = |error| Unfed::of(error, "all");
+    let mut encoder = Encoder::new(input, prelude).map_err(all)?;
     for (Planned { name, .. }, Incoming { documents, .. }) in work {
-        let source = |error| Unfed::Source(error);
-        let documents_of = content(name).map_err(|error| source(unfit(name, &error)))?;
-        let written = encoder.write(documents_of).map_err(|error| match error {
-            EncodeError::Write(_) => Unfed::Gone,
-            EncodeError::Documents { source: error, .. } => source(unfit(name, &error)),
-            error @ EncodeError::View(_) => source(unfit(name, &error)),
-        })?;
+        let content = content(name).map_err(|error| Unfed::Stopped(unfit(name, &error)))?;
+        let written = encoder.write(content).map_err(|error| Unfed::of(error, name))?;
         if written.documents != *documents {
             let (collection, counted) = (name.clone(), *documents);
             let read = written.documents;
-            return Err(source(MongoError::Count { collection, read, counted }));
+            return Err(Unfed::Stopped(MongoError::Count { collection, read, counted }));
         }
     }
-    encoder.finish().map(drop).map_err(|_| Unfed::Gone)
+    encoder.finish().map(drop).map_err(all)
 }
 
 /// It tells of no failure, and of as many documents as it was given.

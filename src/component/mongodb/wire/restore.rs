@@ -12,6 +12,7 @@ use bson::raw::{RawArrayBuf, RawDocumentBuf};
 use bson::{Bson, Document, Timestamp, doc, rawdoc};
 use serde::{Deserialize, Serialize};
 use std::io::Read;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -344,6 +345,21 @@ impl Server {
         Ok(present)
     }
 
+    /// An error where too little of the disk is free; looked at now and then, while these bytes of all are written.
+    pub(in crate::component::mongodb) fn ensure_room(
+        &self,
+        database: &str,
+        written: Range<u64>,
+    ) -> Result<(), MongoError> {
+        if written.start / LOOKS_EVERY_BYTES != written.end / LOOKS_EVERY_BYTES
+            && let Some(Room { free, .. }) = self.room(database)?
+            && free < RESERVE_BYTES
+        {
+            return Err(MongoError::NoRoom { free });
+        }
+        Ok(())
+    }
+
     fn drop_collection(&self, database: &str, name: &str) -> Result<(), MongoError> {
         let command = doc! { "drop": name, "writeConcern": { "w": "majority" } };
         match self.command(database, command, &format!("drop '{database}.{name}'")) {
@@ -446,12 +462,7 @@ impl Fill<'_, '_> {
         }
         let before = self.filled.fetch_add(bytes as u64, Ordering::Relaxed);
         let done = before + bytes as u64;
-        if before / LOOKS_EVERY_BYTES != done / LOOKS_EVERY_BYTES
-            && let Some(Room { free, .. }) = self.server.room(self.database)?
-            && free < RESERVE_BYTES
-        {
-            return Err(MongoError::NoRoom { free });
-        }
+        self.server.ensure_room(self.database, before..done)?;
         (self.progress)(done);
         Ok(count as u64)
     }
