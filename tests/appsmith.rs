@@ -356,4 +356,32 @@ fn a_newcomer_needs_a_password_and_what_discover_prints() {
     belay(&["init"]).ok();
     let taken = belay(&["backup", "--all", "--json"]).ok().json();
     assert_eq!(taken["snapshots"][0]["key_fit"], "fit", "{taken}");
+
+    // ToolJet of a compose project, whose server's container is called otherwise than its service.
+    docker.run(&["tag", "appsmith", "postgres:15"]);
+    let labels = ["-l", "com.docker.compose.project=tools", "-l"];
+    let server = ["run", "-d", "--name", "tools-server-1", "-e", "LOCKBOX_MASTER_KEY"];
+    let mut command = docker.command(&server);
+    command.args(labels).arg("com.docker.compose.service=server");
+    command.args(["-e", "PG_DB=tj", "-e", "PG_HOST=postgresql", "appsmith", "sleep", "1000000"]);
+    command.env("LOCKBOX_MASTER_KEY", "fixture-lockbox");
+    Run::of(command).ok();
+    let mut command = docker.command(&["run", "-d", "--name", "tools-db-1"]);
+    command.args(labels).arg("com.docker.compose.service=postgresql");
+    command.args(["postgres:15", "sleep", "1000000"]);
+    Run::of(command).ok();
+    let json = belay(&["discover", "--json"]).ok().json();
+    let config = json["config"].as_str().unwrap();
+    let platforms: Vec<&str> = json["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["platform"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (platforms.contains(&"appsmith"), platforms.contains(&"tooljet")),
+        (true, true),
+        "{json}"
+    );
+    assert!(config.contains("component.postgres = { via = \"docker:tools-db-1\" }"), "{config}");
 }

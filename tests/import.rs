@@ -98,12 +98,10 @@ fn each_kind_comes_back_into_a_running_server() {
     let mongod = Mongod::start();
     let environment = fs::read_to_string(fixture("docker.env")).unwrap();
     let kept = |line: &&str| !line.starts_with("APPSMITH_DB_URL") && !line.contains("REDIS");
-    let mut environment: String =
-        environment.lines().filter(kept).map(|line| format!("{line}\n")).collect();
-    environment.extend([
-        format!("APPSMITH_DB_URL={}\n", mongod.url("production")),
-        format!("APPSMITH_GIT_ROOT={}\n", host.path("git-storage")),
-    ]);
+    let url = format!("APPSMITH_DB_URL={}", mongod.url("production"));
+    let storage = format!("APPSMITH_GIT_ROOT={}", host.path("git-storage"));
+    let lines = environment.lines().filter(kept).chain([url.as_str(), &storage, ""]);
+    let environment = lines.collect::<Vec<_>>().join("\n");
     fs::write(host.sandbox.path("docker.env"), &environment).unwrap();
     for (file, name) in [(TODAY, "today"), (ENCRYPTED, "encrypted"), (OLD, "old")] {
         let password = ["--archive-password-file", &host.path("archive-password"), "--json"];
