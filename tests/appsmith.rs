@@ -181,45 +181,7 @@ fn what_writes_is_started_again_whatever_ends_a_backup() {
     let status = world.belay(&["status"]).code(3).stdout();
     assert!(!status.contains("has stopped"), "{status}");
 
-    // The lease has run out meanwhile.
-    let mut running = world.start_until_stopped(&app, &["backup", "app", "--json"]);
-    app.run_out_lease();
-    running.thaw();
-    let late = running.wait().code(3).stdout();
-    assert!(late.contains("not all is of one moment"), "{late}");
-    let restore = ["restore", id, "--into", "app", "--yes"];
-    let mut running = world.start_until_stopped(&app, &restore);
-    app.python("client.appsmith.late.insert_one({})");
-    app.run_out_lease();
-    running.thaw();
-    running.wait().code(1).says(&["was started again before its new state was in place"]);
-    assert!(app.writers_run() && app.picture().contains("late"));
-
-    // Killed while it swaps: nobody starts them, and what is written nevertheless is kept.
-    let journal = world.sandbox.state().join("collection-restores/app.json");
-    let mut running = Running::start(world.command(&restore));
-    wait_until("the swap", || {
-        assert!(!running.has_ended(), "{}", running.stderr_so_far());
-        fs::read_to_string(&journal).is_ok_and(|journal| journal.contains("\"swapping\""))
-    });
-    running.kill();
-    assert!(!app.writers_run());
-    let _ = fs::write(app.path("git-storage/later"), "five hours of work");
-    world.belay(&["backup", "app"]).code(3).says(&["Kept from before it: ", "belay_old_"]);
-    app.python(
-        "[client.appsmith.drop_collection(name) for name in client.appsmith.list_collection_names() if name.startswith('belay_old_')]",
-    );
-    assert_same_text(&wanted, &app.picture());
-    assert!(app.writers_run());
-    let find = Command::new("find").arg(app.path("")).args(["-name", "later"]).output().unwrap();
-    assert!(!find.stdout.is_empty(), "it is in its place or aside");
-
-    // A Redis that does not let itself be flushed decides nothing over the rest.
-    app.redis(&["ACL", "SETUSER", "default", "-flushall"]);
-    world.belay(&restore).code(3).says(&["is restored, but its Redis is not", "--component redis"]);
-    assert_same_text(&wanted, &app.picture());
-    assert!(app.writers_run() && !journal.exists());
-    app.redis(&["ACL", "SETUSER", "default", "+flushall"]);
+    whatever_ends_a_restore(&world, &app, id, &wanted);
 
     // Asked to stop.
     let mut running = world.start_until_stopped(&app, &["backup", "app"]);
@@ -273,6 +235,51 @@ fn what_writes_is_started_again_whatever_ends_a_backup() {
     app.wait();
     assert!(app.writers_run());
     world.belay(&["backup", "app"]).ok();
+}
+
+fn whatever_ends_a_restore(world: &World, app: &Appsmith<'_>, id: &str, wanted: &str) {
+    // The lease has run out meanwhile.
+    let mut running = world.start_until_stopped(app, &["backup", "app", "--json"]);
+    app.run_out_lease();
+    running.thaw();
+    let late = running.wait().code(3).stdout();
+    assert!(late.contains("not all is of one moment"), "{late}");
+    let restore = ["restore", id, "--into", "app", "--yes"];
+    let mut running = world.start_until_stopped(app, &restore);
+    app.python("client.appsmith.late.insert_one({})");
+    app.run_out_lease();
+    running.thaw();
+    running.wait().code(1).says(&["was started again before its new state was in place"]);
+    assert!(app.writers_run() && app.picture().contains("late"));
+
+    // Killed while it swaps: nobody starts them, and what is written nevertheless is kept.
+    let journal = world.sandbox.state().join("collection-restores/app.json");
+    let mut running = Running::start(world.command(&restore));
+    wait_until("the swap", || {
+        assert!(!running.has_ended(), "{}", running.stderr_so_far());
+        fs::read_to_string(&journal).is_ok_and(|journal| journal.contains("\"swapping\""))
+    });
+    running.kill();
+    assert!(!app.writers_run());
+    let _ = fs::write(app.path("git-storage/later"), "five hours of work");
+    app.redis(&["SET", "branches:later", "1"]);
+    let finished = world.belay(&["backup", "app"]).code(3);
+    finished.says(&["Kept from before it: ", "belay_old_", "Redis is not flushed"]);
+    assert_eq!(app.redis(&["GET", "branches:later"]), "1", "no snapshot has it");
+    app.python(
+        "[client.appsmith.drop_collection(name) for name in client.appsmith.list_collection_names() if name.startswith('belay_old_')]",
+    );
+    assert_same_text(wanted, &app.picture());
+    assert!(app.writers_run());
+    let find = Command::new("find").arg(app.path("")).args(["-name", "later"]).output().unwrap();
+    assert!(!find.stdout.is_empty(), "it is in its place or aside");
+
+    // A Redis that does not let itself be flushed decides nothing over the rest.
+    app.redis(&["ACL", "SETUSER", "default", "-flushall"]);
+    world.belay(&restore).code(3).says(&["is restored, but its Redis is not", "--component redis"]);
+    assert_same_text(wanted, &app.picture());
+    assert!(app.writers_run() && !journal.exists());
+    app.redis(&["ACL", "SETUSER", "default", "+flushall"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub use self::look::prepare;
 use super::into::{IntoOptions, PresentState};
 use super::{Source, as_job};
 use crate::component::mongodb::MongoError;
-use crate::component::mongodb::wire::Moment;
+use crate::component::mongodb::wire::{Moment, Server};
 use crate::config::{Config, Instance};
 use crate::model::id::{JobId, SnapshotId};
 use crate::ops::backup::{BackupOptions, backup_locked};
@@ -207,8 +207,10 @@ impl PreparedParts<'_> {
                 return Err(error);
             }
         };
-        let aside = self.clear(&mut journal, (before, since), aside, context);
-        self.end(journal, before.is_some(), context);
+        let (is_cleared, aside) = self.clear(&mut journal, (before, since), aside, context);
+        if is_cleared {
+            self.end(journal, before.is_some(), context);
+        }
         if let Some(stopped) = stopped {
             context.events.phase("starting", format!("what writes to {name}"));
             if let Err(error) = stopped.resume() {
@@ -225,7 +227,7 @@ impl PreparedParts<'_> {
             journal.fill_redis(&self.living, &self.source, context)
         } else {
             if journal.has_redis() {
-                context.events.warn("Redis is not flushed, for no snapshot has what it holds; what it holds may not fit. Flush it by hand, or run the restore with --component redis.".to_owned());
+                context.events.warn(journal::REDIS_STAYS);
             }
             journal.end()
         };
@@ -235,7 +237,7 @@ impl PreparedParts<'_> {
         }
     }
 
-    fn server(&self) -> Option<&crate::component::mongodb::wire::Server> {
+    fn server(&self) -> Option<&Server> {
         self.collections.as_ref().map(|collections| &collections.server)
     }
 
@@ -249,20 +251,21 @@ impl PreparedParts<'_> {
 
     fn undo(&self, journal: &Journal, context: &Context) {
         let name = &self.instance.name;
-        let server = self.server().map(crate::component::mongodb::wire::Server::anew);
+        let server = self.server().map(Server::anew);
         if let Err(error) = journal.undo(server.as_ref(), &self.living.access.anew()) {
             context.events.warn(format!("What the restore of {name} has begun could not be cleared away: {error}. The next restore, or a backup of {name}, does that first."));
         }
     }
 
-    /// The new state is in place: what fails from here on does not make that untrue. Returns what is kept of the old one.
+    /// The new state is in place: what fails from here on does not make that untrue. Returns whether all is
+    /// cleared away, which otherwise the next start does, and what is kept of the old one.
     fn clear(
         &self,
         journal: &mut Journal,
         (before, since): (Option<SnapshotId>, Option<Moment>),
         mut aside: Vec<String>,
         context: &Context,
-    ) -> Vec<String> {
+    ) -> (bool, Vec<String>) {
         let name = &self.instance.name;
         let was_written =
             self.collections.as_ref().zip(since).map(|(collections, since)| {
@@ -272,6 +275,7 @@ impl PreparedParts<'_> {
         let cleared = journal
             .write_clearing(removes_old)
             .and_then(|()| journal.clear(self.server(), &self.living.access));
+        let is_cleared = cleared.is_ok();
         let collections = cleared.unwrap_or_else(|error| {
             context.events.warn(format!("{name} is restored, but not all is cleared away: {error}. The next restore, or a backup of {name}, does that first."));
             Vec::new()
@@ -285,7 +289,7 @@ impl PreparedParts<'_> {
             context.events.warn(format!("{why}: the old collections are kept as {kept}."));
         }
         aside.extend(collections);
-        aside
+        (is_cleared, aside)
     }
 
     /// Stop what writes, snapshot what is about to be overwritten, and pin that.

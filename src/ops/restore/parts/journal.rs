@@ -23,6 +23,9 @@ use std::path::Path;
 
 const DIRECTORY: &str = "collection-restores";
 
+/// Said where Redis is not flushed.
+pub(super) const REDIS_STAYS: &str = "Redis is not flushed, for no snapshot has what it holds; what it holds may not fit. Flush it by hand, or run the restore with --component redis.";
+
 /// How far a restore is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -212,19 +215,17 @@ pub(in crate::ops::restore) fn finish_interrupted(
             return Err(error);
         }
     };
-    if let Some(stopped) = stopped {
-        stopped.resume()?;
-    }
     context
         .events
         .note(format!("The restore of {name} ended while it swapped, and is finished now."));
     if !aside.is_empty() {
         context.events.warn(format!("Kept from before it: {}.", aside.join(", ")));
     }
-    Ok(())
+    stopped.map_or(Ok(None), Quiesced::resume).map(drop)
 }
 
-/// Go on from the swap to the end. Returns what is kept of the old state.
+/// Go on from the swap to the end. Returns what is kept of the old state. Redis is flushed only where that had begun: what it got
+/// since the snapshot of the old state is in none.
 fn finish_swap(
     journal: &mut Journal,
     (session, living): (&Session, &Living<'_>),
@@ -245,7 +246,10 @@ fn finish_swap(
     if journal.entry.phase == Phase::Clearing {
         aside.extend(journal.clear(server, access)?);
     }
-    if !journal.has_redis() {
+    if journal.entry.phase != Phase::Redis {
+        if journal.has_redis() {
+            context.events.warn(REDIS_STAYS);
+        }
         journal.end()?;
         return Ok(aside);
     }
