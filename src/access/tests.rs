@@ -237,3 +237,39 @@ fn the_old_file_stays_beside_and_a_mounted_one_is_written_in_place() {
     assert!(error.contains("nobody may write to it"), "{error}");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
 }
+
+#[test]
+fn after_a_relay_failed_nobody_waits_for_an_answer() {
+    use std::io::Write as _;
+    use std::os::unix::net::UnixStream;
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tunnel = local().tunnel("127.0.0.1", port).unwrap();
+    let connect = || {
+        let stream = UnixStream::connect(tunnel.socket())?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok::<_, std::io::Error>(stream)
+    };
+    let mut first = connect().unwrap();
+    first.write_all(b"x").unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    let mut byte = [0];
+    server.read_exact(&mut byte).unwrap();
+    server.write_all(&byte).unwrap();
+    first.read_exact(&mut byte).unwrap();
+
+    // The port is gone; the connection that there is goes on, as far as the server is concerned.
+    drop(listener);
+    let mut second = connect().unwrap();
+    assert_eq!(second.read(&mut byte).unwrap(), 0);
+    assert!(tunnel.failure().is_some());
+    assert_eq!(first.read(&mut byte).unwrap(), 0);
+    for _ in 0..3 {
+        let said = connect().and_then(|mut stream| stream.read(&mut byte));
+        match said {
+            Ok(read) => assert_eq!(read, 0),
+            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+}

@@ -79,7 +79,7 @@ impl Access {
         let listening = Arc::clone(&shared);
         let listening = std::thread::Builder::new()
             .name("tunnel".into())
-            .spawn(move || listen(&listening, &listener))?;
+            .spawn(move || listen(&listening, listener))?;
         Ok(Tunnel { _directory: directory, socket, shared, listening: Some(listening) })
     }
 }
@@ -100,41 +100,56 @@ impl Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::SeqCst);
-        for stream in lock(&self.shared.open).iter() {
-            // It may have been ended by the other side.
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        // Wakes who listens.
-        if UnixStream::connect(&self.socket).is_ok()
-            && let Some(listening) = self.listening.take()
-        {
+        self.shared.end();
+        // Wakes who listens. After a relay has failed nobody does any more.
+        let is_woken = match UnixStream::connect(&self.socket) {
+            Ok(_) => true,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionRefused,
+        };
+        if is_woken && let Some(listening) = self.listening.take() {
             let _ = listening.join();
         }
     }
 }
 
+impl Shared {
+    /// No more connections are made, and those that there are end.
+    fn end(&self) {
+        let open = lock(&self.open);
+        self.ended.store(true, Ordering::SeqCst);
+        for stream in open.iter() {
+            // It may have been ended by the other side.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 /// Take connections until the end, and then wait for theirs.
-fn listen(shared: &Arc<Shared>, listener: &UnixListener) {
+fn listen(shared: &Arc<Shared>, listener: UnixListener) {
     let mut relays = Vec::new();
     for stream in listener.incoming() {
+        let mut open = lock(&shared.open);
         if shared.ended.load(Ordering::SeqCst) {
             break;
         }
         let Ok(stream) = stream.map(Arc::new) else { continue };
-        lock(&shared.open).push(Arc::clone(&stream));
+        open.push(Arc::clone(&stream));
+        drop(open);
         let relayed = Arc::clone(shared);
         relays.retain(|relay: &JoinHandle<()>| !relay.is_finished());
         relays.extend(std::thread::Builder::new().name("relay".into()).spawn(move || {
             if let Err(error) = relay(&relayed, &stream) {
-                relayed.ended.store(true, Ordering::SeqCst);
                 lock(&relayed.failure).get_or_insert(error);
                 relayed.failed.notify_all();
+                // The others, too: who waits for an answer must not do so for ever.
+                relayed.end();
             }
             let _ = stream.shutdown(Shutdown::Both);
             lock(&relayed.open).retain(|open| !Arc::ptr_eq(open, &stream));
         }));
     }
+    // Who connects from now on is refused, and does not wait in a queue that nobody serves.
+    drop(listener);
     for relay in relays {
         let _ = relay.join();
     }
