@@ -8,6 +8,7 @@ mod error;
 mod excerpt;
 mod location;
 mod raw;
+mod schedule;
 mod secret;
 mod show;
 mod syntax;
@@ -18,6 +19,7 @@ mod validate;
 pub use error::{ConfigError, Problem, UnknownName};
 pub use excerpt::Excerpt;
 pub use location::{Location, LocationError, redact_url};
+pub use schedule::{Daemon, Objectives, Scheduled};
 pub use secret::{
     InvalidSecret, ParseSecretRefError, Secret, SecretError, SecretRef, SecretSources,
 };
@@ -52,6 +54,10 @@ pub struct Config {
     pub pairs: BTreeMap<Name, Pair>,
     /// The configuration of `ssh` that is used in place of the user's own.
     pub ssh_config: Option<PathBuf>,
+    /// The daemon's own settings.
+    pub daemon: Daemon,
+    /// Whose times are meant where nothing else is said.
+    pub timezone: TimeZone,
 }
 
 /// A place where snapshots are stored.
@@ -67,6 +73,14 @@ pub struct Repository {
     pub compression: i32,
     /// How long to wait while another program holds the repository; zero is not to wait.
     pub lock_wait: Duration,
+    /// When the daemon forgets and reclaims.
+    pub prune: Option<Scheduled>,
+    /// When the daemon checks it.
+    pub check: Option<Scheduled>,
+    /// Within which time the daemon's checks read every byte.
+    pub check_period: Duration,
+    /// How many jobs of the daemon may use it at once.
+    pub jobs: usize,
 }
 
 /// An installation to back up.
@@ -97,6 +111,12 @@ pub struct Instance {
     pub timezone: TimeZone,
     /// The repository that its snapshots go to, which is in [`Config::repositories`].
     pub repository: Name,
+    /// When the daemon takes a snapshot of it.
+    pub schedule: Option<Scheduled>,
+    /// How long a backup by the daemon may take.
+    pub deadline: Duration,
+    /// What is promised of it.
+    pub objectives: Objectives,
 }
 
 impl Instance {

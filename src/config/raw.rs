@@ -43,6 +43,21 @@ pub(super) struct RawConfig {
     /// How instances that live elsewhere are reached.
     #[serde(default)]
     pub access: RawAccess,
+    /// The daemon.
+    #[serde(default)]
+    pub daemon: RawDaemon,
+}
+
+/// The daemon.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDaemon {
+    /// An absolute path: the socket of its API. The default is /run/belay/belay.sock.
+    #[schemars(with = "Option<String>")]
+    pub socket: Option<Spanned<String>>,
+    /// How many jobs may run at once. The default is 2.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 64))]
+    pub jobs: Option<Spanned<i64>>,
 }
 
 /// How instances that live elsewhere are reached.
@@ -70,6 +85,18 @@ pub(super) struct RawRepository {
     /// How long to wait while another program holds the repository, such as "5m". The default is "1m".
     #[schemars(with = "Option<String>")]
     pub lock_wait: Option<Spanned<String>>,
+    /// When the daemon forgets and reclaims: a cron pattern, or "off". The default is "0 5 * * SUN".
+    #[schemars(with = "Option<String>")]
+    pub prune: Option<Spanned<String>>,
+    /// When the daemon checks it: a cron pattern, or "off". The default is "0 6 * * *".
+    #[schemars(with = "Option<String>")]
+    pub check: Option<Spanned<String>>,
+    /// Within which time the daemon's checks read every byte, a part at each. The default is "30d".
+    #[schemars(with = "Option<String>")]
+    pub check_period: Option<Spanned<String>>,
+    /// How many jobs of the daemon may use it at once. The default is 2.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 64))]
+    pub jobs: Option<Spanned<i64>>,
 }
 
 /// Where Belay keeps its own state.
@@ -90,6 +117,18 @@ pub(super) struct RawDefaults {
     pub timezone: Option<Spanned<String>>,
     /// Which snapshots to keep. Everything is kept when it is left out.
     pub keep: Option<Keep>,
+    /// When the daemon takes a snapshot: a cron pattern, such as "30 2 * * *", or "off", which is the default.
+    #[schemars(with = "Option<String>")]
+    pub schedule: Option<Spanned<String>>,
+    /// By how much a start may be put off, so that not all begin at once, such as "10m". The default is "0s".
+    #[schemars(with = "Option<String>")]
+    pub jitter: Option<Spanned<String>>,
+    /// How late a start that was missed is still made up for, such as "12h". The default is "24h".
+    #[schemars(with = "Option<String>")]
+    pub catch_up: Option<Spanned<String>>,
+    /// How long a backup by the daemon may take, such as "6h". The default is "12h".
+    #[schemars(with = "Option<String>")]
+    pub deadline: Option<Spanned<String>>,
 }
 
 /// An installation to back up.
@@ -120,12 +159,38 @@ pub(super) struct RawInstance {
     pub exclude: Vec<Spanned<String>>,
     /// Which snapshots to keep, in place of the defaults.
     pub keep: Option<Keep>,
+    /// When the daemon takes a snapshot: a cron pattern, such as "30 2 * * *", or "off".
+    #[schemars(with = "Option<String>")]
+    pub schedule: Option<Spanned<String>>,
+    /// By how much a start may be put off, so that not all begin at once, such as "10m". In place of the defaults.
+    #[schemars(with = "Option<String>")]
+    pub jitter: Option<Spanned<String>>,
+    /// How late a start that was missed is still made up for, such as "12h". In place of the defaults.
+    #[schemars(with = "Option<String>")]
+    pub catch_up: Option<Spanned<String>>,
+    /// How long a backup by the daemon may take, such as "6h". In place of the defaults.
+    #[schemars(with = "Option<String>")]
+    pub deadline: Option<Spanned<String>>,
+    /// What is promised of it.
+    pub objectives: Option<RawObjectives>,
     /// A time zone, in place of the defaults.
     #[schemars(with = "Option<String>")]
     pub timezone: Option<Spanned<String>>,
     /// The repository that its snapshots go to; needed when there are several.
     #[schemars(with = "Option<Name>")]
     pub repository: Option<Spanned<String>>,
+}
+
+/// What is promised of an instance.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawObjectives {
+    /// How old its last good snapshot may become, such as "24h".
+    #[schemars(with = "Option<String>")]
+    pub rpo: Option<Spanned<String>>,
+    /// How long it may take to bring it back, such as "30m".
+    #[schemars(with = "Option<String>")]
+    pub rto: Option<Spanned<String>>,
 }
 
 /// Where the parts of an instance are.

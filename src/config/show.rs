@@ -2,7 +2,10 @@
 //!
 //! What is written here reads back as the same configuration.
 
-use super::{Config, Instance, MongodbSettings, MongodbWay, Pair, PostgresSettings, Repository};
+use super::{
+    Config, Instance, MongodbSettings, MongodbWay, Objectives, Pair, PostgresSettings, Repository,
+    Scheduled,
+};
 use crate::config::location::redact_url;
 use crate::config::secret::SecretRef;
 use crate::model::name::Name;
@@ -11,10 +14,13 @@ use jiff::SignedDuration;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[derive(Serialize)]
 struct Shown<'a> {
     state: ShownState<'a>,
+    daemon: ShownDaemon<'a>,
+    defaults: ShownDefaults<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<ShownAccess<'a>>,
     repository: BTreeMap<&'a Name, ShownRepository<'a>>,
@@ -30,11 +36,34 @@ struct ShownState<'a> {
 }
 
 #[derive(Serialize)]
+struct ShownDaemon<'a> {
+    socket: Cow<'a, str>,
+    jobs: usize,
+}
+
+#[derive(Serialize)]
+struct ShownDefaults<'a> {
+    timezone: &'a str,
+}
+
+#[derive(Serialize)]
 struct ShownRepository<'a> {
     url: String,
     password: &'a SecretRef,
     compression: i32,
     lock_wait: String,
+    prune: &'a str,
+    check: &'a str,
+    check_period: String,
+    jobs: usize,
+}
+
+#[derive(Serialize)]
+struct ShownObjectives {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rpo: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rto: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -44,11 +73,19 @@ struct ShownInstance<'a> {
     exclude: &'a [String],
     timezone: &'a str,
     repository: &'a Name,
+    schedule: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jitter: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    catch_up: Option<String>,
+    deadline: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     paths: BTreeMap<&'a Name, Cow<'a, str>>,
     keep: &'a Keep,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    objectives: Option<ShownObjectives>,
     #[serde(skip_serializing_if = "Option::is_none")]
     component: Option<ShownComponents<'a>>,
 }
@@ -110,6 +147,11 @@ impl Config {
     pub fn show(&self) -> String {
         let shown = Shown {
             state: ShownState { dir: self.state_dir.to_string_lossy() },
+            daemon: ShownDaemon {
+                socket: self.daemon.socket.to_string_lossy(),
+                jobs: self.daemon.jobs,
+            },
+            defaults: ShownDefaults { timezone: self.timezone.iana_name().unwrap_or("UTC") },
             access: self
                 .ssh_config
                 .as_ref()
@@ -122,13 +164,24 @@ impl Config {
     }
 }
 
+fn shown_duration(duration: Duration) -> String {
+    format!("{:#}", SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX))
+}
+
+fn shown_schedule(schedule: Option<&Scheduled>) -> &str {
+    schedule.map_or("off", |schedule| &schedule.pattern)
+}
+
 fn repository(repository: &Repository) -> ShownRepository<'_> {
-    let wait = SignedDuration::try_from(repository.lock_wait).unwrap_or(SignedDuration::MAX);
     ShownRepository {
         url: redact_url(&repository.location.to_string()),
         password: &repository.password,
         compression: repository.compression,
-        lock_wait: format!("{wait:#}"),
+        lock_wait: shown_duration(repository.lock_wait),
+        prune: shown_schedule(repository.prune.as_ref()),
+        check: shown_schedule(repository.check.as_ref()),
+        check_period: shown_duration(repository.check_period),
+        jobs: repository.jobs,
     }
 }
 
@@ -139,6 +192,10 @@ fn instance(instance: &Instance) -> ShownInstance<'_> {
         exclude: &instance.exclude,
         timezone: instance.timezone_name(),
         repository: &instance.repository,
+        schedule: shown_schedule(instance.schedule.as_ref()),
+        jitter: instance.schedule.as_ref().map(|schedule| shown_duration(schedule.jitter)),
+        catch_up: instance.schedule.as_ref().map(|schedule| shown_duration(schedule.catch_up)),
+        deadline: shown_duration(instance.deadline),
         environment: instance.environment.as_ref().map(|path| path.to_string_lossy()),
         paths: instance
             .paths
@@ -146,6 +203,10 @@ fn instance(instance: &Instance) -> ShownInstance<'_> {
             .map(|root| (&root.name, root.path.to_string_lossy()))
             .collect(),
         keep: &instance.keep,
+        objectives: (instance.objectives != Objectives::default()).then(|| ShownObjectives {
+            rpo: instance.objectives.rpo.map(shown_duration),
+            rto: instance.objectives.rto.map(shown_duration),
+        }),
         component: components(instance),
     }
 }

@@ -152,11 +152,22 @@ fn what_is_shown_reads_back_as_the_same() {
     [state]
     dir = "/var/lib/belay/state"
 
+    [daemon]
+    socket = "/run/belay/belay.sock"
+    jobs = 2
+
+    [defaults]
+    timezone = "UTC"
+
     [repository.main]
     url = "/srv/backup"
     password = "credential:p"
     compression = 1
     lock_wait = "1m"
+    prune = "0 5 * * SUN"
+    check = "0 6 * * *"
+    check_period = "720h"
+    jobs = 2
 
     [instance.uploads]
     platform = "files"
@@ -164,6 +175,8 @@ fn what_is_shown_reads_back_as_the_same() {
     exclude = []
     timezone = "UTC"
     repository = "main"
+    schedule = "off"
+    deadline = "12h"
 
     [instance.uploads.paths]
     uploads = "/srv/uploads"

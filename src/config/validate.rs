@@ -4,6 +4,7 @@
 //! is not blamed for that.
 
 mod instance;
+mod schedule;
 
 use super::error::{Problem, did_you_mean};
 use super::location::{Location, LocationError, absolute_path};
@@ -13,8 +14,8 @@ use super::syntax::problem;
 use super::{Config, DEFAULT_STATE_DIR, Instance, Pair, Repository};
 use crate::model::name::Name;
 use crate::policy::retention::Keep;
-use jiff::SignedDuration;
 use jiff::tz::TimeZone;
+use jiff::{Span, SpanRelativeTo};
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
@@ -29,17 +30,27 @@ const DEFAULT_LOCK_WAIT: Duration = Duration::from_mins(1);
 /// Check everything. The problems are in the order of their places.
 pub(super) fn validate(raw: &RawConfig, origin: &str, text: &str) -> Result<Config, Vec<Problem>> {
     let mut checker = Checker { text, problems: Vec::new() };
-    let repositories = checker.repositories(&raw.repository);
+    let defaults = checker.defaults(&raw.defaults);
+    let repositories = checker.repositories(&raw.repository, &defaults.timezone);
     let state_dir = checker.state_dir(raw);
     checker.separate_places(raw, &repositories, &state_dir);
-    let defaults = checker.defaults(&raw.defaults);
     let instances = checker.instances(raw, &repositories, &state_dir, &defaults);
     let pairs = checker.pairs(&raw.pair, raw);
     let ssh_config = raw.access.ssh_config.as_ref();
     let ssh_config = ssh_config.and_then(|path| checker.path("ssh_config", path));
+    let daemon = checker.daemon(&raw.daemon);
     if checker.problems.is_empty() {
-        let (origin, text) = (origin.to_owned(), text.to_owned());
-        return Ok(Config { origin, text, state_dir, repositories, instances, pairs, ssh_config });
+        return Ok(Config {
+            origin: origin.to_owned(),
+            text: text.to_owned(),
+            state_dir,
+            repositories,
+            instances,
+            pairs,
+            ssh_config,
+            daemon,
+            timezone: defaults.timezone,
+        });
     }
     let mut problems = checker.problems;
     problems.sort_by_key(|problem| (problem.line, problem.column));
@@ -50,6 +61,7 @@ pub(super) fn validate(raw: &RawConfig, origin: &str, text: &str) -> Result<Conf
 struct Defaults {
     keep: Keep,
     timezone: TimeZone,
+    timing: schedule::Timing,
 }
 
 /// Collects problems while values are checked. A method that answers with nothing has told a problem.
@@ -84,7 +96,11 @@ impl Checker<'_> {
         given.unwrap_or_else(|| DEFAULT_STATE_DIR.into())
     }
 
-    fn repositories(&mut self, raw: &Tables<RawRepository>) -> BTreeMap<Name, Repository> {
+    fn repositories(
+        &mut self,
+        raw: &Tables<RawRepository>,
+        timezone: &TimeZone,
+    ) -> BTreeMap<Name, Repository> {
         if raw.is_empty() {
             self.refuse(
                 &(0..0),
@@ -94,14 +110,19 @@ impl Checker<'_> {
         }
         let mut repositories = BTreeMap::new();
         for (name, raw) in raw {
-            if let Some(repository) = self.repository(name.get_ref(), raw) {
+            if let Some(repository) = self.repository(name.get_ref(), raw, timezone) {
                 repositories.insert(name.get_ref().clone(), repository);
             }
         }
         repositories
     }
 
-    fn repository(&mut self, name: &Name, raw: &RawRepository) -> Option<Repository> {
+    fn repository(
+        &mut self,
+        name: &Name,
+        raw: &RawRepository,
+        timezone: &TimeZone,
+    ) -> Option<Repository> {
         let location = raw.url.get_ref().parse::<Location>();
         let location =
             location.inspect_err(|error| self.refuse_location("url", &raw.url.span(), error)).ok();
@@ -116,12 +137,17 @@ impl Checker<'_> {
             .lock_wait
             .as_ref()
             .map_or(Some(DEFAULT_LOCK_WAIT), |wait| self.duration("lock_wait", wait));
+        let upkeep = self.upkeep(raw, timezone);
         Some(Repository {
             name: name.clone(),
             location: location?,
             password: password?,
             compression: i32::try_from(level).ok()?,
             lock_wait: lock_wait?,
+            prune: upkeep.prune,
+            check: upkeep.check,
+            check_period: upkeep.check_period,
+            jobs: upkeep.jobs,
         })
     }
 
@@ -133,11 +159,18 @@ impl Checker<'_> {
     }
 
     fn duration(&mut self, key: &str, value: &Spanned<String>) -> Option<Duration> {
-        let parsed = value.get_ref().parse::<SignedDuration>().ok();
-        let duration = parsed.and_then(|duration| Duration::try_from(duration).ok());
+        let parsed = value.get_ref().parse::<Span>().ok();
+        // A day is 24 hours here, whatever a clock change makes of it.
+        let days = SpanRelativeTo::days_are_24_hours();
+        let duration = parsed.and_then(|span| span.to_duration(days).ok());
+        let duration = duration.and_then(|duration| Duration::try_from(duration).ok());
         if duration.is_none() {
-            let message = format!("{key}: '{}' is no time to wait", value.get_ref());
-            self.refuse(&value.span(), message, "write such as \"30s\", \"5m\" or \"1h 30m\"");
+            let message = format!("{key}: '{}' is no length of time", value.get_ref());
+            self.refuse(
+                &value.span(),
+                message,
+                "write such as \"30s\", \"5m\", \"1h 30m\" or \"7d\"",
+            );
         }
         duration
     }
@@ -178,10 +211,9 @@ impl Checker<'_> {
 
     fn defaults(&mut self, raw: &RawDefaults) -> Defaults {
         let timezone = raw.timezone.as_ref().and_then(|name| self.timezone(name));
-        Defaults {
-            keep: raw.keep.clone().unwrap_or_default(),
-            timezone: timezone.unwrap_or(TimeZone::UTC),
-        }
+        let timezone = timezone.unwrap_or(TimeZone::UTC);
+        let timing = self.timing(raw, &timezone);
+        Defaults { keep: raw.keep.clone().unwrap_or_default(), timezone, timing }
     }
 
     fn timezone(&mut self, name: &Spanned<String>) -> Option<TimeZone> {

@@ -10,11 +10,11 @@ fn unknown_keys_are_refused_with_their_place_and_the_nearest_known_one() {
         | ^^^^^^^^^
       hint: did you mean 'lock_wait'?
     ");
-    insta::assert_snapshot!(refused_instance("platform = 'files'\npaths = []\nschedule = '30 2 * * *'\n"), @r"
-    f:7:1: unknown key 'schedule'
-      7 | schedule = …
-        | ^^^^^^^^
-      hint: known here: platform, via, paths, environment, component, quiesce, exclude, keep, timezone, repository
+    insta::assert_snapshot!(refused_instance("platform = 'files'\npaths = []\ncadence = '30 2 * * *'\n"), @r"
+    f:7:1: unknown key 'cadence'
+      7 | cadence = …
+        | ^^^^^^^
+      hint: known here: platform, via, paths, environment, component, quiesce, exclude, keep, schedule, jitter, catch_up, deadline, objectives, timezone, repository
     ");
     insta::assert_snapshot!(refused("[repositry.main]\nurl = '/x'"), @r"
     f:1:2: unknown key 'repositry'
@@ -81,10 +81,10 @@ fn all_problems_of_the_values_are_told_at_once() {
       4 | compression = 20
         |               ^^
       hint: zstd levels are 1 (fast) to 19 (small)
-    f:5:13: lock_wait: '-5m' is no time to wait
+    f:5:13: lock_wait: '-5m' is no length of time
       5 | lock_wait = '-5m'
         |             ^^^^^
-      hint: write such as "30s", "5m" or "1h 30m"
+      hint: write such as "30s", "5m", "1h 30m" or "7d"
     f:7:7: dir: the path 'state' is relative
       7 | dir = 'state'
         |       ^^^^^^^

@@ -8,6 +8,7 @@ use crate::config::{
 };
 use crate::model::name::Name;
 use crate::model::via::{ParseViaError, Via};
+use jiff::tz::TimeZone;
 use std::path::Path;
 use toml::Spanned;
 
@@ -38,6 +39,8 @@ impl Checker<'_> {
             Some(name) => self.timezone(name),
             None => Some(defaults.timezone.clone()),
         };
+        let zone = timezone.clone().unwrap_or(TimeZone::UTC);
+        let (schedule, deadline) = self.instance_schedule(raw, defaults, &zone);
         Some(Instance {
             name: name.get_ref().clone(),
             platform: platform?,
@@ -54,6 +57,9 @@ impl Checker<'_> {
             keep: raw.keep.clone().unwrap_or_else(|| defaults.keep.clone()),
             timezone: timezone?,
             repository: repository?,
+            schedule,
+            deadline,
+            objectives: self.objectives(raw.objectives.as_ref()),
         })
     }
 

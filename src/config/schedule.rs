@@ -1,0 +1,36 @@
+//! What the configuration says of the daemon: when what is due, and what is promised.
+
+use jiff::tz::TimeZone;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The daemon's own settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Daemon {
+    /// The socket of its API.
+    pub socket: PathBuf,
+    /// How many jobs may run at once; at least one.
+    pub jobs: usize,
+}
+
+/// When something is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheduled {
+    /// The cron pattern.
+    pub pattern: String,
+    /// Whose times it means.
+    pub timezone: TimeZone,
+    /// By how much a start may be put off.
+    pub jitter: Duration,
+    /// How late a start that was missed is still made up for.
+    pub catch_up: Duration,
+}
+
+/// What is promised of an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Objectives {
+    /// How old its last good snapshot may become.
+    pub rpo: Option<Duration>,
+    /// How long it may take to bring it back.
+    pub rto: Option<Duration>,
+}
