@@ -13,6 +13,7 @@ mod files;
 mod instances;
 mod jobs;
 mod pins;
+mod queue;
 mod recreate;
 mod repositories;
 mod schema;
@@ -23,6 +24,7 @@ pub use error::{CatalogError, SqliteReason};
 pub use files::give_to_owner_of;
 pub use instances::Instance;
 pub use jobs::{Job, JobFailure, JobKind, JobStart, Outcome, Process, Run, StoredEvent};
+pub use queue::{Entry, EntryState, Handled, Origin};
 pub use recreate::Recreated;
 pub use repositories::{LastCheck, Repository};
 

@@ -5,6 +5,7 @@
 pub mod event;
 pub mod exact_path;
 pub mod id;
+pub mod job;
 pub mod manifest;
 pub mod name;
 pub mod node;

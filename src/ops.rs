@@ -34,6 +34,8 @@ pub use error::{OpsError, what_to_do};
 pub use select::SnapshotRef;
 
 use crate::model::event::{Cancel, Events};
+use crate::model::id::JobId;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What an operation is given besides its own arguments.
 #[derive(Clone)]
@@ -42,4 +44,29 @@ pub struct Context {
     pub events: Events,
     /// How it is asked to stop.
     pub cancel: Cancel,
+    /// The id of its job, where it has one already.
+    id: Arc<Mutex<Option<JobId>>>,
+}
+
+impl Context {
+    /// For work that gets its id when it begins.
+    pub fn new(events: Events, cancel: Cancel) -> Self {
+        Self { events, cancel, id: Arc::default() }
+    }
+
+    /// For work whose job is known already by its id.
+    pub fn of_job(id: JobId, events: Events, cancel: Cancel) -> Self {
+        Self { events, cancel, id: Arc::new(Mutex::new(Some(id))) }
+    }
+
+    /// The id of the job that begins: what is done within it, as jobs of their own, gets others.
+    fn job_id(&self) -> Result<JobId, OpsError> {
+        let known = self.id.lock().unwrap_or_else(PoisonError::into_inner).take();
+        known.map_or_else(job::random_job_id, Ok)
+    }
+}
+
+/// A random id for a job that is not known yet.
+pub fn new_job_id() -> Result<JobId, OpsError> {
+    job::random_job_id()
 }

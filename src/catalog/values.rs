@@ -94,6 +94,18 @@ pub(super) fn from_json<T: DeserializeOwned>(
     read(column, row.get(column)?, |text| serde_json::from_str(text).map_err(Into::into))
 }
 
+/// Reads JSON that may be missing.
+pub(super) fn maybe_from_json<T: DeserializeOwned>(
+    row: &Row<'_>,
+    column: &'static str,
+) -> rusqlite::Result<Option<T>> {
+    if row.get_ref(column)?.data_type() == Type::Null {
+        Ok(None)
+    } else {
+        from_json(row, column).map(Some)
+    }
+}
+
 /// Reads an enumeration's word.
 pub(super) fn from_word<T: DeserializeOwned>(
     row: &Row<'_>,

@@ -27,7 +27,7 @@ pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
     let began = Instant::now();
     let mut story = Vec::new();
     // The story is the output: events of its steps would only stand between its lines.
-    let context = Context { events: Events::ignored(), cancel: environment.context.cancel.clone() };
+    let context = Context::new(Events::ignored(), environment.context.cancel.clone());
     let is_json = environment.global.json;
     let mut failed = None;
     demo(&context, &mut |line| {

@@ -30,7 +30,7 @@ pub(super) struct Environment {
 impl Environment {
     pub(super) fn new(global: Global, cancel: &Cancel) -> Self {
         let renderer = Renderer::new(global.quiet);
-        let context = Context { events: renderer.events(), cancel: cancel.clone() };
+        let context = Context::new(renderer.events(), cancel.clone());
         let secrets = SecretSources::of_process();
         Self { global, secrets, context, renderer, config: OnceCell::new() }
     }

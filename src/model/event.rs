@@ -2,12 +2,13 @@
 
 use crate::model::id::{FileId, SnapshotId};
 use crate::model::size::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One thing that happened in a job.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     /// A named part of the work began; parts follow each other. `subject` is an instance, a component or a file.
@@ -22,7 +23,7 @@ pub enum Event {
         /// Bytes dealt with so far.
         bytes: u64,
         /// All bytes, where they are known.
-        #[serde(skip_serializing_if = "Option::is_none")]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         total_bytes: Option<u64>,
         /// Files, blobs or packs dealt with so far.
         items: u64,
@@ -51,7 +52,7 @@ pub enum Event {
     /// A file of the repository was removed.
     Removed {
         /// `snapshot`, `pack`, `index` or `lock`.
-        kind: &'static str,
+        kind: Cow<'static, str>,
         /// Its id.
         id: FileId,
     },

@@ -127,7 +127,7 @@ pub fn record_failure(config: &Config, instance: &Instance, error: &OpsError, co
             instance: Some((&instance.name, id)),
             repository: Some(&instance.repository),
         };
-        job::record_failure(&config.state_dir, &subject, error)
+        job::record_failure(&config.state_dir, &subject, error, context)
     };
     if let Err::<(), OpsError>(error) = record() {
         context.events.warn(format!("The failure could not be recorded: {error}."));
@@ -149,7 +149,7 @@ pub(super) fn backup_locked(
             record_failure(config, instance, error, context);
         }
     })?;
-    let id = job::random_job_id()?;
+    let id = if is_regular { context.job_id() } else { job::random_job_id() }?;
     let subject = JobSubject {
         kind: if is_regular { JobKind::Backup } else { JobKind::BeforeRestore },
         instance: Some((&instance.name, identity)),

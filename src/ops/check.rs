@@ -1,14 +1,34 @@
 //! Checking a repository, with the catalog beside it.
 
+use super::job::{self, JobResult, JobSubject};
 use super::session::{Session, warn_of_catalog};
 use super::{Context, OpsError};
-use crate::catalog::LastCheck;
+use crate::catalog::{JobKind, LastCheck};
 use crate::model::id::RepositoryId;
 use crate::repository::check::{CheckOptions, CheckReport};
 use jiff::Timestamp;
 
 /// Check the repository; damage is in the report, and no error.
 pub fn check(
+    session: &Session,
+    options: &CheckOptions,
+    context: &Context,
+) -> Result<CheckReport, OpsError> {
+    // Without a catalog nothing is recorded: a check works on a bare machine, too.
+    let Some(state_dir) = session.catalog.as_ref().and_then(|catalog| catalog.path().parent())
+    else {
+        return checked(session, options, context);
+    };
+    let subject =
+        JobSubject { kind: JobKind::Check, instance: None, repository: session.name.as_ref() };
+    let id = context.job_id()?;
+    let work = |context: &Context| checked(session, options, context);
+    Ok(job::run(state_dir, id, &subject, context, work)?.0)
+}
+
+impl JobResult for CheckReport {}
+
+fn checked(
     session: &Session,
     options: &CheckOptions,
     context: &Context,

@@ -47,7 +47,7 @@ pub(super) fn run<T: JobResult>(
     let catalog = Arc::new(Mutex::new(catalog));
     let warned = Arc::new(AtomicBool::new(false));
     let recorded = recording(&context.events, Arc::clone(&catalog), id, Arc::clone(&warned));
-    let result = work(&Context { events: recorded, cancel: context.cancel.clone() });
+    let result = work(&Context { events: recorded, ..context.clone() });
     let warned = warned.load(Ordering::SeqCst);
     let (outcome, failure) = match &result {
         Ok(_) if warned => (Outcome::Warned, None),
@@ -70,8 +70,9 @@ pub(super) fn record_failure(
     state_dir: &Path,
     subject: &JobSubject<'_>,
     error: &OpsError,
+    context: &Context,
 ) -> Result<(), OpsError> {
-    let id = random_job_id()?;
+    let id = context.job_id()?;
     let catalog = begin(state_dir, id, subject)?;
     let (outcome, failure) = outcome_of(error);
     Ok(catalog.finish_job(id, Timestamp::now(), outcome, None, failure.as_ref())?)

@@ -58,7 +58,7 @@ pub fn prune(
     }
     let subject =
         JobSubject { kind: JobKind::Prune, instance: None, repository: session.name.as_ref() };
-    let id = job::random_job_id()?;
+    let id = context.job_id()?;
     let (pruned, _) = job::run(&config.state_dir, id, &subject, context, |context| {
         let lock = session.lock(LockMode::Exclusive, "prune", context)?;
         let _reserve = KeptReserve(&session.repository);

@@ -368,7 +368,7 @@ mod tests {
         let store = Arc::new(LocalStore::new(directory.path().join("repository")));
         let repository = Repository::init(store, b"password", ScryptCost::RANDOM_KEY).unwrap();
         let session = Session::with_parts(Arc::new(repository), None, None, Duration::ZERO);
-        let context = Context { events: Events::ignored(), cancel: Cancel::new() };
+        let context = Context::new(Events::ignored(), Cancel::new());
         let start = || {
             let index = BlobIndex::load(&session.repository).unwrap();
             Writer::start(&session.repository, index, &context.cancel).unwrap()

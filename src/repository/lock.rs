@@ -345,7 +345,7 @@ fn remove_stale(
 ) -> Result<(), RepositoryError> {
     repository.store.remove(FileName::Id(FileKind::Lock, id))?;
     events.note(format!("A stale lock was removed: {reason}."));
-    events.send(Event::Removed { kind: "lock", id });
+    events.send(Event::Removed { kind: "lock".into(), id });
     Ok(())
 }
 

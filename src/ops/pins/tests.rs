@@ -26,7 +26,7 @@ impl Scene {
         let repository = Repository::init(store, b"password", ScryptCost::RANDOM_KEY).unwrap();
         let wait = Duration::from_mins(1);
         let session = Session::with_parts(Arc::new(repository), None, None, wait);
-        let context = Context { events: Events::ignored(), cancel: Cancel::new() };
+        let context = Context::new(Events::ignored(), Cancel::new());
         Self { session, context, _directory: directory }
     }
 

@@ -257,7 +257,7 @@ mod tests {
             let repository = Repository::init(store, b"password", ScryptCost::RANDOM_KEY).unwrap();
             let session = Session::with_parts(Arc::new(repository), None, None, Duration::ZERO);
             let repository = Arc::clone(&session.repository);
-            let context = Context { events: Events::ignored(), cancel: Cancel::new() };
+            let context = Context::new(Events::ignored(), Cancel::new());
             let index = BlobIndex::load(&repository).unwrap();
             let writer = Writer::start(&repository, index, &context.cancel).unwrap();
             let mut sums = ChecksumWriter::new(writer.file());

@@ -135,7 +135,7 @@ impl<'a> Run<'a> {
             for &id in batch {
                 self.repository.store.remove(FileName::Id(kind, id))?;
                 count(&mut self.outcome, id);
-                self.events.send(Event::Removed { kind: name, id });
+                self.events.send(Event::Removed { kind: name.into(), id });
             }
         }
         Ok(())

@@ -181,7 +181,7 @@ impl Bench {
             }
             told.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(event);
         });
-        Context { events, cancel: self.cancel.clone() }
+        Context::new(events, self.cancel.clone())
     }
 
     /// The warnings since this was asked last.

@@ -1,0 +1,222 @@
+//! The daemon's jobs that wait, run or have ended, and up to when its schedules are dealt with: what survives a restart.
+
+use crate::catalog::values::{
+    from_json, from_word, json, maybe_from_json, maybe_parsed, maybe_time, parsed, time, word,
+};
+use crate::catalog::{Catalog, CatalogError, rows};
+use crate::model::id::JobId;
+use crate::model::job::{Ended, Work};
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, Row, params};
+use serde::{Deserialize, Serialize};
+
+pub(super) const TABLES_1: &str = "
+    CREATE TABLE queue (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        job_id TEXT NOT NULL UNIQUE,
+        work_json TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'ended')),
+        origin TEXT NOT NULL CHECK (origin IN ('schedule', 'person')),
+        submitted_by TEXT NOT NULL,
+        submitted_at TEXT NOT NULL,
+        due_at TEXT, -- of a schedule
+        not_before TEXT,
+        attempt INTEGER NOT NULL, -- from 1
+        gave_way INTEGER NOT NULL,
+        ended_at TEXT,
+        ended_json TEXT
+    ) STRICT;
+    CREATE INDEX queue_open ON queue (sequence) WHERE state <> 'ended';
+
+    CREATE TABLE schedules (
+        subject TEXT PRIMARY KEY,
+        known_since TEXT NOT NULL,
+        handled_at TEXT NOT NULL,
+        detail_json TEXT
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Who asked for a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A schedule.
+    Schedule,
+    /// A person.
+    Person,
+}
+
+/// How far an entry of the queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryState {
+    /// It waits.
+    Queued,
+    /// It runs.
+    Running,
+    /// It is over.
+    Ended,
+}
+
+/// A job of the daemon.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Entry {
+    /// Its id.
+    pub id: JobId,
+    /// What is to be done.
+    pub work: Work,
+    /// How far it is.
+    pub state: EntryState,
+    /// Who asked for it.
+    pub origin: Origin,
+    /// That one's name: a user, or `belay`.
+    pub submitted_by: String,
+    /// When.
+    pub submitted_at: Timestamp,
+    /// The time for which a schedule wanted it.
+    pub due: Option<Timestamp>,
+    /// Not to begin before this.
+    pub not_before: Option<Timestamp>,
+    /// 1, and one more for each time that it is tried again.
+    pub attempt: u32,
+    /// How often it ended early because something more urgent was due.
+    pub gave_way: u32,
+    /// When it was over.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended.
+    pub ended: Option<Ended>,
+}
+
+/// Up to when a schedule is dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handled {
+    /// Since when it is known.
+    pub known_since: Timestamp,
+    /// The last nominal time that is dealt with.
+    pub at: Timestamp,
+    /// What else has to be known the next time: of a check, the part that was read last, as `n/t`.
+    pub detail: Option<String>,
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        id: parsed(row, "job_id")?,
+        work: from_json(row, "work_json")?,
+        state: from_word(row, "state")?,
+        origin: from_word(row, "origin")?,
+        submitted_by: row.get("submitted_by")?,
+        submitted_at: parsed(row, "submitted_at")?,
+        due: maybe_parsed(row, "due_at")?,
+        not_before: maybe_parsed(row, "not_before")?,
+        attempt: row.get("attempt")?,
+        gave_way: row.get("gave_way")?,
+        ended_at: maybe_parsed(row, "ended_at")?,
+        ended: maybe_from_json(row, "ended_json")?,
+    })
+}
+
+impl Catalog {
+    /// Take a job into the queue, or record how far it is now.
+    pub fn put_entry(&self, entry: &Entry) -> Result<(), CatalogError> {
+        self.write("record a job of the queue", |transaction| {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO queue (job_id, work_json, state, origin, submitted_by, submitted_at, due_at, not_before,
+                                        attempt, gave_way, ended_at, ended_json)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                     ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, not_before = excluded.not_before,
+                         gave_way = excluded.gave_way, attempt = excluded.attempt,
+                         ended_at = excluded.ended_at, ended_json = excluded.ended_json",
+                )?
+                .execute(params![
+                    entry.id.to_string(),
+                    json(&entry.work)?,
+                    word(&entry.state)?,
+                    word(&entry.origin)?,
+                    entry.submitted_by,
+                    time(entry.submitted_at),
+                    maybe_time(entry.due),
+                    maybe_time(entry.not_before),
+                    entry.attempt,
+                    entry.gave_way,
+                    maybe_time(entry.ended_at),
+                    entry.ended.as_ref().map(json).transpose()?,
+                ])
+                .map(drop)
+        })
+    }
+
+    /// The jobs that wait or run, in the order in which they were asked for.
+    pub fn open_entries(&self) -> Result<Vec<Entry>, CatalogError> {
+        self.read("list the queue", |transaction| {
+            rows(
+                transaction,
+                "SELECT * FROM queue WHERE state <> 'ended' ORDER BY sequence",
+                [],
+                read,
+            )
+        })
+    }
+
+    /// A job of the daemon, if it is known.
+    pub fn entry(&self, id: JobId) -> Result<Option<Entry>, CatalogError> {
+        self.read("look up a job of the queue", |transaction| {
+            transaction
+                .prepare_cached("SELECT * FROM queue WHERE job_id = ?1")?
+                .query_row([id.to_string()], read)
+                .optional()
+        })
+    }
+
+    /// The newest jobs of the daemon, newest first.
+    pub fn entries(&self, limit: u32) -> Result<Vec<Entry>, CatalogError> {
+        self.read("list the jobs of the queue", |transaction| {
+            rows(transaction, "SELECT * FROM queue ORDER BY sequence DESC LIMIT ?1", [limit], read)
+        })
+    }
+
+    /// Drop what ended before a time, and say how many.
+    pub fn prune_queue(&self, older_than: Timestamp) -> Result<usize, CatalogError> {
+        self.write("drop old jobs of the queue", |transaction| {
+            transaction
+                .prepare_cached("DELETE FROM queue WHERE state = 'ended' AND ended_at < ?1")?
+                .execute([time(older_than)])
+        })
+    }
+
+    /// Up to when a schedule is dealt with; one that is new is dealt with up to now.
+    pub fn handled(&self, subject: &str, now: Timestamp) -> Result<Handled, CatalogError> {
+        self.write("look up a schedule", |transaction| {
+            transaction
+                .prepare_cached("INSERT INTO schedules (subject, known_since, handled_at) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING")?
+                .execute([subject, &time(now)])?;
+            transaction.prepare_cached("SELECT * FROM schedules WHERE subject = ?1")?.query_row(
+                [subject],
+                |row| {
+                    Ok(Handled {
+                        known_since: parsed(row, "known_since")?,
+                        at: parsed(row, "handled_at")?,
+                        detail: maybe_from_json(row, "detail_json")?,
+                    })
+                },
+            )
+        })
+    }
+
+    /// A schedule is dealt with up to a time.
+    pub fn set_handled(
+        &self,
+        subject: &str,
+        at: Timestamp,
+        detail: Option<&str>,
+    ) -> Result<(), CatalogError> {
+        self.write("record a schedule", |transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE schedules SET handled_at = ?2, detail_json = coalesce(?3, detail_json) WHERE subject = ?1",
+                )?
+                .execute(params![subject, time(at), detail.map(json).transpose()?])
+                .map(drop)
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! What can be asked for as a job, and how it ended, as the command line, the API and the daemon hand it to each other.
+
+use crate::model::name::Name;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a job is to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Work {
+    /// Take a snapshot of an instance.
+    Backup {
+        /// Which.
+        instance: Name,
+        /// Read every file, also those whose size and times are as in the snapshot before.
+        #[serde(default)]
+        reread: bool,
+        /// A component that had files in the snapshot before may have none now.
+        #[serde(default)]
+        allow_empty: bool,
+    },
+    /// Verify a repository.
+    Check {
+        /// Its name in the configuration.
+        repository: Name,
+        /// Which part of all bytes is read, such as `1/7`; none is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        read_data: Option<String>,
+    },
+    /// Forget snapshots and reclaim their room.
+    Prune {
+        /// Its name in the configuration.
+        repository: Name,
+        /// Only tell what would be done.
+        #[serde(default)]
+        dry_run: bool,
+        /// How much of the repository may stay unused, in percent; none is the default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_unused: Option<f64>,
+    },
+}
+
+impl Work {
+    /// The kind as a noun, for people.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Self::Backup { .. } => "backup",
+            Self::Check { .. } => "check",
+            Self::Prune { .. } => "prune",
+        }
+    }
+
+    /// The instance that it is about, if it is about one.
+    pub fn instance(&self) -> Option<&Name> {
+        match self {
+            Self::Backup { instance, .. } => Some(instance),
+            Self::Check { .. } | Self::Prune { .. } => None,
+        }
+    }
+
+    /// What it is about: an instance or a repository.
+    pub fn subject(&self) -> &Name {
+        match self {
+            Self::Backup { instance, .. } => instance,
+            Self::Check { repository, .. } | Self::Prune { repository, .. } => repository,
+        }
+    }
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The exit code of the command that asks for the same.
+    pub exit_code: u8,
+    /// What it says to people.
+    pub text: String,
+    /// What it says to programs; null where it failed.
+    pub document: Value,
+    /// Why it failed, where it did.
+    pub failure: Option<Failure>,
+    /// The same may go well when it is tried again.
+    #[serde(default)]
+    pub may_pass: bool,
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The error with its reasons.
+    pub error: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
