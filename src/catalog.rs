@@ -72,6 +72,12 @@ impl Catalog {
         &self.path
     }
 
+    /// A number that is another one after somebody else has changed something: another connection, here or elsewhere.
+    pub fn data_version(&self) -> Result<i64, CatalogError> {
+        let version = self.connection.pragma_query_value(None, "data_version", |row| row.get(0));
+        version.map_err(CatalogError::sqlite("look for changes of the catalog", &self.path))
+    }
+
     /// Reads the whole file for damage, and whether each row refers to rows that are there.
     pub fn integrity_check(&self) -> Result<(), CatalogError> {
         let action = "check the catalog";

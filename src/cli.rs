@@ -7,6 +7,7 @@ mod backup;
 mod catalog;
 mod check;
 mod config;
+mod daemon;
 mod demo;
 mod diff;
 mod discover;
@@ -15,14 +16,17 @@ mod exit;
 mod export;
 mod import;
 mod init;
+mod job;
 mod key;
 mod list;
 mod ls;
 mod open;
 mod output;
+mod perform;
 mod pin;
 mod prompt;
 mod prune;
+mod remote;
 mod render;
 mod restore;
 mod show;
@@ -83,6 +87,8 @@ fn dispatch(command: Command, environment: &Environment) -> Result<Exit, Failure
         Command::Doctor(arguments) => doctor::run(&arguments, environment),
         Command::Discover(arguments) => discover::run(&arguments, environment),
         Command::Status => status::run(environment),
+        Command::Daemon => daemon::run(environment),
+        Command::Job(arguments) => job::run(&arguments, environment),
         Command::Backup(arguments) => backup::run(&arguments, environment),
         Command::List => list::run(environment),
         Command::Show(arguments) => show::run(&arguments, environment),

@@ -19,7 +19,7 @@ mod validate;
 pub use error::{ConfigError, Problem, UnknownName};
 pub use excerpt::Excerpt;
 pub use location::{Location, LocationError, redact_url};
-pub use schedule::{Daemon, Objectives, Scheduled};
+pub use schedule::{Daemon, Objectives};
 pub use secret::{
     InvalidSecret, ParseSecretRefError, Secret, SecretError, SecretRef, SecretSources,
 };
@@ -27,6 +27,7 @@ pub use secret::{
 use crate::model::name::Name;
 use crate::model::via::Via;
 use crate::policy::retention::Keep;
+use crate::policy::schedule::Schedule;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -61,7 +62,7 @@ pub struct Config {
 }
 
 /// A place where snapshots are stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Repository {
     /// Its name.
     pub name: Name,
@@ -74,13 +75,11 @@ pub struct Repository {
     /// How long to wait while another program holds the repository; zero is not to wait.
     pub lock_wait: Duration,
     /// When the daemon forgets and reclaims.
-    pub prune: Option<Scheduled>,
+    pub prune: Option<Schedule>,
     /// When the daemon checks it.
-    pub check: Option<Scheduled>,
+    pub check: Option<Schedule>,
     /// Within which time the daemon's checks read every byte.
     pub check_period: Duration,
-    /// How many jobs of the daemon may use it at once.
-    pub jobs: usize,
 }
 
 /// An installation to back up.
@@ -112,7 +111,7 @@ pub struct Instance {
     /// The repository that its snapshots go to, which is in [`Config::repositories`].
     pub repository: Name,
     /// When the daemon takes a snapshot of it.
-    pub schedule: Option<Scheduled>,
+    pub schedule: Option<Schedule>,
     /// How long a backup by the daemon may take.
     pub deadline: Duration,
     /// What is promised of it.

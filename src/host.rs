@@ -40,7 +40,11 @@ pub fn pid_namespace() -> Option<u64> {
 
 /// The name of the user who runs this process, or its number where it has none.
 pub fn username() -> String {
-    let uid = rustix::process::geteuid().as_raw();
+    user_name(rustix::process::geteuid().as_raw())
+}
+
+/// The name of a user, or its number where it has none in `/etc/passwd`.
+pub fn user_name(uid: u32) -> String {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -48,6 +52,15 @@ pub fn username() -> String {
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     });
     name.unwrap_or_else(|| uid.to_string())
+}
+
+/// The number of a group, if `/etc/group` has it.
+pub fn group_id(name: &str) -> Option<u32> {
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok())?
+    })
 }
 
 /// A process, told apart from later ones with the same number.

@@ -59,6 +59,11 @@ impl Context {
         Self { events, cancel, id: Arc::new(Mutex::new(Some(id))) }
     }
 
+    /// The same, with events that go elsewhere.
+    pub fn with_events(&self, events: Events) -> Self {
+        Self { events, ..self.clone() }
+    }
+
     /// The id of the job that begins: what is done within it, as jobs of their own, gets others.
     fn job_id(&self) -> Result<JobId, OpsError> {
         let known = self.id.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -19,7 +19,9 @@ const LAYERS: &[&[&str]] = &[
     &["repository", "component", "platform", "git", "catalog", "notify"],
     &["ops"],
     &["upgrade"],
-    &["daemon", "http"],
+    &["daemon"],
+    // It is the daemon's face.
+    &["http"],
     &["cli"],
     &["main"],
 ];

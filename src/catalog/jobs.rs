@@ -46,6 +46,9 @@ pub(super) const TABLES_1: &str = "
 
 pub(super) const TABLES_2: &str = "ALTER TABLE jobs ADD COLUMN hint TEXT";
 
+pub(super) const TABLES_3: &str =
+    "CREATE INDEX jobs_by_snapshot ON jobs (snapshot_id) WHERE snapshot_id IS NOT NULL";
+
 /// How many jobs of each kind an instance keeps in the history, however old they are.
 const KEPT_OF_A_KIND: u32 = 10;
 
@@ -315,6 +318,18 @@ impl Catalog {
         self.read("look up a job", |transaction| {
             transaction
                 .prepare_cached("SELECT * FROM jobs WHERE job_id = ?1")?
+                .query_row([id.to_string()], read)
+                .optional()
+        })
+    }
+
+    /// The backup that made a snapshot, if this host did.
+    pub fn job_of_snapshot(&self, id: SnapshotId) -> Result<Option<Job>, CatalogError> {
+        self.read("look up the job of a snapshot", |transaction| {
+            transaction
+                .prepare_cached(
+                    "SELECT * FROM jobs WHERE kind = 'backup' AND snapshot_id = ?1 ORDER BY sequence DESC LIMIT 1",
+                )?
                 .query_row([id.to_string()], read)
                 .optional()
         })

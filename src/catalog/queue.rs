@@ -7,7 +7,7 @@ use crate::catalog::{Catalog, CatalogError, rows};
 use crate::model::id::JobId;
 use crate::model::job::{Ended, Work};
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 pub(super) const TABLES_1: &str = "
@@ -115,12 +115,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
     })
 }
 
-impl Catalog {
-    /// Take a job into the queue, or record how far it is now.
-    pub fn put_entry(&self, entry: &Entry) -> Result<(), CatalogError> {
-        self.write("record a job of the queue", |transaction| {
-            transaction
-                .prepare_cached(
+fn put(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
                     "INSERT INTO queue (job_id, work_json, state, origin, submitted_by, submitted_at, due_at, not_before,
                                         attempt, gave_way, ended_at, ended_json)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
@@ -143,6 +140,29 @@ impl Catalog {
                     entry.ended.as_ref().map(json).transpose()?,
                 ])
                 .map(drop)
+}
+
+impl Catalog {
+    /// Take a job into the queue, or record how far it is now.
+    pub fn put_entry(&self, entry: &Entry) -> Result<(), CatalogError> {
+        self.write("record a job of the queue", |transaction| put(transaction, entry))
+    }
+
+    /// A schedule is dealt with up to a time, and this job, if any, is what is done about it: both or neither.
+    pub fn put_scheduled(
+        &self,
+        subject: &str,
+        handled: &Handled,
+        entry: Option<&Entry>,
+    ) -> Result<(), CatalogError> {
+        self.write("record what a schedule is to do", |transaction| {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO schedules (subject, known_since, handled_at) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (subject) DO UPDATE SET handled_at = excluded.handled_at",
+                )?
+                .execute(params![subject, time(handled.known_since), time(handled.at)])?;
+            entry.map_or(Ok(()), |entry| put(transaction, entry))
         })
     }
 
@@ -184,39 +204,29 @@ impl Catalog {
         })
     }
 
-    /// Up to when a schedule is dealt with; one that is new is dealt with up to now.
-    pub fn handled(&self, subject: &str, now: Timestamp) -> Result<Handled, CatalogError> {
-        self.write("look up a schedule", |transaction| {
+    /// What has to be known the next time that a schedule comes.
+    pub fn set_schedule_detail(&self, subject: &str, detail: &str) -> Result<(), CatalogError> {
+        self.write("record what a schedule has done", |transaction| {
             transaction
-                .prepare_cached("INSERT INTO schedules (subject, known_since, handled_at) VALUES (?1, ?2, ?2) ON CONFLICT DO NOTHING")?
-                .execute([subject, &time(now)])?;
-            transaction.prepare_cached("SELECT * FROM schedules WHERE subject = ?1")?.query_row(
-                [subject],
-                |row| {
+                .prepare_cached("UPDATE schedules SET detail_json = ?2 WHERE subject = ?1")?
+                .execute([subject, &json(detail)?])
+                .map(drop)
+        })
+    }
+
+    /// Up to when a schedule is dealt with, if it is known.
+    pub fn handled(&self, subject: &str) -> Result<Option<Handled>, CatalogError> {
+        self.read("look up a schedule", |transaction| {
+            transaction
+                .prepare_cached("SELECT * FROM schedules WHERE subject = ?1")?
+                .query_row([subject], |row| {
                     Ok(Handled {
                         known_since: parsed(row, "known_since")?,
                         at: parsed(row, "handled_at")?,
                         detail: maybe_from_json(row, "detail_json")?,
                     })
-                },
-            )
-        })
-    }
-
-    /// A schedule is dealt with up to a time.
-    pub fn set_handled(
-        &self,
-        subject: &str,
-        at: Timestamp,
-        detail: Option<&str>,
-    ) -> Result<(), CatalogError> {
-        self.write("record a schedule", |transaction| {
-            transaction
-                .prepare_cached(
-                    "UPDATE schedules SET handled_at = ?2, detail_json = coalesce(?3, detail_json) WHERE subject = ?1",
-                )?
-                .execute(params![subject, time(at), detail.map(json).transpose()?])
-                .map(drop)
+                })
+                .optional()
         })
     }
 }

@@ -21,7 +21,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
         jobs::TABLES_1,
     ],
     &[jobs::TABLES_2],
-    &[queue::TABLES_1],
+    &[jobs::TABLES_3, queue::TABLES_1],
 ];
 
 /// How long a writer waits for another.

@@ -1,6 +1,6 @@
 //! What can be written on the command line.
 
-use crate::model::id::InstanceId;
+use crate::model::id::{InstanceId, JobId};
 use crate::model::via::Via;
 use crate::ops::SnapshotRef;
 use crate::repository::check::Slice;
@@ -56,6 +56,10 @@ pub(super) enum Command {
     Discover(DiscoverArguments),
     /// Tell each instance's last good snapshot and what is wrong, on one screen
     Status,
+    /// Run in the background: take snapshots on their schedules, look after the repositories, serve the API
+    Daemon,
+    /// List, show, follow and cancel the daemon's jobs
+    Job(JobArguments),
     /// Take snapshots of instances
     Backup(BackupArguments),
     /// List the snapshots
@@ -121,6 +125,8 @@ impl Command {
             Self::Doctor(_) => ("doctor", Takes::Nothing),
             Self::Discover(_) => ("discover", Takes::Nothing),
             Self::Status => ("status", Takes::Nothing),
+            Self::Daemon => ("daemon", Takes::Nothing),
+            Self::Job(_) => ("job", Takes::Nothing),
             Self::Backup(_) => ("backup", Takes::Nothing),
             Self::List => ("list", Takes::Url),
             Self::Show(_) => ("show", Takes::Url),
@@ -170,6 +176,39 @@ pub(super) struct DiscoverArguments {
 pub(super) struct DoctorArguments {
     /// Only this instance
     pub(super) name: Option<String>,
+}
+
+/// `job`.
+#[derive(Debug, Args)]
+pub(super) struct JobArguments {
+    #[command(subcommand)]
+    pub(super) command: JobCommand,
+}
+
+/// What to do with the daemon's jobs.
+#[derive(Debug, Subcommand)]
+pub(super) enum JobCommand {
+    /// List the newest jobs
+    List {
+        /// So many
+        #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 20)]
+        limit: u32,
+    },
+    /// Tell what a job is to do, and how it ended
+    Show {
+        /// Its id
+        id: JobId,
+    },
+    /// Show what happens in a job until it ends, and end as it does
+    Follow {
+        /// Its id
+        id: JobId,
+    },
+    /// Ask a job to stop
+    Cancel {
+        /// Its id
+        id: JobId,
+    },
 }
 
 /// `backup`.

@@ -4,17 +4,19 @@ use super::arguments::BackupArguments;
 use super::exit::{Exit, Failure};
 use super::open::Environment;
 use super::output;
+use super::perform::Said;
 use super::render::{counted, local_time};
-use crate::config::Instance;
+use crate::model::job::{self, Work};
 use crate::model::manifest::KeyFit;
+use crate::model::name::Name;
 use crate::model::size::Bytes;
-use crate::ops::backup::{BackupOptions, BackupOutcome, backup, record_failure};
-use crate::ops::session::Session;
+use crate::ops::backup::BackupOutcome;
 use serde::Serialize;
+use serde_json::Value;
 
 #[derive(Serialize)]
 struct Document {
-    snapshots: Vec<BackupOutcome>,
+    snapshots: Vec<Value>,
     failures: Vec<FailedBackup>,
 }
 
@@ -29,46 +31,46 @@ struct FailedBackup {
 pub(super) fn run(arguments: &BackupArguments, environment: &Environment) -> Result<Exit, Failure> {
     let instances = chosen(arguments, environment)?;
     let &BackupArguments { reread, allow_empty, .. } = arguments;
-    let options = BackupOptions { reread, allow_empty, before_restore_of: None };
     let mut document = Document { snapshots: Vec::new(), failures: Vec::new() };
-    let mut failures: Vec<Failure> = Vec::new();
-    for instance in &instances {
-        match one(instance, &options, environment) {
-            Ok(outcome) => {
-                if !environment.global.json {
-                    environment.pause_progress();
-                    output::line(text(&outcome))?;
-                }
-                document.snapshots.push(outcome);
-            }
-            // One that fails keeps none of the others from its backup.
-            Err(failure) => {
+    let (mut failures, mut worst) = (Vec::new(), Exit::Done);
+    let is_one = instances.len() == 1;
+    for instance in instances {
+        let work = Work::Backup { instance: instance.clone(), reread, allow_empty };
+        let ended = environment.perform(&work)?;
+        let exit = Exit::from_code(ended.exit_code);
+        let Some(failure) = ended.failure else {
+            if !environment.global.json {
                 environment.pause_progress();
-                let message = if instances.len() > 1 {
-                    format!("{}: {}", instance.name, failure.message)
-                } else {
-                    failure.message.clone()
-                };
-                let (error, hint) = (failure.message, failure.hint);
-                let told = Failure { message, hint: hint.clone(), exit: failure.exit };
-                output::failure(&told, false);
-                document.failures.push(FailedBackup {
-                    instance: instance.name.to_string(),
-                    error,
-                    hint,
-                    exit_code: told.exit as u8,
-                });
-                failures.push(told);
-                if failure.exit == Exit::Interrupted {
-                    break;
-                }
+                output::line(ended.text)?;
             }
+            document.snapshots.push(ended.document);
+            // A key that does not fit outweighs a warning.
+            worst = if worst == Exit::Damaged { worst } else { exit.or(worst) };
+            continue;
+        };
+        // One that fails keeps none of the others from its backup.
+        environment.pause_progress();
+        let job::Failure { error, hint } = failure;
+        let message = if is_one { error.clone() } else { format!("{instance}: {error}") };
+        let told = Failure { message, hint: hint.clone(), exit };
+        output::failure(&told, false);
+        let instance = instance.to_string();
+        document.failures.push(FailedBackup { instance, error, hint, exit_code: exit as u8 });
+        failures.push(told);
+        if exit == Exit::Interrupted {
+            break;
         }
     }
     let shown = environment.show(&document, String::new)?;
-    let is_unfit = document.snapshots.iter().any(|outcome| outcome.key_fit == KeyFit::Unfit);
-    let fitting = if is_unfit { Exit::Damaged } else { shown };
-    Ok(exit(&failures, !document.snapshots.is_empty()).unwrap_or(fitting))
+    let worst = if worst == Exit::Done { shown } else { worst };
+    Ok(self::exit(&failures, !document.snapshots.is_empty()).unwrap_or(worst))
+}
+
+/// What a backup says.
+pub(super) fn said(outcome: &BackupOutcome) -> Said {
+    let is_unfit = outcome.key_fit == KeyFit::Unfit;
+    let exit = if is_unfit { Exit::Damaged } else { Exit::Done };
+    Said::new(exit, text(outcome), outcome)
 }
 
 /// How it ends where something failed: with the failures' own code (locked, wrong password, no repository) where all
@@ -82,10 +84,7 @@ fn exit(failures: &[Failure], any_done: bool) -> Option<Exit> {
     Some(if is_one { first } else { Exit::Failed })
 }
 
-fn chosen<'a>(
-    arguments: &BackupArguments,
-    environment: &'a Environment,
-) -> Result<Vec<&'a Instance>, Failure> {
+fn chosen(arguments: &BackupArguments, environment: &Environment) -> Result<Vec<Name>, Failure> {
     let config = environment.config()?;
     if arguments.all {
         if config.instances.is_empty() {
@@ -94,31 +93,16 @@ fn chosen<'a>(
                 "add an [instance.NAME] to it",
             ));
         }
-        return Ok(config.instances.values().collect());
+        return Ok(config.instances.keys().cloned().collect());
     }
     if let Some(pair) = &arguments.pair {
         let pair = config.pair(pair)?;
-        let names = [&pair.staging, &pair.production];
-        return Ok(names
-            .into_iter()
-            .map(|name| config.instance(name.as_str()))
-            .collect::<Result<_, _>>()?);
+        return Ok(vec![pair.staging.clone(), pair.production.clone()]);
     }
     let mut names = arguments.names.clone();
     names.sort();
     names.dedup();
-    Ok(names.iter().map(|name| config.instance(name)).collect::<Result<_, _>>()?)
-}
-
-fn one(
-    instance: &Instance,
-    options: &BackupOptions,
-    environment: &Environment,
-) -> Result<BackupOutcome, Failure> {
-    let config = environment.config()?;
-    let session = Session::open(config, config.repository_of(instance)?, &environment.secrets)
-        .inspect_err(|error| record_failure(config, instance, error, &environment.context))?;
-    Ok(backup(config, &session, instance, options, &environment.context)?)
+    names.iter().map(|name| Ok(config.instance(name)?.name.clone())).collect()
 }
 
 fn text(outcome: &BackupOutcome) -> String {

@@ -4,10 +4,14 @@ use super::arguments::CheckArguments;
 use super::exit::{Exit, Failure};
 use super::open::Environment;
 use super::output::field;
+use super::perform::Said;
 use super::render::counted;
+use crate::model::job::Work;
 use crate::model::size::Bytes;
 use crate::ops::check::check;
-use crate::repository::check::{CheckOptions, CheckReport, Finding, Severity};
+use crate::ops::session::Session;
+use crate::ops::{Context, OpsError};
+use crate::repository::check::{CheckOptions, CheckReport, Finding, Severity, Slice};
 use serde::Serialize;
 
 #[derive(Serialize)]
@@ -19,14 +23,28 @@ struct Document<'a> {
 }
 
 pub(super) fn run(arguments: &CheckArguments, environment: &Environment) -> Result<Exit, Failure> {
+    if environment.bare()?.is_none() {
+        let repository = environment.repository()?.name.clone();
+        let read_data = arguments.read_data.map(|slice| slice.to_string());
+        return environment.run_and_show(&Work::Check { repository, read_data });
+    }
     let session = environment.session_anywhere()?;
-    let options = CheckOptions { read_data: arguments.read_data };
-    let report = check(&session, &options, &environment.context)?;
+    let said = said(&session, arguments.read_data, &environment.context)?;
+    environment.show_said(said)
+}
+
+/// What a check says.
+pub(super) fn said(
+    session: &Session,
+    read_data: Option<Slice>,
+    context: &Context,
+) -> Result<Said, OpsError> {
+    let report = check(session, &CheckOptions { read_data }, context)?;
     let (errors, notes) =
         report.findings.iter().partition(|finding| finding.severity == Severity::Damage);
     let document = Document { errors, notes, report: &report };
-    let exit = environment.show(&document, || text(&document))?;
-    Ok(if report.is_damaged() { Exit::Damaged } else { exit })
+    let exit = if report.is_damaged() { Exit::Damaged } else { Exit::Done };
+    Ok(Said::new(exit, text(&document), &document))
 }
 
 fn text(Document { errors, notes, report }: &Document<'_>) -> String {

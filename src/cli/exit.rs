@@ -31,6 +31,32 @@ pub enum Exit {
     Interrupted = 130,
 }
 
+impl Exit {
+    /// All of them.
+    const ALL: [Self; 10] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::Warned,
+        Self::Damaged,
+        Self::WrongFile,
+        Self::NoRepository,
+        Self::Locked,
+        Self::WrongPassword,
+        Self::Interrupted,
+    ];
+
+    /// Of a job that somebody else ran. A code that this version does not know is a failure.
+    pub(super) fn from_code(code: u8) -> Self {
+        Self::ALL.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Failed)
+    }
+
+    /// This, unless all is well, and then the other.
+    pub(super) fn or(self, other: Self) -> Self {
+        if self == Self::Done { other } else { self }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)

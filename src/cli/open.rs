@@ -3,9 +3,12 @@
 use super::arguments::{Command, Global, Takes};
 use super::exit::{Exit, Failure};
 use super::output;
+use super::perform::{Said, perform};
+use super::remote::Remote;
 use super::render::Renderer;
 use crate::config::{self, Config, Location, Secret, SecretSources};
 use crate::model::event::Cancel;
+use crate::model::job::{self, Ended, Work};
 use crate::ops::session::Session;
 use crate::ops::{Context, SnapshotRef};
 use serde::Serialize;
@@ -134,6 +137,32 @@ impl Environment {
             ));
         }
         Ok(())
+    }
+
+    /// Have a job done: by the daemon of this configuration where it answers, or else here.
+    pub(super) fn perform(&self, work: &Work) -> Result<Ended, Failure> {
+        let config = self.config()?;
+        if let Some(daemon) = Remote::of(config) {
+            return daemon.perform(work, &self.context);
+        }
+        Ok(perform(config, &self.secrets, work, &self.context))
+    }
+
+    /// Have a job done and show what it says.
+    pub(super) fn run_and_show(&self, work: &Work) -> Result<Exit, Failure> {
+        let ended = self.perform(work)?;
+        let exit = Exit::from_code(ended.exit_code);
+        if let Some(job::Failure { error, hint }) = ended.failure {
+            return Err(Failure { exit, message: error, hint });
+        }
+        let shown = self.show(&ended.document, || ended.text)?;
+        Ok(exit.or(shown))
+    }
+
+    /// Show what something says that was done here.
+    pub(super) fn show_said(&self, said: Said) -> Result<Exit, Failure> {
+        let shown = self.show(&said.document, || said.text)?;
+        Ok(said.exit.or(shown))
     }
 
     /// Show the result: `document` for programs, `text` for people. Ends with 3 where there were warnings.

@@ -3,18 +3,35 @@
 use super::arguments::PruneArguments;
 use super::exit::{Exit, Failure};
 use super::open::Environment;
+use super::perform::Said;
 use super::render::{counted, local_time, table};
+use crate::config::Config;
+use crate::model::job::Work;
 use crate::model::size::Bytes;
 use crate::ops::prune::{InstanceDecisions, Pruned, prune};
+use crate::ops::session::Session;
+use crate::ops::{Context, OpsError};
 use crate::repository::prune::{PruneOptions, PruneOutcome};
 
 pub(super) fn run(arguments: &PruneArguments, environment: &Environment) -> Result<Exit, Failure> {
-    let session = environment.session()?;
-    let options =
-        PruneOptions { max_unused_percent: arguments.max_unused, ..PruneOptions::default() };
-    let config = environment.config()?;
-    let pruned = prune(config, &session, &options, arguments.dry_run, &environment.context)?;
-    environment.show(&pruned, || text(&pruned))
+    let repository = environment.repository()?.name.clone();
+    let &PruneArguments { dry_run, max_unused } = arguments;
+    environment.run_and_show(&Work::Prune { repository, dry_run, max_unused: Some(max_unused) })
+}
+
+/// What a prune says.
+pub(super) fn said(
+    config: &Config,
+    session: &Session,
+    dry_run: bool,
+    max_unused: Option<f64>,
+    context: &Context,
+) -> Result<Said, OpsError> {
+    let default = PruneOptions::default();
+    let max_unused_percent = max_unused.unwrap_or(default.max_unused_percent);
+    let options = PruneOptions { max_unused_percent, ..default };
+    let pruned = prune(config, session, &options, dry_run, context)?;
+    Ok(Said::new(Exit::Done, text(&pruned), &pruned))
 }
 
 fn text(pruned: &Pruned) -> String {

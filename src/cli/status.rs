@@ -3,11 +3,25 @@
 use super::exit::{Exit, Failure};
 use super::open::Environment;
 use super::output;
+use super::remote::Remote;
 use super::render::{age, fitting_table, local_time};
 use crate::ops::status::{InstanceStatus, Status, status};
 
 pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
-    let status = status(environment.config()?, &environment.secrets, &environment.context)?;
+    let config = environment.config()?;
+    let status = match Remote::of(config) {
+        Some(daemon) => daemon.status()?,
+        None => {
+            let mut status = status(config, &environment.secrets, &environment.context)?;
+            if config.instances.values().any(|instance| instance.schedule.is_some()) {
+                status.problems.push(format!(
+                    "No daemon answers at {}: what has a schedule is not backed up by itself. Start it: systemctl start belay",
+                    config.daemon.socket.display()
+                ));
+            }
+            status
+        }
+    };
     let exit = environment.show(&status, || text(&status))?;
     Ok(if status.problems.is_empty() { exit } else { Exit::Warned })
 }
@@ -18,8 +32,18 @@ fn text(status: &Status) -> String {
         lines.push("The configuration has no instances.".to_owned());
     } else {
         let rows = status.instances.iter().map(row).collect();
-        let header = ["INSTANCE", "PLATFORM", "LAST GOOD", "TAKEN", "AGE", "SNAPSHOTS", "LAST RUN"];
-        let expendable = ["PLATFORM", "TAKEN"];
+        let header = [
+            "INSTANCE",
+            "PLATFORM",
+            "LAST GOOD",
+            "TAKEN",
+            "AGE",
+            "RPO",
+            "SNAPSHOTS",
+            "NEXT RUN",
+            "LAST RUN",
+        ];
+        let expendable = ["PLATFORM", "TAKEN", "SNAPSHOTS"];
         lines.push(fitting_table(&header, &["SNAPSHOTS"], rows, &expendable, output::width()));
     }
     if !status.problems.is_empty() {
@@ -42,7 +66,19 @@ fn row(instance: &InstanceStatus) -> Vec<String> {
         instance.last_good.map_or_else(|| none.into(), |id| id.short()),
         instance.last_good_at.map(local_time).unwrap_or_default(),
         instance.age_seconds.map(age).unwrap_or_default(),
+        match instance.rpo_seconds {
+            None => String::new(),
+            Some(rpo) => {
+                let rpo = age(i64::try_from(rpo).unwrap_or(i64::MAX));
+                if instance.rpo_breached { format!("{rpo} BREACHED") } else { rpo }
+            }
+        },
         instance.snapshots.map_or_else(|| none.into(), |count| count.to_string()),
+        match (&instance.now, instance.next_run) {
+            (Some(now), _) => now.clone(),
+            (None, Some(next)) => local_time(next),
+            (None, None) => "none".into(),
+        },
         last_run,
     ]
 }

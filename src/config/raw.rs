@@ -58,6 +58,9 @@ pub(super) struct RawDaemon {
     /// How many jobs may run at once. The default is 2.
     #[schemars(with = "Option<u32>", range(min = 1, max = 64))]
     pub jobs: Option<Spanned<i64>>,
+    /// How many jobs may use a repository at once. The default is 2.
+    #[schemars(with = "Option<u32>", range(min = 1, max = 64))]
+    pub jobs_per_repository: Option<Spanned<i64>>,
 }
 
 /// How instances that live elsewhere are reached.
@@ -94,9 +97,6 @@ pub(super) struct RawRepository {
     /// Within which time the daemon's checks read every byte, a part at each. The default is "30d".
     #[schemars(with = "Option<String>")]
     pub check_period: Option<Spanned<String>>,
-    /// How many jobs of the daemon may use it at once. The default is 2.
-    #[schemars(with = "Option<u32>", range(min = 1, max = 64))]
-    pub jobs: Option<Spanned<i64>>,
 }
 
 /// Where Belay keeps its own state.

@@ -1,6 +1,5 @@
 //! What the configuration says of the daemon: when what is due, and what is promised.
 
-use jiff::tz::TimeZone;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,19 +10,8 @@ pub struct Daemon {
     pub socket: PathBuf,
     /// How many jobs may run at once; at least one.
     pub jobs: usize,
-}
-
-/// When something is due.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scheduled {
-    /// The cron pattern.
-    pub pattern: String,
-    /// Whose times it means.
-    pub timezone: TimeZone,
-    /// By how much a start may be put off.
-    pub jitter: Duration,
-    /// How late a start that was missed is still made up for.
-    pub catch_up: Duration,
+    /// How many jobs may use a repository at once; at least one.
+    pub jobs_per_repository: usize,
 }
 
 /// What is promised of an instance.

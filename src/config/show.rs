@@ -4,12 +4,12 @@
 
 use super::{
     Config, Instance, MongodbSettings, MongodbWay, Objectives, Pair, PostgresSettings, Repository,
-    Scheduled,
 };
 use crate::config::location::redact_url;
 use crate::config::secret::SecretRef;
 use crate::model::name::Name;
 use crate::policy::retention::Keep;
+use crate::policy::schedule::Schedule;
 use jiff::SignedDuration;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -39,6 +39,7 @@ struct ShownState<'a> {
 struct ShownDaemon<'a> {
     socket: Cow<'a, str>,
     jobs: usize,
+    jobs_per_repository: usize,
 }
 
 #[derive(Serialize)]
@@ -55,7 +56,6 @@ struct ShownRepository<'a> {
     prune: &'a str,
     check: &'a str,
     check_period: String,
-    jobs: usize,
 }
 
 #[derive(Serialize)]
@@ -150,6 +150,7 @@ impl Config {
             daemon: ShownDaemon {
                 socket: self.daemon.socket.to_string_lossy(),
                 jobs: self.daemon.jobs,
+                jobs_per_repository: self.daemon.jobs_per_repository,
             },
             defaults: ShownDefaults { timezone: self.timezone.iana_name().unwrap_or("UTC") },
             access: self
@@ -168,8 +169,8 @@ fn shown_duration(duration: Duration) -> String {
     format!("{:#}", SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX))
 }
 
-fn shown_schedule(schedule: Option<&Scheduled>) -> &str {
-    schedule.map_or("off", |schedule| &schedule.pattern)
+fn shown_schedule(schedule: Option<&Schedule>) -> &str {
+    schedule.map_or("off", Schedule::text)
 }
 
 fn repository(repository: &Repository) -> ShownRepository<'_> {
@@ -181,7 +182,6 @@ fn repository(repository: &Repository) -> ShownRepository<'_> {
         prune: shown_schedule(repository.prune.as_ref()),
         check: shown_schedule(repository.check.as_ref()),
         check_period: shown_duration(repository.check_period),
-        jobs: repository.jobs,
     }
 }
 
@@ -193,8 +193,8 @@ fn instance(instance: &Instance) -> ShownInstance<'_> {
         timezone: instance.timezone_name(),
         repository: &instance.repository,
         schedule: shown_schedule(instance.schedule.as_ref()),
-        jitter: instance.schedule.as_ref().map(|schedule| shown_duration(schedule.jitter)),
-        catch_up: instance.schedule.as_ref().map(|schedule| shown_duration(schedule.catch_up)),
+        jitter: instance.schedule.as_ref().map(|schedule| shown_duration(schedule.jitter())),
+        catch_up: instance.schedule.as_ref().map(|schedule| shown_duration(schedule.catch_up())),
         deadline: shown_duration(instance.deadline),
         environment: instance.environment.as_ref().map(|path| path.to_string_lossy()),
         paths: instance

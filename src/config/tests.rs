@@ -155,6 +155,7 @@ fn what_is_shown_reads_back_as_the_same() {
     [daemon]
     socket = "/run/belay/belay.sock"
     jobs = 2
+    jobs_per_repository = 2
 
     [defaults]
     timezone = "UTC"
@@ -167,7 +168,6 @@ fn what_is_shown_reads_back_as_the_same() {
     prune = "0 5 * * SUN"
     check = "0 6 * * *"
     check_period = "720h"
-    jobs = 2
 
     [instance.uploads]
     platform = "files"

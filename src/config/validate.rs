@@ -147,7 +147,6 @@ impl Checker<'_> {
             prune: upkeep.prune,
             check: upkeep.check,
             check_period: upkeep.check_period,
-            jobs: upkeep.jobs,
         })
     }
 

@@ -217,6 +217,28 @@ impl OpsError {
         }
     }
 
+    /// Whether the same may go well when it is tried again later, without anybody doing anything about it.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Config(_)
+            | Self::Unknown(_)
+            | Self::Location(_)
+            | Self::Secret(_)
+            | Self::Usage { .. }
+            | Self::Refused { .. }
+            | Self::WrongFile { .. }
+            | Self::Import { .. } => false,
+            Self::Repository(error) => {
+                !error.is_damage()
+                    && !matches!(
+                        error,
+                        RepositoryError::WrongPassword { .. } | RepositoryError::NotFound { .. }
+                    )
+            }
+            _ => !self.is_cancelled() && !self.is_no_room(),
+        }
+    }
+
     /// What to do next, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -47,7 +47,7 @@ pub(super) fn run<T: JobResult>(
     let catalog = Arc::new(Mutex::new(catalog));
     let warned = Arc::new(AtomicBool::new(false));
     let recorded = recording(&context.events, Arc::clone(&catalog), id, Arc::clone(&warned));
-    let result = work(&Context { events: recorded, ..context.clone() });
+    let result = work(&context.with_events(recorded));
     let warned = warned.load(Ordering::SeqCst);
     let (outcome, failure) = match &result {
         Ok(_) if warned => (Outcome::Warned, None),

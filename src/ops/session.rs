@@ -184,6 +184,23 @@ impl Session {
     }
 }
 
+/// One daemon at a time works with a state directory: nothing where another one does. The lock lasts as long as the file is
+/// open.
+pub fn daemon_lock(state_dir: &Path) -> Result<Option<File>, OpsError> {
+    let directory = PrivateDirectory::make(state_dir, "locks")?;
+    // No instance's lock is called so: a name does not begin with a dot.
+    let name = ".daemon.lock";
+    let file = directory.open_or_make(name)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => {
+            let path = directory.path_of(name);
+            Err(OpsError::Io { action: "lock", path, source: error.into() })
+        }
+    }
+}
+
 /// One job at a time works on an instance of this host; the lock ends with the process, however it ends.
 pub struct InstanceLock(
     #[expect(dead_code, reason = "the lock lasts as long as the file is open")] File,

@@ -6,17 +6,21 @@ use crate::catalog::{Catalog, JobFailure, LastCheck, Outcome};
 use crate::config::{Config, Instance, SecretSources};
 use crate::model::id::{InstanceId, RepositoryId, SnapshotId};
 use crate::model::name::Name;
+use crate::policy::objectives;
 use crate::repository::keys::RECOVERY_LABEL;
-use jiff::Timestamp;
-use serde::Serialize;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// So many runs are looked at for one that was not interrupted.
 const LOOKED_AT: u32 = 10;
 
 /// All there is to know at a glance.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
+    /// The version of the daemon that tells this; none where none was asked.
+    #[serde(default)]
+    pub daemon: Option<String>,
     /// Each instance.
     pub instances: Vec<InstanceStatus>,
     /// What a person should do something about.
@@ -24,7 +28,7 @@ pub struct Status {
 }
 
 /// An instance at a glance.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InstanceStatus {
     /// Its name.
     pub name: String,
@@ -47,10 +51,34 @@ pub struct InstanceStatus {
     pub last_failure: Option<LastFailure>,
     /// Failures frozen forgetting for it.
     pub frozen: bool,
+    /// How old its last good snapshot may become, in seconds.
+    #[serde(default)]
+    pub rpo_seconds: Option<u64>,
+    /// Whether it is older, or there is none.
+    #[serde(default)]
+    pub rpo_breached: bool,
+    /// Since when it is measured against that where there is no good snapshot.
+    #[serde(skip)]
+    pub known_since: Option<Timestamp>,
+    /// How long the last good backup took, as far as this host knows.
+    #[serde(default)]
+    pub duration_seconds: Option<f64>,
+    /// Bytes of content of the last good snapshot.
+    #[serde(default)]
+    pub size_bytes: Option<u64>,
+    /// Bytes that it added to the repository.
+    #[serde(default)]
+    pub added_bytes: Option<u64>,
+    /// When the daemon takes the next snapshot.
+    #[serde(default)]
+    pub next_run: Option<Timestamp>,
+    /// What is done with it now: `running`, `queued`; none where nothing is.
+    #[serde(default)]
+    pub now: Option<String>,
 }
 
 /// Why the backup of an instance failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastFailure {
     /// When it ended.
     pub at: Timestamp,
@@ -80,7 +108,7 @@ pub fn status(
 ) -> Result<Status, OpsError> {
     // Whatever cannot be looked at is a problem to show, and hides nothing of the rest.
     let problems = interrupted(config).unwrap_or_else(|error| vec![problem(&error)]);
-    let mut status = Status { instances: Vec::new(), problems };
+    let mut status = Status { daemon: None, instances: Vec::new(), problems };
     for repository in config.repositories.values() {
         context.cancel.check()?;
         let instances: Vec<&Instance> = config
@@ -91,7 +119,7 @@ pub fn status(
         let looked = Session::open_for_reading(config, repository, secrets, context)
             .and_then(|session| look_at(session, &instances, context));
         match looked {
-            Ok(Status { instances, problems }) => {
+            Ok(Status { instances, problems, .. }) => {
                 status.instances.extend(instances);
                 status.problems.extend(problems);
             }
@@ -106,6 +134,7 @@ pub fn status(
             }
         }
     }
+    status.bring_up_to(Timestamp::now(), config);
     Ok(status)
 }
 
@@ -120,7 +149,7 @@ fn look_at(
     context: &Context,
 ) -> Result<Status, OpsError> {
     let view = sync::view_anyway(&mut session, context)?;
-    let mut status = Status { instances: Vec::new(), problems: Vec::new() };
+    let mut status = Status { daemon: None, instances: Vec::new(), problems: Vec::new() };
     if let Some(catalog) = &session.catalog {
         status.problems.extend(check_problem(catalog, &session)?);
     }
@@ -161,7 +190,73 @@ fn unknown(instance: &Instance) -> InstanceStatus {
         last_run_at: None,
         last_failure: None,
         frozen: false,
+        rpo_seconds: instance.objectives.rpo.map(|rpo| rpo.as_secs()),
+        rpo_breached: false,
+        known_since: None,
+        duration_seconds: None,
+        size_bytes: None,
+        added_bytes: None,
+        next_run: None,
+        now: None,
     }
+}
+
+/// The subject of an instance's schedule, in the catalog and for what differs between subjects.
+pub fn schedule_subject(noun: &str, name: &Name) -> String {
+    format!("{noun}:{name}")
+}
+
+/// When the daemon takes the next snapshot of an instance.
+fn next_run(instance: &Instance) -> Option<Timestamp> {
+    let schedule = instance.schedule.as_ref()?;
+    let subject = schedule_subject("backup", &instance.name);
+    schedule.next_after(Timestamp::now())?.checked_add(schedule.jitter_of(subject.as_bytes())).ok()
+}
+
+impl Status {
+    /// What passes by itself, as it is now: ages, objectives, times of next runs. The problems have what was wrong when it was
+    /// looked up, and the objectives.
+    pub fn bring_up_to(&mut self, now: Timestamp, config: &Config) {
+        for instance in &mut self.instances {
+            instance.age_seconds = instance.last_good_at.map(|at| now.duration_since(at).as_secs());
+            let Some(configured) =
+                config.instances.values().find(|it| it.name.as_str() == instance.name)
+            else {
+                continue;
+            };
+            instance.next_run = next_run(configured);
+            let was_breached = instance.rpo_breached;
+            if let Some(rpo) = configured.objectives.rpo {
+                // One that never had a good snapshot is measured from when the daemon learned of it.
+                let known_since = instance.known_since.unwrap_or(now);
+                let standing = objectives::rpo(instance.last_good_at, known_since, rpo, now);
+                instance.rpo_breached = standing.breached;
+            }
+            if instance.rpo_breached
+                && !was_breached
+                && let Some(rpo) = configured.objectives.rpo
+            {
+                let rpo = SignedDuration::try_from(rpo).unwrap_or(SignedDuration::MAX);
+                self.problems.insert(
+                    0,
+                    format!(
+                        "The last good snapshot of {} is older than its objective, {rpo:#}.",
+                        instance.name
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Since when the daemon knows an instance.
+fn known_since(
+    catalog: Option<&Catalog>,
+    instance: &Instance,
+) -> Result<Option<Timestamp>, OpsError> {
+    let subject = schedule_subject("backup", &instance.name);
+    let handled = catalog.map(|catalog| catalog.handled(&subject)).transpose()?.flatten();
+    Ok(handled.map(|handled| handled.known_since))
 }
 
 /// Tell what a process that is gone left half done. Jobs are marked as interrupted; restores are only told.
@@ -196,12 +291,17 @@ fn of_instance(
         Outcome::NoRoom => "found no room",
         Outcome::Interrupted => "interrupted",
     };
+    let last_good_at = last_good.map(|record| record.time);
+    let duration = |id: SnapshotId| {
+        let job = catalog?.job_of_snapshot(id).ok().flatten()?;
+        Some(job.finished_at?.duration_since(job.start.started_at).as_secs_f64())
+    };
     Ok(InstanceStatus {
         name: instance.name.to_string(),
         platform: instance.platform.to_string(),
         last_good: last_good.map(|record| record.id),
-        last_good_at: last_good.map(|record| record.time),
-        age_seconds: last_good.map(|record| Timestamp::now().duration_since(record.time).as_secs()),
+        last_good_at,
+        age_seconds: None,
         snapshots: Some(own.len()),
         last_run: match catalog {
             Some(_) => last_run.map(|run| outcome(run.outcome).to_owned()),
@@ -214,6 +314,14 @@ fn of_instance(
             .transpose()?
             .flatten()
             .is_some(),
+        rpo_seconds: instance.objectives.rpo.map(|rpo| rpo.as_secs()),
+        rpo_breached: false,
+        known_since: known_since(catalog, instance)?,
+        duration_seconds: last_good.and_then(|record| duration(record.id)),
+        size_bytes: last_good.map(|record| record.size_bytes),
+        added_bytes: last_good.map(|record| record.added_bytes),
+        next_run: None,
+        now: None,
     })
 }
 

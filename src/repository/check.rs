@@ -19,8 +19,8 @@ mod tests;
 mod trees;
 
 pub use report::{
-    CheckOptions, CheckReport, Finding, FindingKind, LostPath, MAX_PATHS, ParseSliceError,
-    Severity, Slice,
+    CheckOptions, CheckReport, Finding, FindingKind, LostPath, MAX_PATHS, MAX_SLICES,
+    ParseSliceError, Severity, Slice,
 };
 
 use super::reader::Reader;

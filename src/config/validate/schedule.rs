@@ -2,7 +2,8 @@
 
 use super::{Checker, Defaults};
 use crate::config::raw::{RawDaemon, RawDefaults, RawInstance, RawObjectives, RawRepository};
-use crate::config::{Daemon, Objectives, Scheduled};
+use crate::config::{Daemon, Objectives};
+use crate::policy::schedule::Schedule;
 use jiff::tz::TimeZone;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -30,10 +31,9 @@ pub(super) struct Timing {
 
 /// When the daemon looks after a repository.
 pub(super) struct Upkeep {
-    pub(super) prune: Option<Scheduled>,
-    pub(super) check: Option<Scheduled>,
+    pub(super) prune: Option<Schedule>,
+    pub(super) check: Option<Schedule>,
     pub(super) check_period: Duration,
-    pub(super) jobs: usize,
 }
 
 impl Checker<'_> {
@@ -41,14 +41,15 @@ impl Checker<'_> {
         let socket = raw.socket.as_ref().and_then(|path| self.path("socket", path));
         Daemon {
             socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
-            jobs: self.jobs(raw.jobs.as_ref()),
+            jobs: self.jobs("jobs", raw.jobs.as_ref()),
+            jobs_per_repository: self.jobs("jobs_per_repository", raw.jobs_per_repository.as_ref()),
         }
     }
 
-    fn jobs(&mut self, given: Option<&Spanned<i64>>) -> usize {
+    fn jobs(&mut self, key: &str, given: Option<&Spanned<i64>>) -> usize {
         let Some(given) = given else { return DEFAULT_JOBS };
         if !JOBS.contains(given.get_ref()) {
-            let message = format!("jobs: {} jobs at once are not possible", given.get_ref());
+            let message = format!("{key}: {} jobs at once are not possible", given.get_ref());
             self.refuse(&given.span(), message, "write a number from 1 to 64");
         }
         usize::try_from(*given.get_ref()).unwrap_or(DEFAULT_JOBS)
@@ -75,7 +76,7 @@ impl Checker<'_> {
         raw: &RawInstance,
         defaults: &Defaults,
         timezone: &TimeZone,
-    ) -> (Option<Scheduled>, Duration) {
+    ) -> (Option<Schedule>, Duration) {
         let timing = &defaults.timing;
         let pattern = match &raw.schedule {
             Some(text) => self.pattern("schedule", text, timezone).flatten(),
@@ -96,8 +97,8 @@ impl Checker<'_> {
                 "write such as \"6h\"",
             );
         }
-        let timezone = timezone.clone();
-        let schedule = pattern.map(|pattern| Scheduled { pattern, timezone, jitter, catch_up });
+        let schedule = pattern
+            .and_then(|pattern| Schedule::parse(&pattern, timezone.clone(), jitter, catch_up).ok());
         (schedule, deadline)
     }
 
@@ -115,24 +116,16 @@ impl Checker<'_> {
                 Some(text) => self.pattern(key, text, timezone).flatten(),
                 None => Some(default.to_owned()),
             };
-            let (timezone, jitter) = (timezone.clone(), Duration::ZERO);
-            pattern.map(|pattern| Scheduled {
-                pattern,
-                timezone,
-                jitter,
-                catch_up: DEFAULT_CATCH_UP,
+            let zone = timezone.clone();
+            pattern.and_then(|pattern| {
+                Schedule::parse(&pattern, zone, Duration::ZERO, DEFAULT_CATCH_UP).ok()
             })
         };
         let prune = schedule("prune", raw.prune.as_ref(), DEFAULT_PRUNE);
         let check = schedule("check", raw.check.as_ref(), DEFAULT_CHECK);
         let period = raw.check_period.as_ref();
         let period = period.and_then(|period| self.duration("check_period", period));
-        Upkeep {
-            prune,
-            check,
-            check_period: period.unwrap_or(DEFAULT_CHECK_PERIOD),
-            jobs: self.jobs(raw.jobs.as_ref()),
-        }
+        Upkeep { prune, check, check_period: period.unwrap_or(DEFAULT_CHECK_PERIOD) }
     }
 
     /// A pattern, or none for never; nothing where it is wrong, which is told.
@@ -142,10 +135,19 @@ impl Checker<'_> {
         text: &Spanned<String>,
         timezone: &TimeZone,
     ) -> Option<Option<String>> {
-        let _ = (key, timezone);
         if text.get_ref() == OFF {
             return Some(None);
         }
-        Some(Some(text.get_ref().clone()))
+        let parsed =
+            Schedule::parse(text.get_ref(), timezone.clone(), Duration::ZERO, Duration::ZERO);
+        match parsed {
+            Ok(_) => Some(Some(text.get_ref().clone())),
+            Err(error) => {
+                let hint =
+                    "write such as \"30 2 * * *\" (every night at half past two), or \"off\"";
+                self.refuse(&text.span(), format!("{key}: {error}"), hint);
+                None
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::str::FromStr;
 /// So many paths of what a finding loses are named.
 pub const MAX_PATHS: usize = 10;
 /// A pack is assigned to a slice by the first byte of its id, as restic does it.
-const MAX_SLICES: u16 = 256;
+pub const MAX_SLICES: u16 = 256;
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

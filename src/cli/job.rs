@@ -1,0 +1,131 @@
+//! `belay job`.
+
+use super::arguments::{JobArguments, JobCommand};
+use super::exit::{Exit, Failure};
+use super::open::Environment;
+use super::output;
+use super::remote::Remote;
+use super::render::{fitting_table, local_time};
+use crate::model::job;
+use serde_json::{Value, json};
+
+pub(super) fn run(arguments: &JobArguments, environment: &Environment) -> Result<Exit, Failure> {
+    let daemon = Remote::needed(environment.config()?)?;
+    match arguments.command {
+        JobCommand::List { limit } => {
+            let jobs = daemon.jobs(limit)?;
+            environment.show(&jobs, || list(&jobs["jobs"]))
+        }
+        JobCommand::Show { id } => {
+            let job = daemon.job(id)?;
+            environment.show(&job, || show(&job))
+        }
+        JobCommand::Cancel { id } => {
+            daemon.cancel(id)?;
+            let text =
+                || format!("Job {id} is asked to stop. `belay job follow {id}` shows how it ends.");
+            environment.show(&json!({ "id": id }), text)
+        }
+        JobCommand::Follow { id } => {
+            let ended = daemon.follow(id, &environment.context, false)?;
+            let exit = Exit::from_code(ended.exit_code);
+            if let Some(job::Failure { error, hint }) = ended.failure {
+                return Err(Failure { exit, message: error, hint });
+            }
+            let shown = environment.show(&ended.document, || ended.text)?;
+            Ok(exit.or(shown))
+        }
+    }
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(
+        || if value.is_null() { String::new() } else { value.to_string() },
+        ToOwned::to_owned,
+    )
+}
+
+fn time_of(value: &Value) -> String {
+    let time = value.as_str().and_then(|text| text.parse().ok());
+    time.map(local_time).unwrap_or_default()
+}
+
+fn subject(job: &Value) -> String {
+    let work = &job["work"];
+    let name = [&work["instance"], &work["repository"]].into_iter().find(|name| !name.is_null());
+    name.map(text_of).unwrap_or_default()
+}
+
+/// How it ended, or how far it is.
+fn outcome(job: &Value) -> String {
+    let ended = &job["ended"];
+    match (&job["state"], ended["failure"]["error"].as_str(), ended["exit_code"].as_u64()) {
+        (_, Some(error), _) => error.lines().next().unwrap_or_default().to_owned(),
+        (_, None, Some(0)) => "done".into(),
+        (_, None, Some(_)) => "done, with warnings".into(),
+        (state, None, None) => text_of(state),
+    }
+}
+
+fn list(jobs: &Value) -> String {
+    let jobs = jobs.as_array().map(Vec::as_slice).unwrap_or_default();
+    if jobs.is_empty() {
+        return "The daemon has had no jobs yet.".into();
+    }
+    let row = |job: &Value| {
+        vec![
+            text_of(&job["id"]),
+            text_of(&job["work"]["kind"]),
+            subject(job),
+            text_of(&job["submitted_by"]),
+            time_of(&job["submitted_at"]),
+            outcome(job),
+        ]
+    };
+    let header = ["ID", "KIND", "OF", "FOR", "ASKED FOR", "STATE"];
+    fitting_table(
+        &header,
+        &[],
+        jobs.iter().map(row).collect(),
+        &["FOR", "ASKED FOR"],
+        output::width(),
+    )
+}
+
+fn show(job: &Value) -> String {
+    let mut lines = Vec::new();
+    if !job["work"].is_null() {
+        lines.push(format!(
+            "{} of {}: {}",
+            text_of(&job["work"]["kind"]),
+            subject(job),
+            outcome(job)
+        ));
+        lines.push(format!(
+            "asked for by {} at {}",
+            text_of(&job["submitted_by"]),
+            time_of(&job["submitted_at"])
+        ));
+        if let Some(attempt) = job["attempt"].as_u64().filter(|attempt| *attempt > 1) {
+            lines.push(format!("attempt {attempt}"));
+        }
+        if !job["ended_at"].is_null() {
+            lines.push(format!("ended at {}", time_of(&job["ended_at"])));
+        }
+        lines.extend(
+            job["ended"]["text"].as_str().filter(|text| !text.is_empty()).map(str::to_owned),
+        );
+        lines.extend(job["ended"]["failure"]["hint"].as_str().map(|hint| format!("hint: {hint}")));
+    } else {
+        lines.push(format!(
+            "{} of {}: {}",
+            text_of(&job["kind"]),
+            text_of(&job["instance"]),
+            text_of(&job["outcome"])
+        ));
+        lines.push(format!("began at {}", time_of(&job["started_at"])));
+        lines.extend(job["error"].as_str().map(str::to_owned));
+        lines.extend(job["hint"].as_str().map(|hint| format!("hint: {hint}")));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,209 @@
+//! The daemon, as the command line asks it: over its socket, where it answers and works with the same state.
+
+use super::exit::{Exit, Failure};
+use crate::config::Config;
+use crate::model::event::Event;
+use crate::model::id::JobId;
+use crate::model::job::{Ended, Work};
+use crate::ops::Context;
+use crate::ops::status::Status;
+use reqwest::blocking::{Client, Response};
+use serde::Deserialize;
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// A daemon that does not answer this within so long is as good as none.
+const ANSWER: Duration = Duration::from_secs(5);
+/// For what it has to look up.
+const LONG_ANSWER: Duration = Duration::from_secs(120);
+/// How often is looked whether a person wants to stop.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// The daemon.
+pub(super) struct Remote {
+    client: Client,
+    socket: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct About {
+    state_dir: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Submitted {
+    id: JobId,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    error: String,
+    hint: Option<String>,
+}
+
+impl Remote {
+    /// The daemon of a configuration, if it answers.
+    pub(super) fn of(config: &Config) -> Option<Self> {
+        let socket = &config.daemon.socket;
+        // Most hosts without a daemon have no socket: nothing else is set up for them.
+        std::fs::symlink_metadata(socket).ok()?;
+        let remote = Self::at(socket)?;
+        let about: About = remote.get("/v1/daemon", ANSWER).ok()?;
+        (about.state_dir == config.state_dir).then_some(remote)
+    }
+
+    fn at(socket: &Path) -> Option<Self> {
+        // The library wants one, also for what needs none. Where one is set already it stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().unix_socket(socket).timeout(None).no_proxy().build().ok()?;
+        Some(Self { client, socket: socket.to_owned() })
+    }
+
+    /// The same, or why there is none.
+    pub(super) fn needed(config: &Config) -> Result<Self, Failure> {
+        Self::of(config).ok_or_else(|| Failure {
+            exit: Exit::Failed,
+            message: format!(
+                "no daemon of this configuration answers at {}",
+                config.daemon.socket.display()
+            ),
+            hint: Some("start it: `systemctl start belay`, or `belay daemon`".into()),
+        })
+    }
+
+    fn url(path: &str) -> String {
+        format!("http://belay{path}")
+    }
+
+    fn failed(&self, error: &reqwest::Error) -> Failure {
+        let mut message =
+            format!("the daemon at {} did not answer: {error}", self.socket.display());
+        let mut source = std::error::Error::source(error);
+        while let Some(reason) = source {
+            message = format!("{message}: {reason}");
+            source = reason.source();
+        }
+        let hint = "see what it does: `systemctl status belay`, `journalctl -u belay`";
+        Failure { exit: Exit::Failed, message, hint: Some(hint.into()) }
+    }
+
+    /// The answer, or what the daemon says is wrong.
+    fn answered(&self, response: reqwest::Result<Response>) -> Result<Response, Failure> {
+        let response = response.map_err(|error| self.failed(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let problem = response.json::<Problem>().ok();
+        let exit = match status.as_u16() {
+            400 | 404 => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Err(match problem {
+            Some(Problem { error, hint }) => Failure { exit, message: error, hint },
+            None => Failure { exit, message: format!("the daemon answered {status}"), hint: None },
+        })
+    }
+
+    fn get<T: for<'de> Deserialize<'de>>(&self, path: &str, limit: Duration) -> Result<T, Failure> {
+        let response = self.client.get(Self::url(path)).timeout(limit).send();
+        self.answered(response)?.json().map_err(|error| self.failed(&error))
+    }
+
+    /// What is known at a glance.
+    pub(super) fn status(&self) -> Result<Status, Failure> {
+        self.get("/v1/status", LONG_ANSWER)
+    }
+
+    /// The newest jobs.
+    pub(super) fn jobs(&self, limit: u32) -> Result<Value, Failure> {
+        self.get(&format!("/v1/jobs?limit={limit}"), LONG_ANSWER)
+    }
+
+    /// A job.
+    pub(super) fn job(&self, id: JobId) -> Result<Value, Failure> {
+        self.get(&format!("/v1/jobs/{id}"), LONG_ANSWER)
+    }
+
+    /// Ask a job to stop.
+    pub(super) fn cancel(&self, id: JobId) -> Result<(), Failure> {
+        let url = Self::url(&format!("/v1/jobs/{id}/cancel"));
+        self.answered(self.client.post(url).timeout(LONG_ANSWER).send()).map(drop)
+    }
+
+    /// Have something done, and show what happens meanwhile. A person who stops this stops the job.
+    pub(super) fn perform(&self, work: &Work, context: &Context) -> Result<Ended, Failure> {
+        let body = serde_json::to_vec(work)
+            .map_err(|error| Failure::internal(format!("could not write the job: {error}")))?;
+        let request = self.client.post(Self::url("/v1/jobs")).timeout(LONG_ANSWER).body(body);
+        let submitted: Submitted =
+            self.answered(request.send())?.json().map_err(|error| self.failed(&error))?;
+        self.follow(submitted.id, context, true)
+    }
+
+    /// Show what happens in a job until it ends.
+    pub(super) fn follow(
+        &self,
+        id: JobId,
+        context: &Context,
+        stops_it: bool,
+    ) -> Result<Ended, Failure> {
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    if context.cancel.is_cancelled() {
+                        if !stops_it || self.cancel(id).is_err() {
+                            // Nothing is left to wait for.
+                            std::process::exit(Exit::Interrupted as i32);
+                        }
+                        return;
+                    }
+                    std::thread::sleep(LOOK);
+                }
+            });
+            let ended = self.listen(id, context);
+            is_over.store(true, Ordering::SeqCst);
+            ended
+        })
+    }
+
+    fn listen(&self, id: JobId, context: &Context) -> Result<Ended, Failure> {
+        let lost = |reason: String| Failure {
+            exit: Exit::Failed,
+            message: format!(
+                "the daemon is not heard of any more, and job {id} may go on or not: {reason}"
+            ),
+            hint: Some(format!("see how it ended: `belay job show {id}`")),
+        };
+        let url = Self::url(&format!("/v1/jobs/{id}/events"));
+        let response = self.answered(self.client.get(url).send())?;
+        let mut name = String::new();
+        for line in BufReader::new(response).lines() {
+            let line = line.map_err(|error| lost(error.to_string()))?;
+            if let Some(event) = line.strip_prefix("event: ") {
+                event.clone_into(&mut name);
+                continue;
+            }
+            let Some(data) = line.strip_prefix("data: ") else { continue };
+            match name.as_str() {
+                "ended" => {
+                    return serde_json::from_str(data).map_err(|error| lost(error.to_string()));
+                }
+                "state" if data.contains("\"queued\"") => {
+                    context.events.phase("waiting", "in the daemon's queue")
+                }
+                // One of a later version is not for this one.
+                _ => {
+                    if let Ok(event) = serde_json::from_str::<Event>(data) {
+                        context.events.send(event);
+                    }
+                }
+            }
+        }
+        Err(lost("it ended the answer".into()))
+    }
+}

@@ -1,0 +1,168 @@
+//! The daemon: what is due is queued, what is queued runs one by one, and whoever asks is told.
+//!
+//! ```text
+//! scheduler ──▶ executor ──▶ perform (the same code that the command line runs) ──▶ ops
+//!   (policy::schedule)  │ (policy::queue)
+//! API ──────────────────┘
+//! ```
+//! What must outlast the process is in the catalog: the queue, and how far each schedule is dealt with.
+
+pub mod executor;
+pub mod live;
+pub mod overview;
+mod scheduler;
+mod supervision;
+
+pub use executor::Executor;
+pub use overview::Overview;
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::config::{Config, ConfigError, SecretSources};
+use crate::model::event::Cancel;
+use crate::model::job::{Ended, Work};
+use crate::ops::{Context, OpsError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Does what a job asks for; the command line hands it in, and uses the same for itself.
+pub type Perform = dyn Fn(&Config, &SecretSources, &Work, &Context) -> Ended + Send + Sync;
+
+/// Running jobs may go on for so long when the daemon is to end; then they are asked to stop.
+const FINISHING: Duration = Duration::from_secs(20);
+
+/// What can go wrong with the daemon itself.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Something that an operation does, too.
+    #[error(transparent)]
+    Operation(#[from] OpsError),
+    /// Another daemon works with the same state.
+    #[error("a daemon works with the state directory {} already", path.display())]
+    Twice {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The scheduler could not be set up.
+    #[error("the scheduler could not be set up: {0}")]
+    Scheduler(String),
+}
+
+/// The configuration in effect, which may change while the daemon runs.
+pub struct Settings {
+    path: PathBuf,
+    config: RwLock<Arc<Config>>,
+    /// Where secrets are found.
+    pub secrets: SecretSources,
+}
+
+impl Settings {
+    /// Begin with a configuration that was read from a file.
+    pub fn new(path: &Path, config: Config, secrets: SecretSources) -> Self {
+        Self { path: path.to_owned(), config: RwLock::new(Arc::new(config)), secrets }
+    }
+
+    /// The configuration as it is now.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Where it is read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Read the file again. A wrong one changes nothing, nor does one that moves the state or the socket: these need a
+    /// restart.
+    pub fn reload(&self) -> Result<(), ReloadError> {
+        let new = Config::load(&self.path)?;
+        let old = self.config();
+        for (key, moved) in [
+            ("state.dir", new.state_dir != old.state_dir),
+            ("daemon.socket", new.daemon.socket != old.daemon.socket),
+        ] {
+            if moved {
+                return Err(ReloadError::Moved(key));
+            }
+        }
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(())
+    }
+}
+
+/// Why a configuration was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It changes what a running daemon cannot change.
+    #[error("{0} is another one: that needs a restart")]
+    Moved(&'static str),
+}
+
+/// A daemon.
+pub struct Daemon {
+    /// The configuration.
+    pub settings: Arc<Settings>,
+    /// What runs jobs.
+    pub executor: Arc<Executor>,
+    /// What is known at a glance.
+    pub overview: Overview,
+    _only: OnlyOne,
+}
+
+impl Daemon {
+    /// Open what a daemon works with, and see to what the one before has left.
+    pub fn open(settings: Settings, perform: Arc<Perform>) -> Result<Self, DaemonError> {
+        let settings = Arc::new(settings);
+        let config = settings.config();
+        let catalog = Catalog::open(&config.state_dir)?;
+        let only = OnlyOne::claim(&config.state_dir)?;
+        for problem in crate::ops::status::interrupted(&config)? {
+            tracing::warn!("{problem}");
+        }
+        let executor = Executor::open(Arc::clone(&settings), catalog, perform)?;
+        let overview = Overview::new(Arc::clone(&settings));
+        Ok(Self { settings, executor: Arc::new(executor), overview, _only: only })
+    }
+
+    /// Work until `cancel`: fire what is due, run what is queued, and keep the service manager informed. Ends when what ran
+    /// has finished or was stopped cleanly.
+    pub async fn run(self: &Arc<Self>, cancel: &Cancel) -> Result<(), DaemonError> {
+        let scheduler = scheduler::Scheduler::open(Arc::clone(self)).await?;
+        supervision::ready(self);
+        let tasks = [
+            tokio::spawn(Arc::clone(&self.executor).run()),
+            tokio::spawn(scheduler.run()),
+            tokio::spawn(supervision::watch(Arc::clone(self))),
+            tokio::spawn(supervision::reload_on_hangup(Arc::clone(self))),
+        ];
+        supervision::until_cancelled(cancel).await;
+        supervision::stopping();
+        self.executor.close();
+        self.executor.finished_within(FINISHING).await;
+        self.executor.stop_all();
+        self.executor.finished_within(Duration::MAX).await;
+        for task in tasks {
+            task.abort();
+        }
+        Ok(())
+    }
+}
+
+/// No two daemons share a state directory; the lock ends with the process.
+struct OnlyOne(
+    #[expect(dead_code, reason = "the lock lasts as long as the file is open")] std::fs::File,
+);
+
+impl OnlyOne {
+    fn claim(state_dir: &Path) -> Result<Self, DaemonError> {
+        crate::ops::session::daemon_lock(state_dir)?
+            .map(Self)
+            .ok_or_else(|| DaemonError::Twice { path: state_dir.to_owned() })
+    }
+}

@@ -1,0 +1,100 @@
+//! The service manager: told when the daemon is ready, reloads, ends, and what it does; pinged as long as the executor lives.
+
+use super::Daemon;
+use crate::model::event::Cancel;
+use sd_notify::NotifyState;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often the status text is looked at.
+const STATUS: Duration = Duration::from_secs(5);
+
+fn tell(states: &[NotifyState<'_>]) {
+    // Without a service manager there is nobody to tell.
+    let _ = sd_notify::notify(states);
+}
+
+pub(super) fn ready(daemon: &Daemon) {
+    let text = daemon.in_a_line();
+    tell(&[NotifyState::Ready, NotifyState::Status(&text)]);
+    tracing::info!("ready: {text}");
+}
+
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("finishing what runs")]);
+}
+
+/// Ping the watchdog, unless the executor hangs; keep the status text.
+pub(super) async fn watch(daemon: Arc<Daemon>) {
+    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
+    let mut every = tokio::time::interval(watchdog.map_or(STATUS, |ping| ping.min(STATUS)));
+    let mut told = String::new();
+    loop {
+        every.tick().await;
+        match daemon.executor.hangs() {
+            None => tell(&[NotifyState::Watchdog]),
+            Some(why) => tracing::error!("the executor hangs: {why}"),
+        }
+        let text = daemon.in_a_line();
+        if text != told {
+            tell(&[NotifyState::Status(&text)]);
+            told = text;
+        }
+    }
+}
+
+/// SIGHUP: take the configuration anew, or keep the old one and say why.
+pub(super) async fn reload_on_hangup(daemon: Arc<Daemon>) {
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => {
+            tracing::error!("SIGHUP cannot be listened to: {error}");
+            return;
+        }
+    };
+    while hangup.recv().await.is_some() {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let microseconds = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+        tell(&[NotifyState::Reloading, NotifyState::MonotonicUsec(microseconds)]);
+        let path = daemon.settings.path().display().to_string();
+        match daemon.settings.reload() {
+            Ok(()) => {
+                daemon.overview.forget();
+                tracing::info!("the configuration {path} is read anew");
+            }
+            Err(error) => {
+                tracing::error!("the configuration {path} is not taken, the old one stays: {error}")
+            }
+        }
+        let text = daemon.in_a_line();
+        tell(&[NotifyState::Ready, NotifyState::Status(&text)]);
+    }
+}
+
+/// Cancelling is asked for from a thread of its own, by signals.
+pub(super) async fn until_cancelled(cancel: &Cancel) {
+    let mut every = tokio::time::interval(Duration::from_millis(100));
+    while !cancel.is_cancelled() {
+        every.tick().await;
+    }
+}
+
+impl Daemon {
+    /// What it does, in a line.
+    fn in_a_line(&self) -> String {
+        let (queued, _) = self.executor.lengths();
+        let open = self.executor.open_jobs();
+        let running: Vec<String> = open
+            .iter()
+            .filter(|entry| entry.state == crate::catalog::EntryState::Running)
+            .map(|entry| format!("{} of {}", entry.work.noun(), entry.work.subject()))
+            .collect();
+        let instances = self.settings.config().instances.len();
+        match (running.is_empty(), queued) {
+            (true, 0) => format!("{instances} instances; nothing runs"),
+            (true, _) => format!("{instances} instances; {queued} jobs wait"),
+            (false, _) => format!("{}; {queued} more wait", running.join(", ")),
+        }
+    }
+}
