@@ -1,12 +1,14 @@
 //! The configuration: one TOML file, checked as a whole before anything else happens.
 //!
 //! What always holds of a [`Config`]: every reference leads somewhere, every path is absolute, every default is filled
-//! in, and no secret is in it, only references to secrets ([`SecretRef`]). Unknown keys are refused, so that a
+//! in, and no secret is in it, only references to secrets ([`SecretRef`]); but an address in `[[notify]]` may be one, so it
+//! is not shown. Unknown keys are refused, so that a
 //! mistyped one cannot mean "nothing". `config/belay.toml` is the commented example.
 
 mod error;
 mod excerpt;
 mod location;
+pub mod notify;
 mod raw;
 mod schedule;
 mod secret;
@@ -44,7 +46,7 @@ pub const EXAMPLE: &str = include_str!("../config/belay.toml");
 #[derive(Clone, Debug)]
 pub struct Config {
     origin: String,
-    text: String,
+    text: SourceText,
     /// Where the catalog is.
     pub state_dir: PathBuf,
     /// At least one.
@@ -59,6 +61,18 @@ pub struct Config {
     pub daemon: Daemon,
     /// Whose times are meant where nothing else is said.
     pub timezone: TimeZone,
+    /// Who is told of what, in the order of the file.
+    pub channels: Vec<notify::Channel>,
+}
+
+/// The text as it was written, hidden in `Debug`.
+#[derive(Clone)]
+struct SourceText(String);
+
+impl fmt::Debug for SourceText {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SourceText(…)")
+    }
 }
 
 /// A place where snapshots are stored.
@@ -267,9 +281,10 @@ impl Config {
         &self.origin
     }
 
-    /// The text as it was written. It holds no secrets, so snapshots have it as `/belay.toml`.
+    /// The text as it was written. It holds no secrets but for addresses in `[[notify]]`, so snapshots, which are
+    /// encrypted, have it as `/belay.toml`. Do not show it.
     pub fn source_text(&self) -> &str {
-        &self.text
+        &self.text.0
     }
 
     /// The instance of this name.

@@ -9,6 +9,7 @@ pub mod job;
 pub mod manifest;
 pub mod name;
 pub mod node;
+pub mod notice;
 pub mod pin;
 pub mod size;
 pub mod snapshot_record;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::ops::Range;
 
 /// Keys whose values are no secrets.
-const HARMLESS_KEYS: [&str; 18] = [
+const HARMLESS_KEYS: [&str; 23] = [
     "compression",
     "lock_wait",
     "dir",
@@ -27,6 +27,11 @@ const HARMLESS_KEYS: [&str; 18] = [
     "repository",
     "staging",
     "production",
+    "on",
+    "instances",
+    "style",
+    "port",
+    "tls",
 ];
 
 /// What stands for hidden text.

@@ -3,6 +3,10 @@
 //! Nothing is checked here beyond names, types and unknown keys; `validate` does the rest. The doc comments are the
 //! descriptions in the JSON Schema.
 
+mod notify;
+
+pub(super) use notify::{RawMail, RawNotify, RawPing, RawWebhook};
+
 use crate::config::secret::SecretRef;
 use crate::model::name::Name;
 use crate::policy::retention::Keep;
@@ -46,6 +50,10 @@ pub(super) struct RawConfig {
     /// The daemon.
     #[serde(default)]
     pub daemon: RawDaemon,
+    /// Who is told, and of what.
+    #[serde(default)]
+    #[schemars(with = "Vec<RawNotify>")]
+    pub notify: Vec<Spanned<RawNotify>>,
 }
 
 /// The daemon.

@@ -1,6 +1,8 @@
 //! The configuration in effect, written as a file again: every default filled in, secrets as references.
 //!
-//! What is written here reads back as the same configuration.
+//! What is written here reads back as the same configuration, but for what is hidden in addresses.
+
+mod notify;
 
 use super::{
     Config, Instance, MongodbSettings, MongodbWay, Objectives, Pair, PostgresSettings, Repository,
@@ -28,6 +30,8 @@ struct Shown<'a> {
     instance: BTreeMap<&'a Name, ShownInstance<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pair: BTreeMap<&'a Name, ShownPair<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notify: Vec<notify::ShownNotify<'a>>,
 }
 
 #[derive(Serialize)]
@@ -160,6 +164,7 @@ impl Config {
             repository: self.repositories.values().map(|it| (&it.name, repository(it))).collect(),
             instance: self.instances.values().map(|it| (&it.name, instance(it))).collect(),
             pair: self.pairs.values().map(|it| (&it.name, pair(it))).collect(),
+            notify: self.channels.iter().map(notify::channel).collect(),
         };
         toml::to_string(&shown).expect("names, texts and numbers can all be written as TOML")
     }

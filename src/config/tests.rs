@@ -1,6 +1,7 @@
 //! Whole files: what is accepted and what it means, and what is refused.
 
 mod messages;
+mod notify;
 
 use super::*;
 

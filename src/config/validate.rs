@@ -4,6 +4,7 @@
 //! is not blamed for that.
 
 mod instance;
+mod notify;
 mod schedule;
 
 use super::error::{Problem, did_you_mean};
@@ -11,7 +12,7 @@ use super::location::{Location, LocationError, absolute_path};
 use super::raw::{RawConfig, RawDefaults, RawPair, RawRepository, Tables};
 use super::secret::SecretRef;
 use super::syntax::problem;
-use super::{Config, DEFAULT_STATE_DIR, Instance, Pair, Repository};
+use super::{Config, DEFAULT_STATE_DIR, Instance, Pair, Repository, SourceText};
 use crate::model::name::Name;
 use crate::policy::retention::Keep;
 use jiff::tz::TimeZone;
@@ -39,10 +40,11 @@ pub(super) fn validate(raw: &RawConfig, origin: &str, text: &str) -> Result<Conf
     let ssh_config = raw.access.ssh_config.as_ref();
     let ssh_config = ssh_config.and_then(|path| checker.path("ssh_config", path));
     let daemon = checker.daemon(&raw.daemon);
+    let channels = checker.channels(raw);
     if checker.problems.is_empty() {
         return Ok(Config {
             origin: origin.to_owned(),
-            text: text.to_owned(),
+            text: SourceText(text.to_owned()),
             state_dir,
             repositories,
             instances,
@@ -50,6 +52,7 @@ pub(super) fn validate(raw: &RawConfig, origin: &str, text: &str) -> Result<Conf
             ssh_config,
             daemon,
             timezone: defaults.timezone,
+            channels,
         });
     }
     let mut problems = checker.problems;

@@ -95,6 +95,14 @@ hex_id!(
     /// Identifies one execution of an operation: random.
     JobId, 8, "job id"
 );
+hex_id!(
+    /// Identifies one delivery of a notice to one channel, the same at every try: random.
+    DeliveryId, 16, "delivery id"
+);
+hex_id!(
+    /// Identifies a channel of notices by its kind and target, whatever else is configured of it: a digest of them.
+    ChannelId, 8, "channel id"
+);
 
 impl From<FileId> for SnapshotId {
     fn from(id: FileId) -> Self {

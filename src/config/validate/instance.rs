@@ -201,7 +201,7 @@ impl Checker<'_> {
         is_fine.then_some(MongodbSettings { via, url, database, way, tools })
     }
 
-    fn unknown_word(&mut self, what: &str, word: &Spanned<String>, known: &[&str]) {
+    pub(super) fn unknown_word(&mut self, what: &str, word: &Spanned<String>, known: &[&str]) {
         let message =
             format!("unknown {what} '{}': this version knows {}", word.get_ref(), known.join(", "));
         let hint = did_you_mean(word.get_ref(), known.iter().copied());
