@@ -13,6 +13,7 @@
 //! | [`component`] | what an instance is made of: files, PostgreSQL, MongoDB, Redis, the environment file | model |
 //! | [`platform`] | what is particular to a platform: whether keys fit its ciphertext | model |
 //! | [`catalog`] | the local SQLite database | model |
+//! | [`notify`] | webhooks, mail and health-check pings | model, config |
 //! | [`ops`] | one file per operation, readable as a story | all above |
 //! | [`cli`] | the command line; the only layer that knows a terminal | all above |
 //!
@@ -30,6 +31,7 @@ pub mod daemon;
 pub mod host;
 pub mod http;
 pub mod model;
+pub mod notify;
 pub mod ops;
 pub mod platform;
 pub mod policy;
