@@ -1,8 +1,9 @@
 //! The catalog: the local SQLite database of what was backed up where, and of the jobs that did it.
 //!
 //! Always so: it holds no secret; SQL is written nowhere else, and values are bound, never pasted; each change is one
-//! transaction, durable when the call returns; times are UTC. Everything but jobs, events, the adopted instances and
-//! what was verified when can be made again from the repositories (see [`Catalog::recreate`]).
+//! transaction, durable when the call returns; times are UTC. Everything but jobs, events, the adopted instances, what was
+//! verified when, and notices with what they are about can be made again from the repositories (see
+//! [`Catalog::recreate`]).
 //!
 //! Several processes may have it open at once: writers wait for each other for up to ten seconds. A [`Catalog`] may be
 //! sent between threads; to share one, put it behind a mutex or open another.
@@ -12,6 +13,7 @@ mod error;
 mod files;
 mod instances;
 mod jobs;
+mod outbox;
 mod pins;
 mod queue;
 mod recreate;
@@ -25,6 +27,7 @@ pub use files::give_to_owner_of;
 pub use instances::Instance;
 pub use jobs::{Job, JobFailure, JobKind, JobStart, Outcome, Process, Run, StoredEvent};
 pub use queue::{Entry, EntryState, Handled, Origin};
+pub use outbox::{Delivery, Problem, ProblemChange};
 pub use recreate::Recreated;
 pub use repositories::{LastCheck, Repository};
 

@@ -5,8 +5,8 @@
 use crate::catalog::files::{self, DirectoryLock, beside, give_to_owner_of};
 use crate::catalog::values::parsed;
 use crate::catalog::{
-    Catalog, CatalogError, FILE_NAME, Instance, Job, Repository, StoredEvent, instances, jobs,
-    repositories, schema,
+    Catalog, CatalogError, Delivery, FILE_NAME, Instance, Job, Problem, Repository, StoredEvent,
+    instances, jobs, outbox, repositories, schema,
 };
 use crate::model::id::JobId;
 use jiff::Timestamp;
@@ -40,6 +40,8 @@ struct History {
     repositories: Vec<Repository>,
     jobs: Vec<Job>,
     events: Vec<(JobId, StoredEvent)>,
+    outbox: Vec<Delivery>,
+    problems: Vec<Problem>,
     lost: Vec<String>,
 }
 
@@ -64,6 +66,8 @@ impl History {
         history.events = each(&connection, "events", "job_id, ordinal", lost, |row| {
             Ok((parsed(row, "job_id")?, jobs::read_event(row)?))
         });
+        history.outbox = each(&connection, "outbox", "sequence", lost, outbox::read);
+        history.problems = each(&connection, "problems", "problem_key", lost, outbox::read_problem);
         history.events.retain(|(job, _)| jobs.contains(job));
         Ok(history)
     }
@@ -72,7 +76,9 @@ impl History {
         self.instances.iter().try_for_each(|row| instances::insert(transaction, row))?;
         self.repositories.iter().try_for_each(|row| repositories::insert(transaction, row))?;
         self.jobs.iter().try_for_each(|row| jobs::insert(transaction, row))?;
-        self.events.iter().try_for_each(|(job, row)| jobs::insert_event(transaction, *job, row))
+        self.events.iter().try_for_each(|(job, row)| jobs::insert_event(transaction, *job, row))?;
+        self.outbox.iter().try_for_each(|row| outbox::insert(transaction, row))?;
+        self.problems.iter().try_for_each(|row| outbox::insert_problem(transaction, row))
     }
 }
 

@@ -3,7 +3,9 @@
 //! The version is SQLite's `user_version`; the `application_id` tells a catalog from other databases. Nothing is
 //! written to a file before both were found to be right. A migration, once released, never changes.
 
-use crate::catalog::{CatalogError, instances, jobs, pins, queue, repositories, snapshots};
+use crate::catalog::{
+    CatalogError, instances, jobs, outbox, pins, queue, repositories, snapshots,
+};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;
@@ -22,6 +24,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     ],
     &[jobs::TABLES_2],
     &[jobs::TABLES_3, queue::TABLES_1],
+    &[outbox::TABLES_3],
 ];
 
 /// How long a writer waits for another.

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 mod file;
 mod history;
+mod outbox;
 mod recreating;
 mod rows;
 
