@@ -26,8 +26,8 @@ pub use error::{CatalogError, SqliteReason};
 pub use files::give_to_owner_of;
 pub use instances::Instance;
 pub use jobs::{Job, JobFailure, JobKind, JobStart, Outcome, Process, Run, StoredEvent};
-pub use queue::{Entry, EntryState, Handled, Origin};
 pub use outbox::{Delivery, Problem, ProblemChange};
+pub use queue::{Entry, EntryState, Handled, Origin};
 pub use recreate::Recreated;
 pub use repositories::{LastCheck, Repository};
 

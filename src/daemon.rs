@@ -12,6 +12,7 @@ pub mod live;
 pub mod overview;
 mod scheduler;
 mod supervision;
+mod teller;
 
 pub use executor::Executor;
 pub use overview::Overview;
@@ -24,12 +25,16 @@ use crate::ops::{Context, OpsError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use teller::Teller;
 
 /// Does what a job asks for; the command line hands it in, and uses the same for itself.
 pub type Perform = dyn Fn(&Config, &SecretSources, &Work, &Context) -> Ended + Send + Sync;
 
 /// Running jobs may go on for so long when the daemon is to end; then they are asked to stop.
 const FINISHING: Duration = Duration::from_secs(20);
+
+/// How often objectives are looked after.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// What can go wrong with the daemon itself.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +117,7 @@ pub struct Daemon {
     pub executor: Arc<Executor>,
     /// What is known at a glance.
     pub overview: Overview,
+    teller: Arc<teller::Teller>,
     _only: OnlyOne,
 }
 
@@ -125,9 +131,12 @@ impl Daemon {
         for problem in crate::ops::status::interrupted(&config)? {
             tracing::warn!("{problem}");
         }
-        let executor = Executor::open(Arc::clone(&settings), catalog, perform)?;
+        let teller = Teller::new(Arc::clone(&settings), Catalog::open(&config.state_dir)?);
+        let teller = Arc::new(teller);
+        let executor =
+            Executor::open(Arc::clone(&settings), catalog, perform, Arc::clone(&teller))?;
         let overview = Overview::new(Arc::clone(&settings));
-        Ok(Self { settings, executor: Arc::new(executor), overview, _only: only })
+        Ok(Self { settings, executor: Arc::new(executor), overview, teller, _only: only })
     }
 
     /// Work until `cancel`: fire what is due, run what is queued, and keep the service manager informed. Ends when what ran
@@ -140,6 +149,8 @@ impl Daemon {
             tokio::spawn(scheduler.run()),
             tokio::spawn(supervision::watch(Arc::clone(self))),
             tokio::spawn(supervision::reload_on_hangup(Arc::clone(self))),
+            tokio::spawn(Arc::clone(&self.teller).run()),
+            tokio::spawn(Arc::clone(self).look_after_objectives()),
         ];
         supervision::until_cancelled(cancel).await;
         supervision::stopping();
@@ -151,6 +162,23 @@ impl Daemon {
             task.abort();
         }
         Ok(())
+    }
+
+    /// Tell of what becomes wrong by itself, as time goes by.
+    async fn look_after_objectives(self: Arc<Self>) {
+        let mut every = tokio::time::interval(LOOK);
+        loop {
+            every.tick().await;
+            let daemon = Arc::clone(&self);
+            let looked = tokio::task::spawn_blocking(move || {
+                let status = daemon.overview.status(&daemon.executor)?;
+                daemon.teller.look(&daemon.settings.config(), &status)?;
+                Ok::<_, DaemonError>(())
+            });
+            if let Ok(Err(error)) = looked.await {
+                tracing::error!("objectives could not be looked after: {error}");
+            }
+        }
     }
 }
 

@@ -56,8 +56,9 @@ fn deliver_within(
     sent.map_err(|reason| NotifyError { place: channel.to_string(), reason })
 }
 
-/// TLS is of rustls, which asks the process for who does the mathematics. Whoever was first stays.
-fn install_crypto() {
+/// TLS is of rustls, which asks the process for who does the mathematics. Whoever was first stays. Every HTTP client wants
+/// it, also one that uses no TLS.
+pub fn install_crypto() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
         // An error says that another thread was faster.
         rustls::crypto::ring::default_provider().install_default().ok();

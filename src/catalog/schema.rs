@@ -3,9 +3,7 @@
 //! The version is SQLite's `user_version`; the `application_id` tells a catalog from other databases. Nothing is
 //! written to a file before both were found to be right. A migration, once released, never changes.
 
-use crate::catalog::{
-    CatalogError, instances, jobs, outbox, pins, queue, repositories, snapshots,
-};
+use crate::catalog::{CatalogError, instances, jobs, outbox, pins, queue, repositories, snapshots};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;

@@ -56,8 +56,7 @@ impl Remote {
     }
 
     fn at(socket: &Path) -> Option<Self> {
-        // The library wants one, also for what needs none. Where one is set already it stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::notify::install_crypto();
         let client = Client::builder().unix_socket(socket).timeout(None).no_proxy().build().ok()?;
         Some(Self { client, socket: socket.to_owned() })
     }

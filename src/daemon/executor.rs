@@ -4,6 +4,7 @@
 //! job with an id of its own.
 
 use super::live::Live;
+use super::teller::Teller;
 use super::{DaemonError, Perform, Settings};
 use crate::catalog::{Catalog, CatalogError, Entry, EntryState, Handled, Origin, Outcome};
 use crate::config::{Config, UnknownName};
@@ -35,7 +36,7 @@ const HANGING: Duration = Duration::from_mins(10);
 /// How long what has ended is kept in the catalog.
 const HISTORY: jiff::SignedDuration = jiff::SignedDuration::from_hours(90 * 24);
 /// The exit code of what was asked to stop.
-const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 
 /// Why a job is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +118,7 @@ pub struct Executor {
     settings: Arc<Settings>,
     catalog: Mutex<Catalog>,
     perform: Arc<Perform>,
+    teller: Arc<Teller>,
     state: Mutex<State>,
     changed: Notify,
     finished: Notify,
@@ -131,6 +133,7 @@ impl Executor {
         settings: Arc<Settings>,
         catalog: Catalog,
         perform: Arc<Perform>,
+        teller: Arc<Teller>,
     ) -> Result<Self, DaemonError> {
         let mut state = State::default();
         for mut entry in catalog.open_entries()? {
@@ -153,6 +156,7 @@ impl Executor {
             settings,
             catalog: Mutex::new(catalog),
             perform,
+            teller,
             state: Mutex::new(state),
             changed: Notify::new(),
             finished: Notify::new(),
@@ -360,6 +364,7 @@ impl Executor {
         let (id, work, live) = (entry.id, entry.work.clone(), Arc::clone(&held.live));
         let (executor, config) = (Arc::clone(self), Arc::clone(config));
         log_begin(entry);
+        self.teller.begins(entry);
         let job = move || {
             let events = {
                 let (work, live) = (work.clone(), Arc::clone(&live));
@@ -433,6 +438,7 @@ impl Executor {
         }
         log_end(&held.entry, &ended, next.as_ref());
         self.count(&held.entry.work, &ended);
+        self.teller.ended(&held.entry, &ended, &held.live, next.is_none());
         end_entry(&mut held.entry, ended.clone());
         {
             let catalog = self.catalog();

@@ -182,11 +182,17 @@ impl Scheduler {
     fn tell_missed(&self, task: Task, name: &Name, missed: Option<&Missed>) {
         let Some(Missed { first, last, count }) = missed else { return };
         let noun = task.noun();
-        if count == &1 {
-            tracing::warn!("the {noun} of {name} that was due at {first} was missed");
+        let zoned = |at: &Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
+        let (title, body) = if *count == 1 {
+            (format!("The {noun} of {name} was missed"), format!("It was due at {}.", zoned(first)))
         } else {
-            tracing::warn!("{count} times the {noun} of {name} was missed, from {first} to {last}");
-        }
+            let body =
+                format!("It was due {count} times, from {} to {}.", zoned(first), zoned(last));
+            (format!("The {noun} of {name} was missed {count} times"), body)
+        };
+        tracing::warn!("{title}. {body}");
+        let instance = (task == Task::Backup).then_some(name);
+        self.daemon.teller.missed(instance, title, body);
     }
 }
 
