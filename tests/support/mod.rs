@@ -164,7 +164,8 @@ impl Sandbox {
         self.belay_with(&["--config", text(&self.config())], arguments)
     }
 
-    fn belay_with(&self, global: &[&str], arguments: &[&str]) -> Command {
+    /// With other options in place of the configuration.
+    pub fn belay_with(&self, global: &[&str], arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_belay"));
         command.args(global).args(arguments);
         self.tidy(&mut command);
