@@ -5,9 +5,6 @@
 pub mod objectives;
 pub mod queue;
 pub mod retention;
-pub mod retries;
 pub mod schedule;
-pub mod slices;
 mod spread;
-pub mod telling;
 mod time;

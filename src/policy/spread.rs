@@ -7,7 +7,7 @@ use std::time::Duration;
 /// A part of `up_to`, from none to all of it, in whole milliseconds: the same for the same subject, and evenly spread
 /// over different ones.
 pub(super) fn spread(subject: &[u8], up_to: Duration) -> Duration {
-    let parts = up_to.as_millis() + 1;
+    let parts = up_to.as_millis().min(u64::MAX.into()) + 1;
     let part = (u128::from(hash(subject)) * parts) >> 64;
     Duration::from_millis(part as u64)
 }
@@ -42,6 +42,5 @@ mod tests {
         assert_eq!(spread(b"one", Duration::ZERO), Duration::ZERO);
         assert_eq!(spread(b"one", Duration::from_nanos(999_999)), Duration::ZERO);
         assert!(spread(b"one", Duration::MAX) < Duration::MAX);
-        assert_eq!(spread(b"one", Duration::MAX), spread(b"one", Duration::MAX));
     }
 }

@@ -116,16 +116,16 @@ pub(in crate::policy) fn walk(
     from: i64,
     to: i64,
 ) -> Vec<i64> {
-    let shows = |moment: i64| {
+    let minute_at = |moment: i64| {
         let offset = zone.to_offset(Timestamp::from_second(moment).unwrap());
         (moment + i64::from(offset.seconds())).div_euclid(MINUTE)
     };
     // Clocks have gone back by a day at most.
     let mut moment = (from - 3 * DAY).div_euclid(MINUTE) * MINUTE;
-    let mut highest = shows(moment);
+    let mut highest = minute_at(moment);
     let mut found = Vec::new();
     while moment < to {
-        let shown = shows(moment);
+        let shown = minute_at(moment);
         let new = highest + 1..=shown;
         let is_due = new.clone().any(|minute| {
             pattern.matches(calendar.date(minute.div_euclid(1_440)), minute.rem_euclid(1_440))
