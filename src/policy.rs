@@ -6,4 +6,5 @@ pub mod objectives;
 pub mod retention;
 pub mod schedule;
 mod spread;
+pub mod telling;
 mod time;
