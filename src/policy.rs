@@ -4,6 +4,7 @@
 
 pub mod objectives;
 pub mod retention;
+pub mod retries;
 pub mod schedule;
 mod spread;
 pub mod telling;
