@@ -3,6 +3,7 @@
 //! `now` is always an argument, and the same evidence always gives the same verdict, with its reasons.
 
 pub mod objectives;
+pub mod queue;
 pub mod retention;
 pub mod retries;
 pub mod schedule;

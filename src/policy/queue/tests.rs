@@ -151,10 +151,10 @@ fn conflict(a: &Job, b: &Job) -> bool {
 
 fn fits(all: &[Job], limits: Limits) -> bool {
     let apart = all.iter().enumerate().all(|(at, a)| all[..at].iter().all(|b| !conflict(a, b)));
-    let count = |repository| all.iter().filter(|job| job.repository == repository).count();
+    let count = |repository: &str| all.iter().filter(|job| job.repository == repository).count();
     apart
         && all.len() <= limits.overall
-        && REPOSITORIES.iter().all(|repository| count(repository) <= limits.per_repository)
+        && REPOSITORIES.iter().all(|&repository| count(repository) <= limits.per_repository)
 }
 
 prop_compose! {
