@@ -7,6 +7,7 @@ pub mod queue;
 pub mod retention;
 pub mod retries;
 pub mod schedule;
+pub mod slices;
 mod spread;
 pub mod telling;
 mod time;
