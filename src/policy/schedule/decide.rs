@@ -70,6 +70,9 @@ pub struct Missed {
 /// `handled`: for one that is new, the moment when it became known. `busy` says whether a job of it is queued or
 /// running.
 ///
+/// Due times of a schedule that was changed are not those of the one before: from then on give the moment of the change,
+/// if that is later.
+///
 /// One call decides everything that is due. To be called at the start, when the time it says has come, and whenever a
 /// clock may have been set; calling it more often changes nothing.
 pub fn decide(
@@ -80,7 +83,7 @@ pub fn decide(
     busy: bool,
 ) -> Decision {
     let jitter = schedule.jitter_of(subject);
-    // Due times up to here are ripe.
+    // Due times up to here are ripe; later ones wait for their jitter, and are not lost when the clock is set back.
     let ripe = earlier(now, jitter);
     if handled > later(now, DAY) {
         let verdict = Verdict::ClockWentBack { handled_before: handled };
