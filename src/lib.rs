@@ -5,7 +5,7 @@
 //! | layer | holds | may use |
 //! | --- | --- | --- |
 //! | [`model`] | ids, names, nodes, the manifest, events: types without I/O | nothing |
-//! | [`policy`] | retention: pure functions; `now` is an argument | model |
+//! | [`policy`] | retention, schedules, the queue, objectives, what to tell and when: pure functions; `now` is an argument | model |
 //! | [`store`] | bytes under names: a local directory; a faulty one for tests | model |
 //! | [`config`] | the file, its validation, secrets | model, policy |
 //! | [`access`] | how commands run where an instance lives: here, by ssh, in containers | model |

@@ -7,6 +7,8 @@ pub mod queue;
 pub mod retention;
 pub mod retries;
 pub mod schedule;
+#[cfg(test)]
+mod simulation;
 pub mod slices;
 mod spread;
 pub mod telling;
