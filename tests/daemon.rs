@@ -4,6 +4,10 @@
 
 mod support;
 
+use belay::model::event::{Cancel, Events};
+use belay::repository::Repository;
+use belay::repository::lock::{Lock, LockMode, LockRequest};
+use belay::store::local::LocalStore;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
@@ -13,9 +17,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
-use support::{Run, Running, Sandbox, assert_same_text, require_root, text, wait_until};
+use support::{PASSWORD, Run, Running, Sandbox, assert_same_text, require_root, text, wait_until};
 
 /// A host with a daemon.
 struct Host {
@@ -109,17 +113,14 @@ impl Host {
         self.get("/v1/jobs?limit=1000")["jobs"].as_array().unwrap().clone()
     }
 
-    /// Hold the repository as another program's prune does, until this is dropped.
-    fn held(&self) -> Running {
-        let mut prune =
-            Running::start(self.sandbox.belay_with(&["--config", text(&self.alone())], &["prune"]));
-        let locks = self.sandbox.repository().join("locks");
-        wait_until("a lock", || {
-            assert!(!prune.has_ended(), "{}", prune.stderr_so_far());
-            fs::read_dir(&locks).unwrap().next().is_some()
-        });
-        prune.freeze();
-        prune
+    /// Hold the repository as another host's prune does, until this is dropped.
+    fn held(&self) -> Lock {
+        let store = Arc::new(LocalStore::new(self.sandbox.repository()));
+        let repository = Repository::open(store, PASSWORD.as_bytes()).unwrap();
+        let purpose = "a test".to_owned();
+        let request =
+            LockRequest { mode: LockMode::Exclusive, purpose, wait: Duration::from_mins(1) };
+        Lock::acquire(&Arc::new(repository), request, &Events::ignored(), &Cancel::new()).unwrap()
     }
 
     /// The same configuration for who does not ask the daemon.
@@ -361,7 +362,14 @@ fn nobody_holds_it_up_and_strangers_get_nothing() {
         text(&host.socket())
     );
     let mut nobody = Command::new("setpriv");
-    nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-c", &script]);
+    nobody.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-c",
+        &script,
+    ]);
     let refused = nobody.output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("PermissionError"), "{said}");

@@ -32,6 +32,7 @@ pub(super) const TABLES_1: &str = "
         subject TEXT PRIMARY KEY,
         known_since TEXT NOT NULL,
         handled_at TEXT NOT NULL,
+        pattern TEXT NOT NULL,
         detail_json TEXT
     ) STRICT, WITHOUT ROWID;
 ";
@@ -94,6 +95,8 @@ pub struct Handled {
     pub known_since: Timestamp,
     /// The last nominal time that is dealt with.
     pub at: Timestamp,
+    /// The schedule as it was then.
+    pub pattern: String,
     /// What else has to be known the next time: of a check, the part that was read last, as `n/t`.
     pub detail: Option<String>,
 }
@@ -158,10 +161,15 @@ impl Catalog {
         self.write("record what a schedule is to do", |transaction| {
             transaction
                 .prepare_cached(
-                    "INSERT INTO schedules (subject, known_since, handled_at) VALUES (?1, ?2, ?3)
-                     ON CONFLICT (subject) DO UPDATE SET handled_at = excluded.handled_at",
+                    "INSERT INTO schedules (subject, known_since, handled_at, pattern) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (subject) DO UPDATE SET handled_at = excluded.handled_at, pattern = excluded.pattern",
                 )?
-                .execute(params![subject, time(handled.known_since), time(handled.at)])?;
+                .execute(params![
+                    subject,
+                    time(handled.known_since),
+                    time(handled.at),
+                    handled.pattern
+                ])?;
             entry.map_or(Ok(()), |entry| put(transaction, entry))
         })
     }
@@ -223,6 +231,7 @@ impl Catalog {
                     Ok(Handled {
                         known_since: parsed(row, "known_since")?,
                         at: parsed(row, "handled_at")?,
+                        pattern: row.get("pattern")?,
                         detail: maybe_from_json(row, "detail_json")?,
                     })
                 })

@@ -124,10 +124,17 @@ impl Scheduler {
             None => executor.catalog().handled(&subject)?.unwrap_or(Handled {
                 known_since: now,
                 at: now,
+                pattern: schedule.to_string(),
                 detail: None,
             }),
         };
         let is_new = !all.contains_key(&key);
+        let pattern = schedule.to_string();
+        if handled.pattern != pattern {
+            // What the new schedule would have wanted before it was there was not missed.
+            handled.at = handled.at.max(now);
+            handled.pattern = pattern;
+        }
         let busy = executor.is_busy(task.noun(), name);
         let Decision { handled: at, verdict } =
             schedule::decide(schedule, subject.as_bytes(), handled.at, now, busy);

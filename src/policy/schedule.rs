@@ -56,6 +56,21 @@ impl Schedule {
         Ok(Self { text: text.trim().to_owned(), cron, zone, jitter, catch_up })
     }
 
+    /// The pattern as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The longest that a subject waits after its due time.
+    pub fn jitter(&self) -> Duration {
+        self.jitter
+    }
+
+    /// How late a run that was missed is still worth running.
+    pub fn catch_up(&self) -> Duration {
+        self.catch_up
+    }
+
     /// The first due time after a moment; none where the calendar ends.
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         let mut clock = self.shown(after)?;
