@@ -77,7 +77,7 @@ impl Schedule {
         loop {
             clock = from_chrono(self.cron.find_next_occurrence(&to_chrono(clock)?, false).ok()?)?;
             let due = self.due(clock)?;
-            // Those of one gap are due together.
+            // It always is; were it not, the same run would come for ever.
             if due > after {
                 return Some(due);
             }

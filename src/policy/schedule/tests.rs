@@ -246,3 +246,30 @@ fn a_clock_that_was_put_back_by_more_than_a_day_starts_afresh() {
         assert_eq!(decision, expected);
     }
 }
+
+#[test]
+fn in_every_zone_due_times_go_on_over_every_change() {
+    // Years in which islands changed sides, and countries their minds.
+    let (from, to) = (at("2010-01-01T00:00Z"), at("2017-01-01T00:00Z"));
+    let mut changes = 0;
+    for name in jiff::tz::TimeZoneDatabase::bundled().available() {
+        let zone = zone(name.as_str());
+        let schedules = ["* * * * *", "0 0 * * *"].map(|pattern| {
+            Schedule::parse(pattern, zone.clone(), Duration::ZERO, Duration::ZERO).unwrap()
+        });
+        for change in zone.following(from).take_while(|change| change.timestamp() < to) {
+            changes += 1;
+            for minutes in [-181, -60, -1, 0, 29, 60, 1_439] {
+                let moment = change.timestamp() + jiff::SignedDuration::from_mins(minutes);
+                for schedule in &schedules {
+                    let next = schedule.next_after(moment).unwrap();
+                    let last = schedule.last_until(moment).unwrap();
+                    assert!(last <= moment && moment < next, "{schedule} {moment}: {last} {next}");
+                    assert_eq!(schedule.last_until(next), Some(next), "{schedule} {moment}");
+                    assert_eq!(schedule.next_after(last), Some(next), "{schedule} {moment}");
+                }
+            }
+        }
+    }
+    assert!(changes > 2_000, "{changes}");
+}
