@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// The longest answer of a server that is passed on, in characters.
 const SAID_LIMIT: usize = 200;
+/// So many bytes of a secret in a row are no chance.
+const TELLING_BYTES: usize = 8;
 
 pub(super) fn send(
     limits: Limits,
@@ -101,31 +103,34 @@ fn refusal(
     mail: &Mail,
     password: Option<&Secret>,
 ) -> Reason {
-    let said = error.source().map(ToString::to_string).unwrap_or_default();
     if let Some(code) = error.status() {
-        let said = if may_hold_secret(&said, mail, password) { String::new() } else { line(&said) };
-        let said = if said.is_empty() { said } else { format!(": {said}") };
+        let said = error.source().map(|said| line(&said.to_string())).unwrap_or_default();
+        let is_shown = !said.is_empty() && !may_hold_secret(&said, mail, password);
+        let said = if is_shown { format!(": {said}") } else { String::new() };
         return Reason::MailRefused { code: u16::from(code), said };
     }
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    let said = innermost.to_string();
+    let said = line(&innermost.to_string());
     Reason::NoAnswer(if may_hold_secret(&said, mail, password) {
         "the mail server did not answer as it should".to_owned()
     } else {
-        format!("no mail could be handed over: {}", line(&said))
+        format!("no mail could be handed over: {said}")
     })
 }
 
-/// Servers quote what they do not understand, a login among it.
+/// Servers quote what they do not understand, a login among it, and cut it off anywhere.
 fn may_hold_secret(said: &str, mail: &Mail, password: Option<&Secret>) -> bool {
     let (Some(login), Some(password)) = (&mail.login, password) else { return false };
     let password = password.expose();
-    let plain = format!("\0{}\0{password}", login.user);
-    let is_in = |text: &str| said.contains(text);
-    is_in(password) || is_in(&STANDARD.encode(password)) || is_in(&STANDARD.encode(plain))
+    let plain = STANDARD.encode(format!("\0{}\0{password}", login.user));
+    [password, &STANDARD.encode(password), &plain].into_iter().any(|secret| {
+        let length = secret.len().min(TELLING_BYTES);
+        let parts = secret.as_bytes().windows(length);
+        parts.into_iter().any(|part| said.as_bytes().windows(length).any(|other| other == part))
+    })
 }
 
 /// One line that is safe to show.

@@ -104,18 +104,19 @@ fn a_wrong_password_is_told_without_it() {
     assert!(told(&error).ends_with("the mail server answered 535: 5.7.8 wrong"), "{error:?}");
     assert!(!error.is_passing() && error.hint().unwrap().contains("password"));
 
-    // base64 of \0belay\0hunter2, of hunter2, and itself.
+    let plain = STANDARD.encode("\0belay\0hunter2");
+    let alone = STANDARD.encode(SECRET);
     for echo in [
-        "500 what is AUTH PLAIN AGJlbGF5AGh1bnRlcjI=",
-        "535 no such password: aHVudGVyMg==",
-        "535 hunter2 is wrong",
-        "hunter2 is no reply",
+        format!("500 what is AUTH PLAIN {plain}"),
+        format!("500 what is AUTH PLAIN {}...", &plain[..plain.len() - 4]),
+        format!("535 no such password: {alone}"),
+        "535 hunter2 is wrong".to_owned(),
+        "hunter2 is no reply".to_owned(),
     ] {
-        assert!(echo.contains(SECRET) || STANDARD.encode("\0belay\0hunter2").len() == 20);
-        let replies: &'static [(&str, &str)] = Box::leak(Box::new([("AUTH", echo)]));
+        let replies: &'static [(&str, &str)] = Box::leak(Box::new([("AUTH", &*echo.leak())]));
         let error = refusal(login, replies);
         let text = told(&error);
-        assert!(!text.contains("AGJl") && !text.contains("aHVu"), "{text}");
+        assert!(!text.contains(&plain[..12]) && !text.contains(&alone[..4]), "{text}");
     }
 }
 
