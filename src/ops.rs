@@ -60,6 +60,7 @@ impl Context {
     }
 
     /// The same, with events that go elsewhere.
+    #[must_use]
     pub fn with_events(&self, events: Events) -> Self {
         Self { events, ..self.clone() }
     }

@@ -243,6 +243,7 @@ fn a_job_is_cancelled_from_its_command_and_by_another_and_times_out() {
     let config = fs::read_to_string(host.sandbox.config()).unwrap();
     let two = "[instance.two]\ndeadline = \"1s\"\n";
     fs::write(host.sandbox.config(), config.replace("[instance.two]\n", two)).unwrap();
+    host.sandbox.belay(&["backup", "two"]).ok();
     host.start();
     let _held = host.held();
     let waits = |host: &Host, id: &str| host.get(&format!("/v1/jobs/{id}"))["state"] == "running";

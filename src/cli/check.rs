@@ -39,7 +39,7 @@ pub(super) fn said(
     read_data: Option<Slice>,
     context: &Context,
 ) -> Result<Said, OpsError> {
-    let report = check(session, &CheckOptions { read_data }, context)?;
+    let report = check(session, CheckOptions { read_data }, context)?;
     let (errors, notes) =
         report.findings.iter().partition(|finding| finding.severity == Severity::Damage);
     let document = Document { errors, notes, report: &report };

@@ -94,7 +94,17 @@ fn list(jobs: &Value) -> String {
 
 fn show(job: &Value) -> String {
     let mut lines = Vec::new();
-    if !job["work"].is_null() {
+    if job["work"].is_null() {
+        lines.push(format!(
+            "{} of {}: {}",
+            text_of(&job["kind"]),
+            text_of(&job["instance"]),
+            text_of(&job["outcome"])
+        ));
+        lines.push(format!("began at {}", time_of(&job["started_at"])));
+        lines.extend(job["error"].as_str().map(str::to_owned));
+        lines.extend(job["hint"].as_str().map(|hint| format!("hint: {hint}")));
+    } else {
         lines.push(format!(
             "{} of {}: {}",
             text_of(&job["work"]["kind"]),
@@ -116,16 +126,6 @@ fn show(job: &Value) -> String {
             job["ended"]["text"].as_str().filter(|text| !text.is_empty()).map(str::to_owned),
         );
         lines.extend(job["ended"]["failure"]["hint"].as_str().map(|hint| format!("hint: {hint}")));
-    } else {
-        lines.push(format!(
-            "{} of {}: {}",
-            text_of(&job["kind"]),
-            text_of(&job["instance"]),
-            text_of(&job["outcome"])
-        ));
-        lines.push(format!("began at {}", time_of(&job["started_at"])));
-        lines.extend(job["error"].as_str().map(str::to_owned));
-        lines.extend(job["hint"].as_str().map(|hint| format!("hint: {hint}")));
     }
     lines.join("\n")
 }

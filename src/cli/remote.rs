@@ -18,7 +18,7 @@ use std::time::Duration;
 /// A daemon that does not answer this within so long is as good as none.
 const ANSWER: Duration = Duration::from_secs(5);
 /// For what it has to look up.
-const LONG_ANSWER: Duration = Duration::from_secs(120);
+const LONG_ANSWER: Duration = Duration::from_mins(2);
 /// How often is looked whether a person wants to stop.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -193,7 +193,7 @@ impl Remote {
                     return serde_json::from_str(data).map_err(|error| lost(error.to_string()));
                 }
                 "state" if data.contains("\"queued\"") => {
-                    context.events.phase("waiting", "in the daemon's queue")
+                    context.events.phase("waiting", "in the daemon's queue");
                 }
                 // One of a later version is not for this one.
                 _ => {

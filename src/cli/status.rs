@@ -9,18 +9,17 @@ use crate::ops::status::{InstanceStatus, Status, status};
 
 pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
     let config = environment.config()?;
-    let status = match Remote::of(config) {
-        Some(daemon) => daemon.status()?,
-        None => {
-            let mut status = status(config, &environment.secrets, &environment.context)?;
-            if config.instances.values().any(|instance| instance.schedule.is_some()) {
-                status.problems.push(format!(
-                    "No daemon answers at {}: what has a schedule is not backed up by itself. Start it: systemctl start belay",
-                    config.daemon.socket.display()
-                ));
-            }
-            status
+    let status = if let Some(daemon) = Remote::of(config) {
+        daemon.status()?
+    } else {
+        let mut status = status(config, &environment.secrets, &environment.context)?;
+        if config.instances.values().any(|instance| instance.schedule.is_some()) {
+            status.problems.push(format!(
+                "No daemon answers at {}: what has a schedule is not backed up by itself. Start it: systemctl start belay",
+                config.daemon.socket.display()
+            ));
         }
+        status
     };
     let exit = environment.show(&status, || text(&status))?;
     Ok(if status.problems.is_empty() { exit } else { Exit::Warned })

@@ -265,6 +265,11 @@ impl Executor {
         self.counts.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Another one after any job has ended.
+    pub(super) fn ends(&self) -> u64 {
+        self.counts().values().sum()
+    }
+
     /// How many wait, and how many run.
     pub fn lengths(&self) -> (usize, usize) {
         let state = self.lock();
@@ -414,7 +419,9 @@ impl Executor {
             Some(Stop::GivesWay) if is_cut_off => {
                 ended = failed("it gave way to a backup, and begins again", None, INTERRUPTED);
                 next = again(&held.entry, 0).ok();
-                next.iter_mut().for_each(|next| next.gave_way += 1);
+                if let Some(next) = &mut next {
+                    next.gave_way += 1;
+                }
             }
             Some(Stop::Shutdown) if is_cut_off => {
                 let told = "the daemon ends; it begins again when the daemon does";
@@ -499,7 +506,9 @@ impl Executor {
     /// Ask everything that runs to stop.
     pub(super) fn stop_all(&self) {
         for held in self.lock().held.values_mut() {
-            held.running.iter_mut().for_each(|running| running.ask(Stop::Shutdown));
+            if let Some(running) = &mut held.running {
+                running.ask(Stop::Shutdown);
+            }
         }
     }
 

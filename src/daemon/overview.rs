@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// What was looked up is good for so long where nothing was recorded meanwhile: other hosts use the repository, too.
 const GOOD_FOR: Duration = Duration::from_mins(15);
-/// And for so long whatever happens.
+/// And for so long while jobs record what they do; not when one has ended.
 const GOOD_ANYWAY: Duration = Duration::from_secs(5);
 
 /// What is known at a glance.
@@ -24,6 +24,8 @@ struct Known {
     at: Instant,
     /// What tells whether something was recorded.
     version: i64,
+    /// How many of the daemon's own jobs had ended.
+    ends: u64,
     status: Status,
 }
 
@@ -41,19 +43,20 @@ impl Overview {
     pub fn status(&self, executor: &Executor) -> Result<Status, OpsError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let config = self.settings.config();
+        let ends = executor.ends();
         let version = executor.catalog().data_version()?;
         let is_good = |known: &&Known| {
             let age = known.at.elapsed();
-            age < GOOD_ANYWAY || (known.version == version && age < GOOD_FOR)
+            known.ends == ends
+                && (age < GOOD_ANYWAY || (known.version == version && age < GOOD_FOR))
         };
-        let mut status = match known.as_ref().filter(is_good) {
-            Some(known) => known.status.clone(),
-            None => {
-                let context = Context::new(Events::ignored(), Cancel::new());
-                let status = status::status(&config, &self.settings.secrets, &context)?;
-                *known = Some(Known { at: Instant::now(), version, status: status.clone() });
-                status
-            }
+        let mut status = if let Some(known) = known.as_ref().filter(is_good) {
+            known.status.clone()
+        } else {
+            let context = Context::new(Events::ignored(), Cancel::new());
+            let status = status::status(&config, &self.settings.secrets, &context)?;
+            *known = Some(Known { at: Instant::now(), version, ends, status: status.clone() });
+            status
         };
         drop(known);
         status.bring_up_to(Timestamp::now(), &config);

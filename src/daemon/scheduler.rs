@@ -50,8 +50,8 @@ pub(super) struct Scheduler {
 
 impl Scheduler {
     pub(super) async fn open(daemon: Arc<Daemon>) -> Result<Self, DaemonError> {
-        let cron = JobScheduler::new().await.map_err(scheduler)?;
-        cron.start().await.map_err(scheduler)?;
+        let cron = JobScheduler::new().await.map_err(|error| scheduler(&error))?;
+        cron.start().await.map_err(|error| scheduler(&error))?;
         Ok(Self { daemon, cron, fired: Arc::default(), handled: Mutex::default() })
     }
 
@@ -203,7 +203,7 @@ impl Scheduler {
     }
 }
 
-fn scheduler(error: tokio_cron_scheduler::JobSchedulerError) -> DaemonError {
+fn scheduler(error: &tokio_cron_scheduler::JobSchedulerError) -> DaemonError {
     DaemonError::Scheduler(error.to_string())
 }
 

@@ -64,7 +64,9 @@ pub(super) async fn reload_on_hangup(daemon: Arc<Daemon>) {
                 tracing::info!("the configuration {path} is read anew");
             }
             Err(error) => {
-                tracing::error!("the configuration {path} is not taken, the old one stays: {error}")
+                tracing::error!(
+                    "the configuration {path} is not taken, the old one stays: {error}"
+                );
             }
         }
         let text = daemon.in_a_line();

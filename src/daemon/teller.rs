@@ -354,17 +354,17 @@ fn log_of(live: &Live) -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut length = 0;
     for (_, event) in live.news(&mut 0.into()).events.iter().rev() {
-        let line = match event {
+        let text = match event {
             Event::Phase { phase, subject } => format!("{phase} {subject}"),
             Event::Warning { message } => format!("warning: {message}"),
             Event::Note { message } => message.clone(),
             Event::Sealed { .. } | Event::Progress { .. } | Event::Removed { .. } => continue,
         };
-        length += line.len() + 1;
+        length += text.len() + 1;
         if length > LOG {
             break;
         }
-        lines.push(line);
+        lines.push(text);
     }
     lines.reverse();
     lines.join("\n")

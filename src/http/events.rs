@@ -83,13 +83,12 @@ async fn tell(live: Arc<Live>, mut place: Place, sender: mpsc::Sender<Bytes>) {
             return;
         }
         let woken = tokio::time::timeout(KEEP_ALIVE, changed.changed()).await;
-        match woken {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) if sender.send(Bytes::from_static(b": still there\n\n")).await.is_err() => {
-                return;
-            }
-            Err(_) => {}
+        let is_there = match woken {
+            Ok(changed) => changed.is_ok(),
+            Err(_) => sender.send(Bytes::from_static(b": still there\n\n")).await.is_ok(),
+        };
+        if !is_there {
+            return;
         }
     }
 }

@@ -26,7 +26,7 @@ const MOST_CONNECTIONS: usize = 256;
 /// A request's head has to be there within this.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// And its body and the answer within this; events are made as they happen, and take as long as they do.
-const REQUEST_TIME: Duration = Duration::from_secs(120);
+const REQUEST_TIME: Duration = Duration::from_mins(2);
 /// The largest head that is read.
 const MOST_HEAD: usize = 32 * 1024;
 

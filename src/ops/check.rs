@@ -11,7 +11,7 @@ use jiff::Timestamp;
 /// Check the repository; damage is in the report, and no error.
 pub fn check(
     session: &Session,
-    options: &CheckOptions,
+    options: CheckOptions,
     context: &Context,
 ) -> Result<CheckReport, OpsError> {
     // Without a catalog nothing is recorded: a check works on a bare machine, too.
@@ -30,13 +30,13 @@ impl JobResult for CheckReport {}
 
 fn checked(
     session: &Session,
-    options: &CheckOptions,
+    options: CheckOptions,
     context: &Context,
 ) -> Result<CheckReport, OpsError> {
     let _lock = session.lock_for_reading("check", context)?;
     let report = crate::repository::check::check(
         &session.repository,
-        options,
+        &options,
         &context.events,
         &context.cancel,
     )?;

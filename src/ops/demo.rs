@@ -69,7 +69,7 @@ pub fn demo(context: &Context, tell: &mut dyn FnMut(String)) -> Result<(), OpsEr
         Bytes(done.bytes)
     ));
 
-    let report = check::check(&session, &CheckOptions { read_data: Some(Slice::ALL) }, context)?;
+    let report = check::check(&session, CheckOptions { read_data: Some(Slice::ALL) }, context)?;
     if report.is_damaged() {
         return Err(RepositoryError::Internal(
             "the check found damage in a repository made just now".into(),

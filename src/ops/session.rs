@@ -128,6 +128,11 @@ impl Session {
         Self { repository, name, catalog, lock_wait, secrets: SecretSources::of_process() }
     }
 
+    /// The same for who rather does without than waits for a lock.
+    pub(super) fn without_waiting(self) -> Self {
+        Self { lock_wait: Duration::ZERO, ..self }
+    }
+
     /// How long this session waits for locks.
     pub(super) fn lock_wait(&self) -> Duration {
         self.lock_wait

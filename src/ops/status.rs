@@ -144,11 +144,11 @@ fn problem(error: &OpsError) -> String {
 
 /// What the repository and the catalog know of the instances.
 fn look_at(
-    mut session: Session,
+    session: Session,
     instances: &[&Instance],
     context: &Context,
 ) -> Result<Status, OpsError> {
-    let view = sync::view_anyway(&mut session, context)?;
+    let (view, session) = sync::view_now(session, context)?;
     let mut status = Status { daemon: None, instances: Vec::new(), problems: Vec::new() };
     if let Some(catalog) = &session.catalog {
         status.problems.extend(check_problem(catalog, &session)?);

@@ -11,7 +11,7 @@ use crate::model::name::Name;
 use crate::model::pin::Pin;
 use crate::model::snapshot_record::SnapshotRecord;
 use crate::repository::reader::Reader;
-use crate::repository::{Snapshot, Snapshots};
+use crate::repository::{RepositoryError, Snapshot, Snapshots};
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
 
@@ -107,6 +107,25 @@ pub fn view_anyway(session: &mut Session, context: &Context) -> Result<View, Ops
         }
         other => other,
     }
+}
+
+/// The same, without waiting for anybody who holds the repository: what the catalog knows has to do then, and that is noted.
+pub(super) fn view_now(session: Session, context: &Context) -> Result<(View, Session), OpsError> {
+    let mut session = session.without_waiting();
+    let view = match view_anyway(&mut session, context) {
+        Err(OpsError::Repository(error @ RepositoryError::Locked { .. })) => {
+            let repository = RepositoryId(session.repository.id().0);
+            let Some(catalog) = &session.catalog else { return Err(error.into()) };
+            context.events.note(format!("This is what was known before: {error}."));
+            View {
+                records: catalog.snapshots(repository)?,
+                pins: catalog.pins(repository)?,
+                is_missing_pins: false,
+            }
+        }
+        other => other?,
+    };
+    Ok((view, session))
 }
 
 /// Read the repository under a lock of its own.

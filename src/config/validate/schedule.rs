@@ -58,7 +58,7 @@ impl Checker<'_> {
     /// What holds for instances that do not say otherwise.
     pub(super) fn timing(&mut self, raw: &RawDefaults, timezone: &TimeZone) -> Timing {
         let pattern = raw.schedule.as_ref();
-        let pattern = pattern.and_then(|text| self.pattern("schedule", text, timezone)).flatten();
+        let pattern = pattern.and_then(|text| self.pattern("schedule", text, timezone));
         let mut or = |key, given: Option<&Spanned<String>>, default| {
             given.and_then(|given| self.duration(key, given)).unwrap_or(default)
         };
@@ -79,7 +79,7 @@ impl Checker<'_> {
     ) -> (Option<Schedule>, Duration) {
         let timing = &defaults.timing;
         let pattern = match &raw.schedule {
-            Some(text) => self.pattern("schedule", text, timezone).flatten(),
+            Some(text) => self.pattern("schedule", text, timezone),
             None => timing.pattern.clone(),
         };
         let mut or = |key, given: Option<&Spanned<String>>, default| {
@@ -113,7 +113,7 @@ impl Checker<'_> {
     pub(super) fn upkeep(&mut self, raw: &RawRepository, timezone: &TimeZone) -> Upkeep {
         let mut schedule = |key, given: Option<&Spanned<String>>, default: &str| {
             let pattern = match given {
-                Some(text) => self.pattern(key, text, timezone).flatten(),
+                Some(text) => self.pattern(key, text, timezone),
                 None => Some(default.to_owned()),
             };
             let zone = timezone.clone();
@@ -128,26 +128,23 @@ impl Checker<'_> {
         Upkeep { prune, check, check_period: period.unwrap_or(DEFAULT_CHECK_PERIOD) }
     }
 
-    /// A pattern, or none for never; nothing where it is wrong, which is told.
+    /// A pattern; none for never, and where it is wrong, which is told.
     fn pattern(
         &mut self,
         key: &str,
         text: &Spanned<String>,
         timezone: &TimeZone,
-    ) -> Option<Option<String>> {
+    ) -> Option<String> {
         if text.get_ref() == OFF {
-            return Some(None);
+            return None;
         }
         let parsed =
             Schedule::parse(text.get_ref(), timezone.clone(), Duration::ZERO, Duration::ZERO);
-        match parsed {
-            Ok(_) => Some(Some(text.get_ref().clone())),
-            Err(error) => {
-                let hint =
-                    "write such as \"30 2 * * *\" (every night at half past two), or \"off\"";
-                self.refuse(&text.span(), format!("{key}: {error}"), hint);
-                None
-            }
+        if let Err(error) = parsed {
+            let hint = "write such as \"30 2 * * *\" (every night at half past two), or \"off\"";
+            self.refuse(&text.span(), format!("{key}: {error}"), hint);
+            return None;
         }
+        Some(text.get_ref().clone())
     }
 }
