@@ -21,7 +21,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Config, ConfigError, SecretSources};
 use crate::model::event::Cancel;
 use crate::model::job::{Ended, Work};
-use crate::ops::{Context, OpsError};
+use crate::ops::{Context, OpsError, restore};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -135,6 +135,11 @@ impl Daemon {
         let teller = Arc::new(teller);
         let executor =
             Executor::open(Arc::clone(&settings), catalog, perform, Arc::clone(&teller))?;
+        for name in config.instances.keys() {
+            if restore::has_left(&config.state_dir, name) {
+                executor.submit_recovery(name)?;
+            }
+        }
         let overview = Overview::new(Arc::clone(&settings));
         Ok(Self { settings, executor: Arc::new(executor), overview, teller, _only: only })
     }

@@ -5,6 +5,7 @@
 mod support;
 
 use rustix::process::Signal;
+use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -25,6 +26,7 @@ impl World {
         sandbox.configure(&["data"], "last = 1000");
         let mut config = fs::read_to_string(sandbox.config()).unwrap();
         config.push_str(instances);
+        write!(config, "\n[daemon]\nsocket = \"{}\"\n", text(&sandbox.path("belay.sock"))).unwrap();
         fs::write(sandbox.config(), config).unwrap();
         Self { sandbox, variable: docker.variable() }
     }
@@ -186,6 +188,14 @@ fn what_writes_is_started_again_whatever_ends_a_backup() {
     assert!(app.writers_run());
     let status = world.belay(&["status"]).code(3).stdout();
     assert!(!status.contains("has stopped"), "{status}");
+
+    // Killed, and nobody backs it up: a daemon that starts does not leave it so either.
+    world.start_until_stopped(&app, &["backup", "app"]).kill();
+    assert!(!app.writers_run());
+    let daemon = Running::start(world.command(&["daemon"]));
+    wait_until("what writes to be started again", || app.writers_run());
+    daemon.signal(Signal::TERM);
+    daemon.wait().ok();
 
     whatever_ends_a_restore(&world, &app, id, &wanted);
 

@@ -6,7 +6,7 @@ use crate::config::{Config, SecretSources};
 use crate::model::event::{Event, Events};
 use crate::model::job::{self, Ended, Work};
 use crate::ops::session::Session;
-use crate::ops::{Context, OpsError, backup as backing_up};
+use crate::ops::{Context, OpsError, backup as backing_up, restore};
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -87,6 +87,13 @@ fn attempt(
             };
             let outcome = backing_up::backup(config, &session, instance, &options, context)?;
             Ok(backup::said(&outcome))
+        }
+        Work::Recover { instance } => {
+            let instance = config.instance(instance.as_str())?;
+            let session = Session::open(config, config.repository_of(instance)?, secrets)?;
+            restore::recover(config, &session, instance, context)?;
+            let text = format!("{}: nothing of interrupted runs is left.", instance.name);
+            Ok(Said::new(Exit::Done, text, &serde_json::json!({ "instance": instance.name })))
         }
         Work::Check { repository, read_data } => {
             let session = Session::open_for_reading(

@@ -221,6 +221,18 @@ impl Executor {
         Ok(())
     }
 
+    /// Take what has to be done before anything else of an instance.
+    pub(super) fn submit_recovery(&self, instance: &Name) -> Result<(), DaemonError> {
+        if self.is_busy("recovery", instance) {
+            return Ok(());
+        }
+        let work = Work::Recover { instance: instance.clone() };
+        let entry = new_entry(work, Origin::Schedule, "belay", None)?;
+        self.catalog().put_entry(&entry)?;
+        self.lock().add(entry);
+        Ok(())
+    }
+
     /// Whether work of this kind is queued or running for the subject.
     pub(super) fn is_busy(&self, noun: &str, subject: &Name) -> bool {
         let state = self.lock();
@@ -603,7 +615,9 @@ fn failed(error: &str, hint: Option<&str>, exit_code: u8) -> Ended {
 /// The repository that a job works with.
 fn repository_of<'a>(config: &'a Config, work: &Work) -> Result<&'a Name, UnknownName> {
     match work {
-        Work::Backup { instance, .. } => Ok(&config.instance(instance.as_str())?.repository),
+        Work::Backup { instance, .. } | Work::Recover { instance } => {
+            Ok(&config.instance(instance.as_str())?.repository)
+        }
         Work::Check { repository, .. } | Work::Prune { repository, .. } => {
             Ok(&config.repository(repository.as_str())?.name)
         }
@@ -620,7 +634,7 @@ fn sorted<'a>(state: &'a State, config: &'a Config) -> (Vec<queue::Job<'a>>, Vec
         let kind = match work {
             Work::Backup { .. } => Kind::Backup,
             Work::Check { .. } => Kind::Check,
-            Work::Prune { dry_run: true, .. } => Kind::Other,
+            Work::Recover { .. } | Work::Prune { dry_run: true, .. } => Kind::Other,
             Work::Prune { .. } => Kind::Prune,
         };
         let job = queue::Job {

@@ -143,6 +143,7 @@ impl Teller {
             Work::Check { .. } => (NoticeKind::CheckFailed, format!("check-failed/{subject}")),
             Work::Backup { .. } => (NoticeKind::Failure, format!("failure/{subject}")),
             Work::Prune { .. } => (NoticeKind::Failure, format!("failure/prune/{subject}")),
+            Work::Recover { .. } => (NoticeKind::Failure, format!("failure/recovery/{subject}")),
         };
         let notice = match (is_wrong, &entry.work) {
             (false, _) => notice(

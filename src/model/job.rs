@@ -19,6 +19,11 @@ pub enum Work {
         #[serde(default)]
         allow_empty: bool,
     },
+    /// Finish what interrupted runs have left of an instance, and start again what they had stopped.
+    Recover {
+        /// Which.
+        instance: Name,
+    },
     /// Verify a repository.
     Check {
         /// Its name in the configuration.
@@ -45,6 +50,7 @@ impl Work {
     pub fn noun(&self) -> &'static str {
         match self {
             Self::Backup { .. } => "backup",
+            Self::Recover { .. } => "recovery",
             Self::Check { .. } => "check",
             Self::Prune { .. } => "prune",
         }
@@ -53,7 +59,7 @@ impl Work {
     /// The instance that it is about, if it is about one.
     pub fn instance(&self) -> Option<&Name> {
         match self {
-            Self::Backup { instance, .. } => Some(instance),
+            Self::Backup { instance, .. } | Self::Recover { instance } => Some(instance),
             Self::Check { .. } | Self::Prune { .. } => None,
         }
     }
@@ -61,7 +67,7 @@ impl Work {
     /// What it is about: an instance or a repository.
     pub fn subject(&self) -> &Name {
         match self {
-            Self::Backup { instance, .. } => instance,
+            Self::Backup { instance, .. } | Self::Recover { instance } => instance,
             Self::Check { repository, .. } | Self::Prune { repository, .. } => repository,
         }
     }

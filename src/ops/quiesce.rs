@@ -19,7 +19,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-const DIRECTORY: &str = "stopped";
+pub(super) const DIRECTORY: &str = "stopped";
 
 /// For so long after Belay was last heard of, what was stopped stays so: then the instance's own timer starts it.
 const LEASE: Duration = Duration::from_mins(15);

@@ -29,6 +29,7 @@ pub(super) use survey::{Linked, Open, at};
 
 use self::selection::Selection;
 use super::job::{self, JobResult, JobSubject};
+use super::private::PrivateDirectory;
 use super::select::SnapshotRef;
 use super::session::{InstanceLock, Session};
 use super::show::read_manifest;
@@ -39,6 +40,7 @@ use crate::config::{Config, Instance};
 use crate::model::exact_path::ExactPath;
 use crate::model::id::{JobId, SnapshotId};
 use crate::model::manifest::Manifest;
+use crate::model::name::Name;
 use crate::model::size::Bytes;
 use crate::repository::Snapshot;
 use crate::repository::lock::Lock;
@@ -118,6 +120,32 @@ fn begin(
         finish_platform(config, session, instance, context)?;
     }
     Ok(busy)
+}
+
+/// Whether interrupted runs may have left something of an instance: half of a restore, or what writes stopped.
+pub fn has_left(state_dir: &Path, instance: &Name) -> bool {
+    let directories =
+        [journal::DIRECTORY, databases::JOURNALS, parts::JOURNALS, quiesce::DIRECTORY];
+    directories.into_iter().any(|directory| {
+        let names = PrivateDirectory::open(state_dir, directory).ok().flatten();
+        let names = names.and_then(|directory| directory.names().ok()).unwrap_or_default();
+        // After the name comes the job or the end of the name.
+        names.iter().any(|name| {
+            name.strip_prefix(instance.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        })
+    })
+}
+
+/// Finish or undo what interrupted runs have left of an instance, and start again what they had stopped.
+pub fn recover(
+    config: &Config,
+    session: &Session,
+    instance: &Instance,
+    context: &Context,
+) -> Result<(), OpsError> {
+    let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    finish_interrupted(config, instance, &busy, &context.events)?;
+    finish_platform(config, session, instance, context)
 }
 
 /// Undo or finish what an interrupted run has left of an instance that is no directory of this host.

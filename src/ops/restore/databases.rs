@@ -11,6 +11,7 @@ mod named;
 mod part;
 mod passwords;
 
+pub(super) use self::journal::DIRECTORY as JOURNALS;
 use self::journal::{Journal, Left, Phase};
 pub(super) use self::journal::{finish_interrupted, interrupted};
 pub use self::look::prepare;

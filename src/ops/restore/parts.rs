@@ -13,6 +13,7 @@ mod room;
 
 use self::beside::Making;
 use self::collections::Collections;
+pub(super) use self::journal::DIRECTORY as JOURNALS;
 use self::journal::{Journal, Phase};
 pub(super) use self::journal::{finish_interrupted, interrupted};
 pub use self::look::prepare;

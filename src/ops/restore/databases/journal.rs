@@ -21,7 +21,7 @@ use crate::ops::{Context, OpsError};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-const DIRECTORY: &str = "database-restores";
+pub(in crate::ops::restore) const DIRECTORY: &str = "database-restores";
 
 /// How far a restore is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,7 +21,7 @@ use crate::ops::{Context, OpsError, job};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-const DIRECTORY: &str = "collection-restores";
+pub(in crate::ops::restore) const DIRECTORY: &str = "collection-restores";
 
 /// Said where Redis is not flushed.
 pub(super) const REDIS_STAYS: &str = "Redis is not flushed, for no snapshot has what it holds; what it holds may not fit. Flush it by hand, or run the restore with --component redis.";
