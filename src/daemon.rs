@@ -51,6 +51,9 @@ pub enum DaemonError {
         /// Which.
         path: PathBuf,
     },
+    /// Signals cannot be listened to.
+    #[error("signals cannot be listened to: {0}")]
+    Signals(std::io::Error),
     /// The scheduler could not be set up.
     #[error("the scheduler could not be set up: {0}")]
     Scheduler(String),
@@ -144,9 +147,13 @@ impl Daemon {
         Ok(Self { settings, executor: Arc::new(executor), overview, teller, _only: only })
     }
 
-    /// Work until `cancel`: fire what is due, run what is queued, and keep the service manager informed. Ends when what ran
+    /// Work until the process is asked to end, which `cancel` says where it was before this began: fire what is due, run what is queued, and keep the service manager informed. Ends when what ran
     /// has finished or was stopped cleanly.
     pub async fn run(self: &Arc<Self>, cancel: &Cancel) -> Result<(), DaemonError> {
+        let end = supervision::End::listen().map_err(DaemonError::Signals)?;
+        if cancel.is_cancelled() {
+            return Ok(());
+        }
         let scheduler = scheduler::Scheduler::open(Arc::clone(self)).await?;
         supervision::ready(self);
         let tasks = [
@@ -157,7 +164,7 @@ impl Daemon {
             tokio::spawn(Arc::clone(&self.teller).run()),
             tokio::spawn(Arc::clone(self).look_after_objectives()),
         ];
-        supervision::until_cancelled(cancel).await;
+        end.asked().await;
         supervision::stopping();
         self.executor.close();
         self.executor.finished_within(FINISHING).await;

@@ -18,11 +18,11 @@ pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
     let socket_path = config.daemon.socket.clone();
     let settings = Settings::new(path, config, environment.secrets.clone());
     let daemon = Arc::new(Daemon::open(settings, Arc::new(perform))?);
-    let cancel = environment.context.cancel.clone();
+    let cancel = &environment.context.cancel;
     tokio::runtime::Handle::current().block_on(async {
         let socket = Socket::bind(&socket_path)?;
         let serving = tokio::spawn(socket.serve(Arc::clone(&daemon)));
-        daemon.run(&cancel).await?;
+        daemon.run(cancel).await?;
         serving.abort();
         // The socket goes with it.
         let _ = serving.await;
@@ -62,7 +62,9 @@ impl From<DaemonError> for Failure {
                 message: error.to_string(),
                 hint: Some("stop that one first: `systemctl stop belay`".into()),
             },
-            DaemonError::Scheduler(_) => Self::internal(error.to_string()),
+            DaemonError::Scheduler(_) | DaemonError::Signals(_) => {
+                Self::internal(error.to_string())
+            }
         }
     }
 }

@@ -33,6 +33,12 @@ const MOST_CRASHES: u32 = 3;
 const UPKEEP_DEADLINE: Duration = Duration::from_hours(24);
 /// A job that was asked to stop and has not stopped for so long hangs.
 const HANGING: Duration = Duration::from_mins(10);
+/// How often it looks around, whatever happens.
+const LOOK: Duration = Duration::from_secs(1);
+/// And where nothing waits or runs.
+const LOOK_IDLE: Duration = Duration::from_secs(10);
+/// It hangs when it has not looked around for so long.
+const SILENT: Duration = Duration::from_secs(30);
 /// How long what has ended is kept in the catalog.
 const HISTORY: jiff::SignedDuration = jiff::SignedDuration::from_hours(90 * 24);
 /// The exit code of what was asked to stop.
@@ -300,9 +306,10 @@ impl Executor {
             }
             let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.beat.store(now, Ordering::SeqCst);
-            let woken = tokio::time::timeout(Duration::from_secs(1), self.changed.notified());
             // Deadlines and times not to begin before pass by themselves.
-            let _ = woken.await;
+            let is_idle = self.lock().held.is_empty();
+            let look = if is_idle { LOOK_IDLE } else { LOOK };
+            let _ = tokio::time::timeout(look, self.changed.notified()).await;
         }
     }
 
@@ -310,7 +317,7 @@ impl Executor {
     pub fn hangs(&self) -> Option<String> {
         let beat = Duration::from_millis(self.beat.load(Ordering::SeqCst));
         let silent = self.began.elapsed().saturating_sub(beat);
-        if silent > Duration::from_secs(30) {
+        if silent > SILENT {
             return Some(format!("it has not looked around for {} s", silent.as_secs()));
         }
         let state = self.lock();

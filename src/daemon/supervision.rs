@@ -1,11 +1,10 @@
 //! The service manager: told when the daemon is ready, reloads, ends, and what it does; pinged as long as the executor lives.
 
 use super::Daemon;
-use crate::model::event::Cancel;
 use sd_notify::NotifyState;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often the status text is looked at.
 const STATUS: Duration = Duration::from_secs(5);
@@ -74,11 +73,24 @@ pub(super) async fn reload_on_hangup(daemon: Arc<Daemon>) {
     }
 }
 
-/// Cancelling is asked for from a thread of its own, by signals.
-pub(super) async fn until_cancelled(cancel: &Cancel) {
-    let mut every = tokio::time::interval(Duration::from_millis(100));
-    while !cancel.is_cancelled() {
-        every.tick().await;
+/// Somebody asks the process to end. `main` listens to the same signals, and ends it at the second.
+pub(super) struct End {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl End {
+    /// What comes from now on is heard.
+    pub(super) fn listen() -> std::io::Result<Self> {
+        let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+        Ok(Self { interrupt: signal(interrupt)?, terminate: signal(terminate)? })
+    }
+
+    pub(super) async fn asked(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 
