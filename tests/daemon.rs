@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use support::servers::{Mongod, POSTGRES_PASSWORD, Postgres};
 use support::{PASSWORD, Run, Running, Sandbox, assert_same_text, require_root, text, wait_until};
 
 /// A host with a daemon.
@@ -490,23 +491,48 @@ fn people_and_health_checks_are_told_once_and_also_after_a_kill() {
     host.stop();
 }
 
-/// Kill the daemon again and again while it works. `BELAY_DAEMON_KILLS` says how often.
+/// Kill the daemon again and again while it works: five instances, three kinds. `BELAY_DAEMON_KILLS` says how often, and
+/// `BELAY_DAEMON_SECONDS` how long it works each time at least.
 #[test]
 fn a_daemon_that_is_killed_again_and_again_loses_nothing() {
+    let (postgres, mongod) = (Postgres::start(), Mongod::start());
+    postgres.sql("postgres", "CREATE DATABASE shop");
+    postgres.sql(
+        "shop",
+        "CREATE TABLE orders (id int); INSERT INTO orders SELECT generate_series(1, 20000)",
+    );
+    mongod.seed("appsmith", 1);
     let upkeep = "prune = \"*/2 * * * * *\"\ncheck = \"*/2 * * * * *\"\n";
     let mut host = Host::new(&["one", "two", "three"], upkeep, "");
+    let (password, url) = (host.sandbox.path("postgres-password"), host.sandbox.path("url"));
+    support::write_secret(&password, POSTGRES_PASSWORD);
+    support::write_secret(&url, &mongod.url("appsmith"));
     let config = fs::read_to_string(host.sandbox.config()).unwrap();
     let every_second = "[defaults]\nschedule = \"* * * * * *\"\n";
-    fs::write(host.sandbox.config(), config.replace("[defaults]\n", every_second)).unwrap();
+    let databases = format!(
+        "\n[instance.shop]\nplatform = \"postgres\"\ncomponent.postgres = {{ host = \"127.0.0.1\", port = {}, user = \"postgres\", password = \"file:{}\", databases = [\"shop\"] }}\n\
+         [instance.db]\nplatform = \"mongodb\"\ncomponent.mongodb = {{ url = \"file:{}\" }}\n",
+        postgres.port,
+        text(&password),
+        text(&url)
+    );
+    let config = config.replace("[defaults]\n", every_second) + &databases;
+    fs::write(host.sandbox.config(), config).unwrap();
+    let instances = ["one", "two", "three", "shop", "db"];
+    let period = Duration::from_secs(support::size("BELAY_DAEMON_SECONDS", 0));
     let mut seen = std::collections::BTreeSet::new();
-    for round in 0..support::size("BELAY_DAEMON_KILLS", 8) {
+    for round in 0..support::size("BELAY_DAEMON_KILLS", 6) {
         host.start();
-        let before = host.jobs().len();
-        wait_until("some jobs", || host.jobs().len() > before + 2 + (round % 3) as usize);
+        let (before, began) = (host.jobs().len(), std::time::Instant::now());
+        let enough = 2 + (round % 3) as usize;
+        wait_until("some jobs", || {
+            host.jobs().len() > before + enough && began.elapsed() >= period
+        });
         for name in ["one", "two", "three"] {
             let file = host.sandbox.source_of(name).join(format!("file {round}"));
             fs::write(file, format!("{name} {round}")).unwrap();
         }
+        postgres.sql("shop", &format!("INSERT INTO orders VALUES ({round})"));
         host.daemon.take().unwrap().kill();
         let listed = host.sandbox.list();
         let ids: std::collections::BTreeSet<String> =
@@ -516,16 +542,19 @@ fn a_daemon_that_is_killed_again_and_again_loses_nothing() {
         seen = ids;
     }
     host.start();
-    wait_until("a backup of each after the last kill", || {
+    wait_until("a backup of each", || {
         let jobs = host.jobs();
-        ["one", "two", "three"].iter().all(|name| done(&jobs, "backup", name) > 0)
+        instances.iter().all(|name| done(&jobs, "backup", name) > 0)
     });
     host.stop();
     let catalog = belay::catalog::Catalog::open(&host.sandbox.state()).unwrap();
     catalog.integrity_check().unwrap();
+    let running = catalog.jobs(10_000).unwrap();
+    let is_running = |job: &&belay::catalog::Job| job.outcome == belay::catalog::Outcome::Running;
+    assert_eq!(running.iter().filter(is_running).count(), 0);
     drop(catalog);
     host.sandbox.belay(&["check", "--read-data"]).ok();
     host.sandbox.restic(&["unlock"]).ok();
     host.sandbox.restic_finds_nothing();
-    assert!(!host.sandbox.list().is_empty());
+    println!("{} sealed snapshots of {instances:?}", host.sandbox.list().len());
 }
