@@ -40,6 +40,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::no_such_method)
         .layer(DefaultBodyLimit::max(MOST_BODY))
+        .layer(axum::middleware::map_response(answer::as_document))
         .with_state(daemon)
 }
 
@@ -72,7 +73,8 @@ async fn healthz(State(daemon): State<Arc<Daemon>>) -> Answer {
 /// Whether jobs can be taken: the catalog answers.
 async fn readyz(State(daemon): State<Arc<Daemon>>) -> Answer {
     blocking(move || {
-        daemon.executor.catalog().repositories()?;
+        let asked = daemon.executor.catalog().repositories();
+        asked.map_err(|error| Answer::unavailable(&error.to_string()))?;
         Ok(Answer::text("ready\n"))
     })
     .await

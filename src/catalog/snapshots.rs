@@ -184,6 +184,24 @@ impl Catalog {
         })
     }
 
+    /// The newest snapshots in a repository, newest first, of all instances or of those that had a name then.
+    pub fn newest_snapshots(
+        &self,
+        repository: RepositoryId,
+        instance_name: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<SnapshotRecord>, CatalogError> {
+        self.read("list the newest snapshots", |transaction| {
+            rows(
+                transaction,
+                "SELECT * FROM snapshots WHERE repository_id = ?1 AND (?2 IS NULL OR instance_name = ?2)
+                 ORDER BY time DESC, snapshot_id DESC LIMIT ?3",
+                params![repository.to_string(), instance_name, limit],
+                read,
+            )
+        })
+    }
+
     /// The ids of the snapshots that are known in a repository, to be compared with those that are there.
     pub fn snapshot_ids(
         &self,

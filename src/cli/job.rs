@@ -93,39 +93,20 @@ fn list(jobs: &Value) -> String {
 }
 
 fn show(job: &Value) -> String {
-    let mut lines = Vec::new();
-    if job["work"].is_null() {
-        lines.push(format!(
-            "{} of {}: {}",
-            text_of(&job["kind"]),
-            text_of(&job["instance"]),
-            text_of(&job["outcome"])
-        ));
-        lines.push(format!("began at {}", time_of(&job["started_at"])));
-        lines.extend(job["error"].as_str().map(str::to_owned));
-        lines.extend(job["hint"].as_str().map(|hint| format!("hint: {hint}")));
-    } else {
-        lines.push(format!(
-            "{} of {}: {}",
-            text_of(&job["work"]["kind"]),
-            subject(job),
-            outcome(job)
-        ));
-        lines.push(format!(
-            "asked for by {} at {}",
-            text_of(&job["submitted_by"]),
-            time_of(&job["submitted_at"])
-        ));
-        if let Some(attempt) = job["attempt"].as_u64().filter(|attempt| *attempt > 1) {
-            lines.push(format!("attempt {attempt}"));
-        }
-        if !job["ended_at"].is_null() {
-            lines.push(format!("ended at {}", time_of(&job["ended_at"])));
-        }
-        lines.extend(
-            job["ended"]["text"].as_str().filter(|text| !text.is_empty()).map(str::to_owned),
-        );
-        lines.extend(job["ended"]["failure"]["hint"].as_str().map(|hint| format!("hint: {hint}")));
+    let asked_by = job["submitted_by"].as_str();
+    let asked_by =
+        asked_by.map_or_else(|| "run by a command".into(), |by| format!("asked for by {by}"));
+    let mut lines = vec![
+        format!("{} of {}: {}", text_of(&job["work"]["kind"]), subject(job), outcome(job)),
+        format!("{asked_by} at {}", time_of(&job["submitted_at"])),
+    ];
+    if let Some(attempt) = job["attempt"].as_u64().filter(|attempt| *attempt > 1) {
+        lines.push(format!("attempt {attempt}"));
     }
+    if !job["ended_at"].is_null() {
+        lines.push(format!("ended at {}", time_of(&job["ended_at"])));
+    }
+    lines.extend(job["ended"]["text"].as_str().filter(|text| !text.is_empty()).map(str::to_owned));
+    lines.extend(job["ended"]["failure"]["hint"].as_str().map(|hint| format!("hint: {hint}")));
     lines.join("\n")
 }

@@ -42,7 +42,7 @@ const SILENT: Duration = Duration::from_secs(30);
 /// How long what has ended is kept in the catalog.
 const HISTORY: jiff::SignedDuration = jiff::SignedDuration::from_hours(90 * 24);
 /// The exit code of what was asked to stop.
-pub(super) const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// Why a job is not taken.
 #[derive(Debug, thiserror::Error)]

@@ -1,12 +1,17 @@
 //! What is answered: JSON, text, or an error that says what is wrong and what to do.
 
 use crate::catalog::CatalogError;
+use crate::config::UnknownName;
 use crate::daemon::executor::SubmitError;
 use crate::ops::OpsError;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+
+const JSON: &str = "application/json";
+/// A reason is no longer.
+const MOST_TEXT: usize = 4096;
 
 /// An answer.
 pub(super) struct Answer {
@@ -32,7 +37,7 @@ impl Answer {
         match serde_json::to_vec(document) {
             Ok(mut body) => {
                 body.push(b'\n');
-                Self { status, kind: "application/json", body }
+                Self { status, kind: JSON, body }
             }
             Err(error) => {
                 let text = format!("the answer could not be written: {error}\n");
@@ -95,6 +100,12 @@ impl From<OpsError> for Answer {
     }
 }
 
+impl From<UnknownName> for Answer {
+    fn from(error: UnknownName) -> Self {
+        Self::unknown(&error.to_string(), Some(&error.hint))
+    }
+}
+
 impl From<CatalogError> for Answer {
     fn from(error: CatalogError) -> Self {
         OpsError::from(error).into()
@@ -104,7 +115,7 @@ impl From<CatalogError> for Answer {
 impl From<SubmitError> for Answer {
     fn from(error: SubmitError) -> Self {
         match error {
-            SubmitError::Unknown(error) => Self::unknown(&error.to_string(), Some(&error.hint)),
+            SubmitError::Unknown(error) => error.into(),
             SubmitError::Full => Self::problem(
                 StatusCode::TOO_MANY_REQUESTS,
                 &error.to_string(),
@@ -129,6 +140,20 @@ pub(super) async fn blocking(
             Some("the log has more; please report it"),
         ),
     }
+}
+
+/// What is refused before anything of this module sees it is told as a document, too.
+pub(super) async fn as_document(response: Response) -> Response {
+    let status = response.status();
+    let is_problem = status.is_client_error() || status.is_server_error();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if !is_problem || kind.is_some_and(|kind| kind == JSON) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), MOST_TEXT).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let error = if text.is_empty() { status.to_string() } else { text.into_owned() };
+    Answer::problem(status, &error, Some("docs/API.md has what can be asked")).into_response()
 }
 
 pub(super) async fn no_such_path(uri: Uri) -> Answer {

@@ -4,7 +4,7 @@
 //! number: it is not kept. The last one is `ended`.
 
 use super::answer::{Answer, blocking};
-use super::jobs::id_of;
+use super::jobs::{end_of, id_of};
 use crate::catalog::EntryState;
 use crate::daemon::Daemon;
 use crate::daemon::live::{Live, Place};
@@ -35,7 +35,8 @@ pub(super) async fn follow(
         Err(answer) => return answer.into_response(),
     };
     let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    let next = seen.and_then(|seen| seen.parse::<u64>().ok()).map_or(0, |seen| seen + 1);
+    let next =
+        seen.and_then(|seen| seen.parse::<u64>().ok()).map_or(0, |seen| seen.saturating_add(1));
     if let Some(live) = daemon.executor.live(id) {
         let (sender, receiver) = mpsc::channel(AHEAD);
         tokio::spawn(tell(live, Place::from(next), sender));
@@ -93,19 +94,16 @@ async fn tell(live: Arc<Live>, mut place: Place, sender: mpsc::Sender<Bytes>) {
     }
 }
 
-/// What the catalog has of a job that is over.
+/// What the catalog has of a job that the daemon does not run now. One that a command runs has no end yet.
 fn of_the_past(daemon: &Daemon, id: JobId, next: u64) -> Result<Answer, Answer> {
     let catalog = daemon.executor.catalog();
-    let entry = catalog.entry(id)?;
-    if entry.is_none() && catalog.job(id)?.is_none() {
-        return Err(Answer::unknown(&format!("there is no job {id}"), None));
-    }
+    let ended = end_of(&catalog, id)?;
     let mut text = String::new();
     for stored in catalog.events(id)?.into_iter().skip_while(|stored| stored.ordinal < next) {
         let name = stored.event["event"].as_str().unwrap_or("note").to_owned();
         push(&mut text, Some(stored.ordinal), &name, &stored.event);
     }
-    if let Some(ended) = entry.and_then(|entry| entry.ended) {
+    if let Some(ended) = ended {
         push(&mut text, None, "ended", &ended);
     }
     Ok(Answer::of_kind("text/event-stream", text))

@@ -2,10 +2,12 @@
 
 use super::answer::{Answer, blocking};
 use super::server::Peer;
-use crate::catalog::{Entry, Job};
+use crate::catalog::{Catalog, EntryState, Job, Outcome};
 use crate::daemon::Daemon;
-use crate::model::id::{JobId, RepositoryId};
-use crate::model::job::Work;
+use crate::daemon::executor::INTERRUPTED;
+use crate::model::id::JobId;
+use crate::model::job::{Ended, Failure, Work};
+use crate::repository::check::Slice;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -40,6 +42,13 @@ fn asked<T>(query: Asked<T>) -> Result<T, Answer> {
         .map_err(|error| Answer::bad(&error.body_text(), "docs/API.md has what can be asked"))
 }
 
+fn limit_of(limit: Option<u32>) -> Result<u32, Answer> {
+    match limit {
+        Some(0) => Err(Answer::bad("the limit is 0", &format!("ask for 1 to {MOST}"))),
+        limit => Ok(limit.unwrap_or(DEFAULT).min(MOST)),
+    }
+}
+
 /// An id, or what is wrong with it.
 pub(super) fn id_of(text: &str) -> Result<JobId, Answer> {
     text.parse().map_err(|error: crate::model::id::ParseIdError| {
@@ -51,19 +60,33 @@ fn no_such_job(id: JobId) -> Answer {
     Answer::unknown(&format!("there is no job {id}"), Some("GET /v1/jobs lists the jobs"))
 }
 
+/// What is asked for, or what is wrong with it, before anything is queued.
+fn work_of(body: &[u8]) -> Result<Work, Answer> {
+    let work = serde_json::from_slice(body).map_err(|error| {
+        let hint = "send such as {\"kind\":\"backup\",\"instance\":\"NAME\"}";
+        Answer::bad(&format!("the job cannot be read: {error}"), hint)
+    })?;
+    match &work {
+        Work::Check { read_data: Some(slice), .. } => {
+            slice.parse::<Slice>().map_err(|error| {
+                Answer::bad(&error.to_string(), "send `read_data` such as 1/1 or 2/7")
+            })?;
+        }
+        Work::Prune { max_unused: Some(percent), .. } if !(0.0..=100.0).contains(percent) => {
+            return Err(Answer::bad("`max_unused` is no percentage", "send 0 to 100"));
+        }
+        _ => {}
+    }
+    Ok(work)
+}
+
 pub(super) async fn submit(
     State(daemon): State<Arc<Daemon>>,
     Extension(peer): Extension<Peer>,
     body: Bytes,
 ) -> Answer {
-    let work: Work = match serde_json::from_slice(&body) {
-        Ok(work) => work,
-        Err(error) => {
-            let hint = "send such as {\"kind\":\"backup\",\"instance\":\"NAME\"}";
-            return Answer::bad(&format!("the job cannot be read: {error}"), hint);
-        }
-    };
     blocking(move || {
+        let work = work_of(&body)?;
         let id = daemon.executor.submit(work, &peer.name)?;
         Ok(Answer::document(StatusCode::ACCEPTED, &json!({ "id": id })))
     })
@@ -72,7 +95,7 @@ pub(super) async fn submit(
 
 pub(super) async fn list(State(daemon): State<Arc<Daemon>>, query: Asked<Limit>) -> Answer {
     blocking(move || {
-        let limit = asked(query)?.limit.unwrap_or(DEFAULT).min(MOST);
+        let limit = limit_of(asked(query)?.limit)?;
         let entries = daemon.executor.catalog().entries(limit)?;
         Ok(Answer::json(&json!({ "jobs": entries })))
     })
@@ -86,26 +109,63 @@ pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(id): Path<Strin
         if let Some(entry) = catalog.entry(id)? {
             return Ok(Answer::json(&entry));
         }
-        // One that the command line ran by itself.
         let job = catalog.job(id)?.ok_or_else(|| no_such_job(id))?;
-        Ok(Answer::json(&of_job(&job)))
+        Ok(Answer::json(&of_command(&job)))
     })
     .await
 }
 
-fn of_job(job: &Job) -> Value {
+/// A job that a command ran by itself, in the shape of the daemon's own.
+fn of_command(job: &Job) -> Value {
+    let start = &job.start;
+    let ended = end_of_command(job);
     json!({
-        "id": job.start.id,
-        "kind": job.start.kind,
-        "instance": job.start.instance_name,
-        "repository": job.start.repository,
-        "started_at": job.start.started_at,
-        "finished_at": job.finished_at,
-        "outcome": job.outcome,
-        "snapshot": job.snapshot,
-        "error": job.failure.as_ref().map(|failure| &failure.error),
-        "hint": job.failure.as_ref().and_then(|failure| failure.hint.as_ref()),
+        "id": start.id,
+        "work": {
+            "kind": start.kind,
+            "instance": start.instance_name,
+            "repository": start.repository,
+        },
+        "state": if ended.is_some() { EntryState::Ended } else { EntryState::Running },
+        "origin": "command",
+        "submitted_by": null,
+        "submitted_at": start.started_at,
+        "due": null,
+        "not_before": null,
+        "attempt": 1,
+        "gave_way": 0,
+        "ended_at": job.finished_at,
+        "ended": ended,
     })
+}
+
+/// How a job that a command ran by itself ended. The catalog has no exit code of it: it has the one that is usual.
+fn end_of_command(job: &Job) -> Option<Ended> {
+    let exit_code = match job.outcome {
+        Outcome::Running => return None,
+        Outcome::Done => 0,
+        Outcome::Warned => 3,
+        Outcome::Failed | Outcome::NoRoom => 1,
+        Outcome::Interrupted => INTERRUPTED,
+    };
+    let failure = match &job.failure {
+        Some(failure) => Some(Failure { error: failure.error.clone(), hint: failure.hint.clone() }),
+        None if exit_code == INTERRUPTED => {
+            Some(Failure { error: "interrupted".into(), hint: None })
+        }
+        None => None,
+    };
+    let document = job.snapshot.map_or(Value::Null, |id| json!({ "id": id }));
+    Some(Ended { exit_code, text: String::new(), document, failure, may_pass: false })
+}
+
+/// How a job ended, whoever ran it; none where it has not.
+pub(super) fn end_of(catalog: &Catalog, id: JobId) -> Result<Option<Ended>, Answer> {
+    if let Some(entry) = catalog.entry(id)? {
+        return Ok(entry.ended);
+    }
+    let job = catalog.job(id)?.ok_or_else(|| no_such_job(id))?;
+    Ok(end_of_command(&job))
 }
 
 pub(super) async fn cancel(
@@ -118,9 +178,18 @@ pub(super) async fn cancel(
         if daemon.executor.cancel(id, &peer.name)? {
             return Ok(Answer::document(StatusCode::ACCEPTED, &json!({ "id": id })));
         }
-        let known = daemon.executor.catalog().entry(id)?;
-        let Some(Entry { .. }) = known else { return Err(no_such_job(id)) };
-        Err(Answer::problem(StatusCode::CONFLICT, &format!("job {id} is over"), None))
+        if end_of(&daemon.executor.catalog(), id)?.is_some() {
+            return Err(Answer::problem(
+                StatusCode::CONFLICT,
+                &format!("job {id} is over"),
+                Some("a job that waits or runs can be cancelled"),
+            ));
+        }
+        Err(Answer::problem(
+            StatusCode::CONFLICT,
+            &format!("the daemon does not run job {id}: a command does"),
+            Some("stop the command itself"),
+        ))
     })
     .await
 }
@@ -138,10 +207,7 @@ pub(super) async fn instance(
     Path(name): Path<String>,
 ) -> Answer {
     blocking(move || {
-        let config = daemon.settings.config();
-        config
-            .instance(&name)
-            .map_err(|error| Answer::unknown(&error.to_string(), Some(&error.hint)))?;
+        daemon.settings.config().instance(&name)?;
         let status = daemon.overview.status(&daemon.executor)?;
         let found = status.instances.into_iter().find(|instance| instance.name == name);
         found
@@ -158,19 +224,20 @@ pub(super) async fn snapshots(
 ) -> Answer {
     blocking(move || {
         let OfInstance { instance, limit } = asked(query)?;
-        let limit = limit.unwrap_or(DEFAULT).min(MOST) as usize;
+        let limit = limit_of(limit)?;
         let catalog = daemon.executor.catalog();
         let mut found = Vec::new();
         for repository in catalog.repositories()? {
-            let records = catalog.snapshots(RepositoryId(repository.id.0))?;
+            let records = catalog.newest_snapshots(repository.id, instance.as_deref(), limit)?;
             found.extend(records.into_iter().map(|record| (repository.name.clone(), record)));
         }
         drop(catalog);
-        found.retain(|(_, record)| {
-            instance.as_ref().is_none_or(|instance| record.instance_name == *instance)
-        });
-        found.sort_by_key(|(_, record)| std::cmp::Reverse(record.time));
-        found.truncate(limit);
+        // One that is configured no longer may have snapshots.
+        if let Some(name) = instance.filter(|_| found.is_empty()) {
+            daemon.settings.config().instance(&name)?;
+        }
+        found.sort_by_key(|(_, record)| std::cmp::Reverse((record.time, record.id)));
+        found.truncate(limit as usize);
         let snapshots: Vec<Value> = found
             .iter()
             .map(|(repository, record)| {

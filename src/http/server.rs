@@ -1,11 +1,12 @@
 //! The socket: made so that only its group may open it, and served so that nobody can hold it up.
 
+use super::answer::Answer;
 use super::router;
 use crate::daemon::Daemon;
 use crate::host;
 use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::response::IntoResponse as _;
+use axum::response::{IntoResponse as _, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::io;
@@ -127,7 +128,7 @@ impl Socket {
                     let answering = service.clone().oneshot(request.map(axum::body::Body::new));
                     async move {
                         let answered = tokio::time::timeout(REQUEST_TIME, answering).await;
-                        answered.unwrap_or_else(|_| Ok(StatusCode::REQUEST_TIMEOUT.into_response()))
+                        answered.unwrap_or_else(|_| Ok(too_slow()))
                     }
                 });
                 let served = hyper::server::conn::http1::Builder::new()
@@ -148,6 +149,11 @@ impl Drop for Socket {
         // It may be gone.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+fn too_slow() -> Response {
+    let error = format!("no answer was made within {} s", REQUEST_TIME.as_secs());
+    Answer::problem(StatusCode::REQUEST_TIMEOUT, &error, None).into_response()
 }
 
 fn peer_of(stream: &UnixStream) -> Option<Peer> {

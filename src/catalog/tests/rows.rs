@@ -66,6 +66,24 @@ fn snapshots_are_listed_newest_first() {
 }
 
 #[test]
+fn the_newest_snapshots_are_listed_of_all_or_of_one_name_and_no_more_than_asked_for() {
+    let (_directory, catalog) = open();
+    for number in 1..=6 {
+        let instance_name = if number % 2 == 0 { "even" } else { "odd" }.to_owned();
+        let record = SnapshotRecord { instance_name, ..snapshot(number, number.into()) };
+        catalog.record_snapshot(REPOSITORY, &record, None).unwrap();
+    }
+    let newest = |name, limit| -> Vec<u8> {
+        let found = catalog.newest_snapshots(REPOSITORY, name, limit).unwrap();
+        found.iter().map(|record| record.id.0[0]).collect()
+    };
+    assert_eq!(newest(None, 3), [6, 5, 4]);
+    assert_eq!(newest(Some("odd"), 2), [5, 3]);
+    assert_eq!(newest(Some("none"), 9), [0; 0]);
+    assert_eq!(catalog.newest_snapshots(RepositoryId([8; 32]), None, 9).unwrap(), []);
+}
+
+#[test]
 fn forgetting_takes_manifest_and_components_along() {
     let (_directory, catalog) = open();
     for number in 1..=3 {
