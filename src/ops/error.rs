@@ -219,7 +219,7 @@ impl OpsError {
 
     /// Whether the same may go well when it is tried again later, without anybody doing anything about it.
     pub fn may_pass(&self) -> bool {
-        match self {
+        let lasts = match self {
             Self::Config(_)
             | Self::Unknown(_)
             | Self::Location(_)
@@ -227,16 +227,17 @@ impl OpsError {
             | Self::Usage { .. }
             | Self::Refused { .. }
             | Self::WrongFile { .. }
-            | Self::Import { .. } => false,
+            | Self::Import { .. } => true,
             Self::Repository(error) => {
-                !error.is_damage()
-                    && !matches!(
+                error.is_damage()
+                    || matches!(
                         error,
                         RepositoryError::WrongPassword { .. } | RepositoryError::NotFound { .. }
                     )
             }
-            _ => !self.is_cancelled() && !self.is_no_room(),
-        }
+            _ => false,
+        };
+        !lasts && !self.is_cancelled() && !self.is_no_room()
     }
 
     /// What to do next, where there is something to say.
@@ -341,5 +342,13 @@ mod tests {
             source: WalkError::Cancelled(Cancelled),
         };
         assert_eq!(error.told(), "interrupted");
+    }
+
+    #[test]
+    fn what_somebody_stopped_does_not_pass_by_itself() {
+        let stopped = OpsError::from(RepositoryError::Cancelled(Cancelled));
+        assert!(stopped.is_cancelled() && !stopped.may_pass());
+        let other = OpsError::from(RepositoryError::Internal("it failed".into()));
+        assert!(other.may_pass());
     }
 }
