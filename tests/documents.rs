@@ -17,8 +17,9 @@ mod markdown;
 
 use markdown::{Block, Mark, anchors, blocks, links};
 
-/// The scripts that have a test below.
+/// The scripts that have a test below; `api` is run by tests/api.rs.
 const SCRIPTS: &[&str] = &[
+    "api",
     "appsmithctl",
     "catalog",
     "check",
