@@ -15,6 +15,8 @@
 //! | [`catalog`] | the local SQLite database | model |
 //! | [`notify`] | webhooks, mail and health-check pings | model, config |
 //! | [`ops`] | one file per operation, readable as a story | all above |
+//! | [`daemon`] | schedules, the queue, what runs, who is told | all above |
+//! | [`http`] | the daemon's API over a Unix socket, and its metrics | all above |
 //! | [`cli`] | the command line; the only layer that knows a terminal | all above |
 //!
 //! Sizes are `u64` in formats and `usize` in memory; the crate is for 64-bit Linux.

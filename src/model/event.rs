@@ -1,4 +1,4 @@
-//! Events: what happens in a job, told while it happens. The command line, and later the API, only render these.
+//! Events: what happens in a job, told while it happens. The command line and the API only render these.
 
 use crate::model::id::{FileId, SnapshotId};
 use crate::model::size::Bytes;
