@@ -31,6 +31,7 @@ use crate::model::via::Via;
 use crate::policy::retention::Keep;
 use crate::policy::schedule::Schedule;
 use jiff::tz::TimeZone;
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -285,6 +286,11 @@ impl Config {
     /// encrypted, have it as `/belay.toml`. Do not show it.
     pub fn source_text(&self) -> &str {
         &self.text.0
+    }
+
+    /// Tells this text from others.
+    pub fn digest(&self) -> String {
+        hex::encode(&Sha256::digest(self.source_text())[..8])
     }
 
     /// The instance of this name.

@@ -22,9 +22,10 @@ use crate::config::{Config, ConfigError, SecretSources};
 use crate::model::event::Cancel;
 use crate::model::job::{Ended, Work};
 use crate::ops::{Context, OpsError, restore};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use teller::Teller;
 
 /// Does what a job asks for; the command line hands it in, and uses the same for itself.
@@ -33,6 +34,8 @@ pub type Perform = dyn Fn(&Config, &SecretSources, &Work, &Context) -> Ended + S
 /// Running jobs may go on for so long when the daemon is to end; then they are asked to stop.
 const FINISHING: Duration = Duration::from_secs(20);
 
+/// How often what is long over is dropped from the catalog.
+const TIDY: Duration = Duration::from_hours(24);
 /// How often objectives are looked after.
 const LOOK: Duration = Duration::from_mins(1);
 
@@ -62,6 +65,8 @@ pub enum DaemonError {
 /// The configuration in effect, which may change while the daemon runs.
 pub struct Settings {
     path: PathBuf,
+    /// What keeps the daemon from its work, by what it concerns.
+    troubles: Mutex<BTreeMap<&'static str, String>>,
     config: RwLock<Arc<Config>>,
     /// Where secrets are found.
     pub secrets: SecretSources,
@@ -70,7 +75,26 @@ pub struct Settings {
 impl Settings {
     /// Begin with a configuration that was read from a file.
     pub fn new(path: &Path, config: Config, secrets: SecretSources) -> Self {
-        Self { path: path.to_owned(), config: RwLock::new(Arc::new(config)), secrets }
+        let config = RwLock::new(Arc::new(config));
+        Self { path: path.to_owned(), troubles: Mutex::default(), config, secrets }
+    }
+
+    /// Something keeps the daemon from a part of its work, or does not any more: the status shows it as long as it is so.
+    fn trouble(&self, part: &'static str, trouble: Option<String>) {
+        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        match trouble {
+            Some(trouble) => {
+                tracing::error!("{trouble}");
+                troubles.insert(part, trouble);
+            }
+            None => drop(troubles.remove(part)),
+        }
+    }
+
+    /// What keeps the daemon from its work.
+    pub fn troubles(&self) -> Vec<String> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.values().cloned().collect()
     }
 
     /// The configuration as it is now.
@@ -105,7 +129,7 @@ impl Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// It is wrong.
-    #[error(transparent)]
+    #[error("{}", OpsError::told_of(.0))]
     Config(#[from] ConfigError),
     /// It changes what a running daemon cannot change.
     #[error("{0} is another one: that needs a restart")]
@@ -179,6 +203,7 @@ impl Daemon {
     /// Tell of what becomes wrong by itself, as time goes by.
     async fn look_after_objectives(self: Arc<Self>) {
         let mut every = tokio::time::interval(LOOK);
+        let mut tidied = None;
         loop {
             every.tick().await;
             let daemon = Arc::clone(&self);
@@ -189,6 +214,14 @@ impl Daemon {
             });
             if let Ok(Err(error)) = looked.await {
                 tracing::error!("objectives could not be looked after: {error}");
+            }
+            if tidied.is_none_or(|tidied: Instant| tidied.elapsed() > TIDY) {
+                tidied = Some(Instant::now());
+                let daemon = Arc::clone(&self);
+                let tidying = tokio::task::spawn_blocking(move || daemon.executor.tidy());
+                if let Ok(Err(error)) = tidying.await {
+                    tracing::error!("what is long over could not be dropped: {error}");
+                }
             }
         }
     }

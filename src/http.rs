@@ -46,12 +46,17 @@ fn router(daemon: Arc<Daemon>) -> Router {
 
 /// Which daemon this is.
 async fn about(State(daemon): State<Arc<Daemon>>) -> Answer {
+    blocking(move || Ok(document(&daemon))).await
+}
+
+fn document(daemon: &Daemon) -> Answer {
     let config = daemon.settings.config();
     let (queued, running) = daemon.executor.lengths();
     Answer::json(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "process": std::process::id(),
         "configuration": config.origin(),
+        "configuration_digest": config.digest(),
         "state_dir": config.state_dir,
         "queued": queued,
         "running": running,
@@ -64,10 +69,11 @@ async fn status(State(daemon): State<Arc<Daemon>>) -> Answer {
 
 /// Whether the process lives and its executor does its work.
 async fn healthz(State(daemon): State<Arc<Daemon>>) -> Answer {
-    match daemon.executor.hangs() {
-        None => Answer::text("ok\n"),
-        Some(why) => Answer::unavailable(&format!("the executor hangs: {why}")),
-    }
+    blocking(move || match daemon.executor.hangs() {
+        None => Ok(Answer::text("ok\n")),
+        Some(why) => Err(Answer::unavailable(&format!("the executor hangs: {why}"))),
+    })
+    .await
 }
 
 /// Whether jobs can be taken: the catalog answers.
@@ -75,6 +81,9 @@ async fn readyz(State(daemon): State<Arc<Daemon>>) -> Answer {
     blocking(move || {
         let asked = daemon.executor.catalog().repositories();
         asked.map_err(|error| Answer::unavailable(&error.to_string()))?;
+        if let Some(trouble) = daemon.settings.troubles().first() {
+            return Err(Answer::unavailable(trouble));
+        }
         Ok(Answer::text("ready\n"))
     })
     .await

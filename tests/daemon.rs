@@ -289,9 +289,13 @@ fn a_daemon_that_is_stopped_or_killed_goes_on_where_it_was() {
     // Killed: what ran is marked and begun again, what waited waits.
     host.start();
     let ended = host.get(&format!("/v1/jobs/{running}"));
-    assert_eq!(ended["ended"]["failure"]["error"], "the daemon ended while it ran");
+    let again = host.jobs().iter().find(|job| job["cut_off"] == 1).unwrap().clone();
+    let told = format!(
+        "the daemon ended while it ran; it goes on as job {}",
+        again["id"].as_str().unwrap()
+    );
+    assert_eq!(ended["ended"]["failure"]["error"], told);
     assert_ne!(state(&host, &waiting), "ended");
-    let again = host.jobs().iter().find(|job| job["attempt"] == 2).unwrap().clone();
     assert_eq!(again["work"], ended["work"]);
     drop(held);
     wait_until("both to be done", || host.jobs().iter().all(|job| job["state"] == "ended"));
@@ -303,7 +307,7 @@ fn a_daemon_that_is_stopped_or_killed_goes_on_where_it_was() {
     let id = host.submit(&json!({ "kind": "backup", "instance": "two" }));
     wait_until("the job to run", || state(&host, &id) == "running");
     let log = host.stop();
-    assert!(log.contains("the daemon ends; it begins again when the daemon does"), "{log}");
+    assert!(log.contains("the daemon ends; it goes on when the daemon does as job "), "{log}");
     host.start();
     let jobs = host.jobs();
     assert_ne!(jobs[0]["id"], *id);
@@ -389,11 +393,19 @@ fn a_new_configuration_is_taken_and_a_wrong_one_is_not() {
         host.daemon().stderr_so_far().contains("is not taken, the old one stays: ")
     });
     host.submit(&json!({ "kind": "backup", "instance": "one" }));
+    let status = |host: &Host| host.get("/v1/status")["problems"].to_string();
+    assert!(status(&host).contains("is not taken, the old one stays"), "{}", status(&host));
+
+    // What the file says now is not what the daemon would do: a policy that is gone must not forget anything.
     host.configure(&["one", "two"], NO_UPKEEP, "");
+    host.sandbox.belay(&["prune"]).code(2).says(&["older configuration", "reload"]);
+    let told = host.sandbox.belay(&["status"]).code(3).stdout();
+    assert!(told.contains("works with an older configuration"), "{told}");
     host.daemon().signal(Signal::HUP);
     wait_until("the new configuration", || {
         host.get("/v1/status")["instances"].as_array().unwrap().len() == 2
     });
+    assert!(!status(&host).contains("is not taken"), "{}", status(&host));
     host.sandbox.belay(&["backup", "two"]).ok();
     let moved = fs::read_to_string(host.sandbox.config()).unwrap();
     fs::write(host.sandbox.config(), moved.replace("run/belay.sock", "run/other.sock")).unwrap();

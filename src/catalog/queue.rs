@@ -23,6 +23,7 @@ pub(super) const TABLES_1: &str = "
         not_before TEXT,
         attempt INTEGER NOT NULL, -- from 1
         gave_way INTEGER NOT NULL,
+        cut_off INTEGER NOT NULL,
         ended_at TEXT,
         ended_json TEXT
     ) STRICT;
@@ -82,6 +83,8 @@ pub struct Entry {
     pub attempt: u32,
     /// How often it ended early because something more urgent was due.
     pub gave_way: u32,
+    /// How often it ended with its daemon.
+    pub cut_off: u32,
     /// When it was over.
     pub ended_at: Option<Timestamp>,
     /// How it ended.
@@ -113,6 +116,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
         not_before: maybe_parsed(row, "not_before")?,
         attempt: row.get("attempt")?,
         gave_way: row.get("gave_way")?,
+        cut_off: row.get("cut_off")?,
         ended_at: maybe_parsed(row, "ended_at")?,
         ended: maybe_from_json(row, "ended_json")?,
     })
@@ -122,10 +126,10 @@ fn put(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
                     "INSERT INTO queue (job_id, work_json, state, origin, submitted_by, submitted_at, due_at, not_before,
-                                        attempt, gave_way, ended_at, ended_json)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                                        attempt, gave_way, ended_at, ended_json, cut_off)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
                      ON CONFLICT (job_id) DO UPDATE SET state = excluded.state, not_before = excluded.not_before,
-                         gave_way = excluded.gave_way, attempt = excluded.attempt,
+                         gave_way = excluded.gave_way, attempt = excluded.attempt, cut_off = excluded.cut_off,
                          ended_at = excluded.ended_at, ended_json = excluded.ended_json",
                 )?
                 .execute(params![
@@ -141,6 +145,7 @@ fn put(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
                     entry.gave_way,
                     maybe_time(entry.ended_at),
                     entry.ended.as_ref().map(json).transpose()?,
+                    entry.cut_off,
                 ])
                 .map(drop)
 }
@@ -148,7 +153,14 @@ fn put(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
 impl Catalog {
     /// Take a job into the queue, or record how far it is now.
     pub fn put_entry(&self, entry: &Entry) -> Result<(), CatalogError> {
-        self.write("record a job of the queue", |transaction| put(transaction, entry))
+        self.put_entries(&[entry])
+    }
+
+    /// The same of several, of all or of none: one that ended, and the one that goes on with it.
+    pub fn put_entries(&self, entries: &[&Entry]) -> Result<(), CatalogError> {
+        self.write("record jobs of the queue", |transaction| {
+            entries.iter().try_for_each(|entry| put(transaction, entry))
+        })
     }
 
     /// A schedule is dealt with up to a time, and this job, if any, is what is done about it: both or neither.

@@ -90,8 +90,7 @@ fn attempt(
         }
         Work::Recover { instance } => {
             let instance = config.instance(instance.as_str())?;
-            let session = Session::open(config, config.repository_of(instance)?, secrets)?;
-            restore::recover(config, &session, instance, context)?;
+            restore::recover(config, instance, secrets, context)?;
             let text = format!("{}: nothing of interrupted runs is left.", instance.name);
             Ok(Said::new(Exit::Done, text, &serde_json::json!({ "instance": instance.name })))
         }

@@ -10,7 +10,7 @@ use crate::ops::status::Status;
 use reqwest::blocking::{Client, Response};
 use serde::Deserialize;
 use serde_json::Value;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,11 +26,14 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) struct Remote {
     client: Client,
     socket: PathBuf,
+    /// Whether it works with what the configuration says now.
+    is_current: bool,
 }
 
 #[derive(Deserialize)]
 struct About {
     state_dir: PathBuf,
+    configuration_digest: String,
 }
 
 #[derive(Deserialize)]
@@ -52,25 +55,49 @@ impl Remote {
         std::fs::symlink_metadata(socket).ok()?;
         let remote = Self::at(socket)?;
         let about: About = remote.get("/v1/daemon", ANSWER).ok()?;
-        (about.state_dir == config.state_dir).then_some(remote)
+        let is_current = about.configuration_digest == config.digest();
+        (about.state_dir == config.state_dir).then_some(Self { is_current, ..remote })
     }
 
     fn at(socket: &Path) -> Option<Self> {
         crate::notify::install_crypto();
         let client = Client::builder().unix_socket(socket).timeout(None).no_proxy().build().ok()?;
-        Some(Self { client, socket: socket.to_owned() })
+        Some(Self { client, socket: socket.to_owned(), is_current: true })
     }
 
     /// The same, or why there is none.
     pub(super) fn needed(config: &Config) -> Result<Self, Failure> {
-        Self::of(config).ok_or_else(|| Failure {
-            exit: Exit::Failed,
-            message: format!(
-                "no daemon of this configuration answers at {}",
-                config.daemon.socket.display()
-            ),
-            hint: Some("start it: `systemctl start belay`, or `belay daemon`".into()),
+        Self::of(config).ok_or_else(|| {
+            let (message, hint) = Self::missing(&config.daemon.socket);
+            Failure { exit: Exit::Failed, message, hint: Some(hint.into()) }
         })
+    }
+
+    /// Why no daemon answers at a socket, and what to do.
+    pub(super) fn missing(socket: &Path) -> (String, &'static str) {
+        let at = socket.display();
+        match std::os::unix::net::UnixStream::connect(socket) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => (
+                format!("you may not open the daemon's socket {at}"),
+                "ask as root, or as a member of the group belay",
+            ),
+            Err(_) => (
+                format!("no daemon answers at {at}"),
+                "start it: `systemctl start belay`, or `belay daemon`",
+            ),
+            Ok(_) => (
+                format!(
+                    "the daemon at {at} does not answer, or works with another state directory"
+                ),
+                "see what it does: `systemctl status belay`",
+            ),
+        }
+    }
+
+    /// What a person should know of it besides what it says.
+    pub(super) fn warning(&self) -> Option<String> {
+        let warning = "The daemon works with an older configuration than the file has now. Let it read that: systemctl reload belay";
+        (!self.is_current).then(|| warning.to_owned())
     }
 
     fn url(path: &str) -> String {
@@ -135,6 +162,14 @@ impl Remote {
 
     /// Have something done, and show what happens meanwhile. A person who stops this stops the job.
     pub(super) fn perform(&self, work: &Work, context: &Context) -> Result<Ended, Failure> {
+        if !self.is_current {
+            // By an old policy it could forget what the new one keeps.
+            return Err(Failure {
+                exit: Exit::Usage,
+                message: "the daemon works with an older configuration than the file has now".into(),
+                hint: Some("let it read that: `systemctl reload belay`, or send it SIGHUP; `belay status` shows why it refuses".into()),
+            });
+        }
         let body = serde_json::to_vec(work)
             .map_err(|error| Failure::internal(format!("could not write the job: {error}")))?;
         let request = self.client.post(Self::url("/v1/jobs")).timeout(LONG_ANSWER).body(body);

@@ -6,17 +6,22 @@ use super::output;
 use super::remote::Remote;
 use super::render::{age, fitting_table, local_time};
 use crate::ops::status::{InstanceStatus, Status, status};
+use crate::ops::what_to_do;
 
 pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
     let config = environment.config()?;
     let status = if let Some(daemon) = Remote::of(config) {
-        daemon.status()?
+        let mut status = daemon.status()?;
+        status.problems.extend(daemon.warning());
+        status
     } else {
         let mut status = status(config, &environment.secrets, &environment.context)?;
         if config.instances.values().any(|instance| instance.schedule.is_some()) {
+            let (why, hint) = Remote::missing(&config.daemon.socket);
+            let why = why[..1].to_uppercase() + &why[1..];
             status.problems.push(format!(
-                "No daemon answers at {}: what has a schedule is not backed up by itself. Start it: systemctl start belay",
-                config.daemon.socket.display()
+                "{why}: what has a schedule may not be backed up by itself.{}",
+                what_to_do(Some(hint))
             ));
         }
         status

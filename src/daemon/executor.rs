@@ -6,11 +6,13 @@
 use super::live::Live;
 use super::teller::Teller;
 use super::{DaemonError, Perform, Settings};
-use crate::catalog::{Catalog, CatalogError, Entry, EntryState, Handled, Origin, Outcome};
+use crate::catalog::{
+    Catalog, CatalogError, Entry, EntryState, Handled, JobFailure, Origin, Outcome,
+};
 use crate::config::{Config, UnknownName};
 use crate::model::event::{Cancel, Event, Events};
 use crate::model::id::JobId;
-use crate::model::job::{Ended, Failure, Work};
+use crate::model::job::{Ended, Failure, InvalidWork, Work};
 use crate::model::name::Name;
 use crate::ops::{self, Context, OpsError};
 use crate::policy::queue::{self, Kind, Limits};
@@ -27,8 +29,8 @@ use tokio::sync::Notify;
 const MOST_QUEUED: usize = 1_000;
 /// So many jobs that have ended can still be followed from memory.
 const MOST_ENDED: usize = 50;
-/// A job of a daemon that was killed is begun again so often.
-const MOST_CRASHES: u32 = 3;
+/// A job whose daemon ended so often while it ran is given up.
+const MOST_CUTS: u32 = 3;
 /// How long a job that looks after a repository may take.
 const UPKEEP_DEADLINE: Duration = Duration::from_hours(24);
 /// A job that was asked to stop and has not stopped for so long hangs.
@@ -41,6 +43,8 @@ const LOOK_IDLE: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(30);
 /// How long what has ended is kept in the catalog.
 const HISTORY: jiff::SignedDuration = jiff::SignedDuration::from_hours(90 * 24);
+/// The exit code of what found damage, or keys that do not fit.
+pub(super) const DAMAGED: u8 = 4;
 /// The exit code of what was asked to stop.
 pub const INTERRUPTED: u8 = 130;
 
@@ -50,6 +54,9 @@ pub enum SubmitError {
     /// It names something that the configuration does not have.
     #[error(transparent)]
     Unknown(#[from] UnknownName),
+    /// It asks for something that there is not.
+    #[error(transparent)]
+    Work(#[from] InvalidWork),
     /// Too many wait.
     #[error("{MOST_QUEUED} jobs wait already")]
     Full,
@@ -144,20 +151,26 @@ impl Executor {
         let mut state = State::default();
         for mut entry in catalog.open_entries()? {
             if entry.state == EntryState::Running {
-                let again = again(&entry, 1)?;
-                let failure = "the daemon ended while it ran";
-                end_entry(&mut entry, failed(failure, None, INTERRUPTED));
-                catalog.put_entry(&entry)?;
-                if again.attempt > MOST_CRASHES {
-                    tracing::warn!(JOB = %entry.id, "the {} of {} was cut off {MOST_CRASHES} times, and is not begun again", entry.work.noun(), entry.work.subject());
+                let again = Entry { cut_off: entry.cut_off + 1, ..again(&entry, 0)? };
+                if again.cut_off >= MOST_CUTS {
+                    let failure = format!("the daemon ended {MOST_CUTS} times while it ran");
+                    let hint =
+                        "see why: `journalctl -u belay`; it may need more memory than there is";
+                    let ended = failed(&failure, Some(hint), 1);
+                    record_as_failed(&catalog, entry.id, &ended);
+                    teller.ended(&entry, &ended, &Live::default(), true);
+                    end_entry(&mut entry, ended);
+                    catalog.put_entry(&entry)?;
                     continue;
                 }
+                let failure =
+                    format!("the daemon ended while it ran; it goes on as job {}", again.id);
+                end_entry(&mut entry, failed(&failure, None, INTERRUPTED));
+                catalog.put_entries(&[&entry, &again])?;
                 entry = again;
-                catalog.put_entry(&entry)?;
             }
             state.add(entry);
         }
-        catalog.prune_queue(Timestamp::now().saturating_sub(HISTORY).unwrap_or(Timestamp::MIN))?;
         Ok(Self {
             settings,
             catalog: Mutex::new(catalog),
@@ -185,13 +198,15 @@ impl Executor {
     pub fn submit(&self, work: Work, by: &str) -> Result<JobId, SubmitError> {
         let config = self.settings.config();
         repository_of(&config, &work)?;
+        work.check()?;
         let mut state = self.lock();
         if state.is_closed {
             return Err(SubmitError::Closed);
         }
         let is_same = |held: &&Held| held.running.is_none() && held.entry.work == work;
+        // What a schedule wants is not given away: who cancels what he asked for cancels no night.
         if let Some(same) = state.held.values().find(is_same)
-            && same.entry.not_before.is_none()
+            && same.entry.origin == Origin::Person
         {
             return Ok(same.entry.id);
         }
@@ -239,13 +254,14 @@ impl Executor {
         Ok(())
     }
 
-    /// Whether work of this kind is queued or running for the subject.
+    /// Whether a schedule's work of this kind is queued or running for the subject. What a person asked for may be
+    /// cancelled, or do less: it stands in for nothing.
     pub(super) fn is_busy(&self, noun: &str, subject: &Name) -> bool {
         let state = self.lock();
-        state
-            .held
-            .values()
-            .any(|held| held.entry.work.noun() == noun && held.entry.work.subject() == subject)
+        state.held.values().any(|Held { entry, .. }| {
+            let is_same = entry.work.noun() == noun && entry.work.subject() == subject;
+            is_same && entry.origin == Origin::Schedule
+        })
     }
 
     /// Ask a job to stop. Says whether there was one.
@@ -256,11 +272,15 @@ impl Executor {
             running.ask(Stop::Asked(by.to_owned()));
             return Ok(true);
         }
-        let mut held = state.held.remove(&order).expect("it was found");
-        end_entry(&mut held.entry, failed(&format!("{by} cancelled it"), None, INTERRUPTED));
-        held.entry.ended.clone().into_iter().for_each(|ended| held.live.end(ended));
-        self.catalog().put_entry(&held.entry)?;
+        let ended = failed(&format!("{by} cancelled it"), None, INTERRUPTED);
+        let mut over = held.entry.clone();
+        end_entry(&mut over, ended.clone());
+        self.catalog().put_entry(&over)?;
+        let held = state.held.remove(&order).expect("it was found");
+        held.live.end(ended);
         state.remember(&held);
+        drop(state);
+        self.tell_cancelled(&over, by);
         Ok(true)
     }
 
@@ -281,6 +301,15 @@ impl Executor {
     /// How many jobs ended how since the daemon began: (kind, end) and their number.
     pub fn counts(&self) -> BTreeMap<(&'static str, &'static str), u64> {
         self.counts.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Drop what is long over.
+    pub(super) fn tidy(&self) -> Result<(), CatalogError> {
+        let before = Timestamp::now().saturating_sub(HISTORY).unwrap_or(Timestamp::MIN);
+        let catalog = self.catalog();
+        catalog.prune_queue(before)?;
+        catalog.prune_history(before)?;
+        Ok(())
     }
 
     /// Another one after any job has ended.
@@ -427,25 +456,30 @@ impl Executor {
         match stop {
             Some(Stop::Asked(by)) if is_cut_off => {
                 ended.failure = Some(Failure { error: format!("{by} cancelled it"), hint: None });
+                self.tell_cancelled(&held.entry, &by);
             }
             Some(Stop::Deadline(deadline)) if is_cut_off => {
                 let deadline = jiff::SignedDuration::try_from(deadline).unwrap_or_default();
                 let error = format!("it took longer than {deadline:#}, and was stopped");
                 let hint = "find out why it takes so long, or set `deadline` higher";
                 ended = failed(&error, Some(hint), 1);
-                self.record_as_failed(id, &ended);
+                record_as_failed(&self.catalog(), id, &ended);
             }
             Some(Stop::GivesWay) if is_cut_off => {
-                ended = failed("it gave way to a backup, and begins again", None, INTERRUPTED);
                 next = again(&held.entry, 0).ok();
                 if let Some(next) = &mut next {
                     next.gave_way += 1;
                 }
+                let told = format!("it gave way to a backup, and goes on{}", as_job(next.as_ref()));
+                ended = failed(&told, None, INTERRUPTED);
             }
             Some(Stop::Shutdown) if is_cut_off => {
-                let told = "the daemon ends; it begins again when the daemon does";
-                ended = failed(told, None, INTERRUPTED);
                 next = again(&held.entry, 0).ok();
+                let told = format!(
+                    "the daemon ends; it goes on when the daemon does{}",
+                    as_job(next.as_ref())
+                );
+                ended = failed(&told, None, INTERRUPTED);
             }
             _ => {
                 if ended.failure.is_some()
@@ -468,18 +502,18 @@ impl Executor {
         end_entry(&mut held.entry, ended.clone());
         {
             let catalog = self.catalog();
-            if let (Work::Check { repository, read_data: Some(slice) }, None) =
-                (&held.entry.work, &ended.failure)
+            if let (Work::Check { repository, read_data: Some(slice) }, None, Origin::Schedule) =
+                (&held.entry.work, &ended.failure, held.entry.origin)
             {
                 let subject = ops::status::schedule_subject("check", repository);
                 if let Err(error) = catalog.set_schedule_detail(&subject, slice) {
                     tracing::error!(JOB = %id, "what the check has read could not be recorded: {error}");
                 }
             }
-            for entry in [Some(&held.entry), next.as_ref()].into_iter().flatten() {
-                if let Err(error) = catalog.put_entry(entry) {
-                    tracing::error!(JOB = %entry.id, "the queue could not be recorded: {error}");
-                }
+            let entries: Vec<&Entry> =
+                [Some(&held.entry), next.as_ref()].into_iter().flatten().collect();
+            if let Err(error) = catalog.put_entries(&entries) {
+                tracing::error!(JOB = %id, "the queue could not be recorded: {error}");
             }
         }
         if let Some(next) = next {
@@ -492,23 +526,20 @@ impl Executor {
         self.finished.notify_waiters();
     }
 
-    /// The job itself only knows that it was asked to stop.
-    fn record_as_failed(&self, id: JobId, ended: &Ended) {
-        let failure = ended.failure.as_ref().map(|failure| crate::catalog::JobFailure {
-            error: failure.error.clone(),
-            hint: failure.hint.clone(),
-        });
-        let catalog = self.catalog();
-        let recorded =
-            catalog.finish_job(id, Timestamp::now(), Outcome::Failed, None, failure.as_ref());
-        if let Err(error) = recorded {
-            tracing::error!(JOB = %id, "the end of a job could not be recorded: {error}");
+    /// A run that a schedule wanted does not happen.
+    fn tell_cancelled(&self, entry: &Entry, by: &str) {
+        if entry.origin == Origin::Schedule {
+            let (noun, subject) = (entry.work.noun(), entry.work.subject());
+            let title = format!("The {noun} of {subject} was cancelled");
+            let body = format!("A schedule wanted it, and {by} cancelled it.");
+            self.teller.missed(entry.work.instance(), title, body);
         }
     }
 
     fn count(&self, work: &Work, ended: &Ended) {
         let end = match (&ended.failure, ended.exit_code) {
             (None, 0) => "success",
+            (None, DAMAGED) => "failure",
             (None, _) => "warning",
             (Some(_), INTERRUPTED) => "interrupted",
             (Some(_), _) => "failure",
@@ -561,8 +592,11 @@ impl State {
 impl Running {
     /// The first reason counts, but for a person's or the daemon's end, which does not begin it again.
     fn ask(&mut self, stop: Stop) {
-        if self.stop.is_none() || matches!(stop, Stop::Asked(_)) {
-            self.stop = Some((stop, Instant::now()));
+        match &mut self.stop {
+            // Since when it does not stop is measured from the first time.
+            Some((before, _)) if matches!(stop, Stop::Asked(_)) => *before = stop,
+            Some(_) => {}
+            none => *none = Some((stop, Instant::now())),
         }
         self.cancel.cancel();
     }
@@ -585,6 +619,7 @@ fn new_entry(
         not_before: None,
         attempt: 1,
         gave_way: 0,
+        cut_off: 0,
         ended_at: None,
         ended: None,
     })
@@ -601,6 +636,24 @@ fn again(entry: &Entry, attempts: u32) -> Result<Entry, OpsError> {
         ended: None,
         ..entry.clone()
     })
+}
+
+/// ` as job ID`, where it is known.
+fn as_job(next: Option<&Entry>) -> String {
+    next.map(|next| format!(" as job {}", next.id)).unwrap_or_default()
+}
+
+/// The job itself only knows that it was asked to stop, or nothing at all.
+fn record_as_failed(catalog: &Catalog, id: JobId, ended: &Ended) {
+    let failure = ended
+        .failure
+        .as_ref()
+        .map(|Failure { error, hint }| JobFailure { error: error.clone(), hint: hint.clone() });
+    let recorded =
+        catalog.finish_job(id, Timestamp::now(), Outcome::Failed, None, failure.as_ref());
+    if let Err(error) = recorded {
+        tracing::error!(JOB = %id, "the end of a job could not be recorded: {error}");
+    }
 }
 
 fn end_entry(entry: &mut Entry, ended: Ended) {
@@ -688,6 +741,10 @@ fn log_end(entry: &Entry, ended: &Ended, next: Option<&Entry>) {
     let (noun, subject) = (entry.work.noun(), entry.work.subject());
     let instance = entry.work.instance().map(Name::as_str);
     let Some(failure) = &ended.failure else {
+        if ended.exit_code == DAMAGED {
+            tracing::error!(JOB = %entry.id, INSTANCE = instance, "{noun} of {subject}: {}", ended.text);
+            return;
+        }
         tracing::info!(JOB = %entry.id, INSTANCE = instance, "{noun} of {subject}: ended");
         return;
     };

@@ -2,7 +2,7 @@
 
 use super::{Executor, Settings};
 use crate::catalog::EntryState;
-use crate::model::event::{Cancel, Events};
+use crate::model::event::{Cancel, Event, Events};
 use crate::ops::status::{self, Status};
 use crate::ops::{Context, OpsError};
 use jiff::Timestamp;
@@ -53,13 +53,38 @@ impl Overview {
         let mut status = if let Some(known) = known.as_ref().filter(is_good) {
             known.status.clone()
         } else {
-            let context = Context::new(Events::ignored(), Cancel::new());
-            let status = status::status(&config, &self.settings.secrets, &context)?;
+            let warnings = Arc::new(Mutex::new(Vec::new()));
+            let events = {
+                let warnings = Arc::clone(&warnings);
+                Events::new(move |event| {
+                    if let Event::Warning { message } = event {
+                        warnings.lock().unwrap_or_else(PoisonError::into_inner).push(message);
+                    }
+                })
+            };
+            let context = Context::new(events, Cancel::new());
+            let mut status = status::status(&config, &self.settings.secrets, &context)?;
+            status.problems.append(&mut warnings.lock().unwrap_or_else(PoisonError::into_inner));
+            let told = executor.catalog().problems()?;
+            // Those of backups and objectives are among them already.
+            let others = told.into_iter().filter(|problem| {
+                problem.key.matches('/').count() > 1 || problem.key.starts_with("check-failed/")
+            });
+            status.problems.extend(others.map(|problem| {
+                format!(
+                    "{}, since {}.",
+                    problem.title,
+                    problem.since.strftime("%Y-%m-%d %H:%M UTC")
+                )
+            }));
             *known = Some(Known { at: Instant::now(), version, ends, status: status.clone() });
             status
         };
         drop(known);
         status.bring_up_to(Timestamp::now(), &config);
+        for trouble in self.settings.troubles() {
+            status.problems.insert(0, format!("The daemon: {trouble}."));
+        }
         for entry in executor.open_jobs() {
             let name = entry.work.subject().as_str();
             let is_of = entry.work.instance().is_some();

@@ -23,6 +23,9 @@ use tokio_cron_scheduler::{Job, JobScheduler};
 /// Whatever was fired, somebody looks so often.
 const LOOK: Duration = Duration::from_secs(30);
 
+/// In place of a schedule, for what has none.
+const OFF: &str = "off";
+
 /// What a schedule is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Task {
@@ -93,18 +96,47 @@ impl Scheduler {
     fn look(&self) -> Option<Timestamp> {
         let config = self.daemon.settings.config();
         let now = Timestamp::now();
-        let mut next = None;
+        let (mut next, mut trouble) = (None, None);
         for (task, name, schedule) in tasks(&config) {
             match self.look_at(&config, task, name, schedule, now) {
                 Ok(until) => next = [next, until].into_iter().flatten().min(),
                 // The next look tries again.
-                Err(error) => tracing::error!(
-                    "the schedule of the {} of {name} could not be dealt with: {error}",
-                    task.noun()
-                ),
+                Err(error) => {
+                    let noun = task.noun();
+                    trouble = Some(format!(
+                        "The schedule of the {noun} of {name} could not be dealt with: {error}"
+                    ));
+                }
             }
         }
+        for name in
+            config.instances.iter().filter(|(_, it)| it.schedule.is_none()).map(|(name, _)| name)
+        {
+            if let Err(error) = self.know(name, now) {
+                trouble = Some(format!("{name} could not be recorded: {error}"));
+            }
+        }
+        self.daemon.settings.trouble("scheduler", trouble);
         next
+    }
+
+    /// What has no schedule is known, too: its objective is measured from then on, and nothing was missed when it gets one.
+    fn know(&self, name: &Name, now: Timestamp) -> Result<(), DaemonError> {
+        let mut all = self.handled.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (Task::Backup, name.clone());
+        if all.get(&key).is_some_and(|known| known.pattern == OFF) {
+            return Ok(());
+        }
+        let catalog = self.daemon.executor.catalog();
+        let subject = schedule_subject(Task::Backup.noun(), name);
+        let known = catalog.handled(&subject)?;
+        let known_since = known.as_ref().map_or(now, |known| known.known_since);
+        let handled = Handled { known_since, at: now, pattern: OFF.to_owned(), detail: None };
+        if known.is_none_or(|known| known.pattern != OFF) {
+            catalog.put_scheduled(&subject, &handled, None)?;
+        }
+        all.insert(key, handled);
+        Ok(())
     }
 
     fn look_at(
@@ -131,8 +163,9 @@ impl Scheduler {
         let is_new = !all.contains_key(&key);
         let pattern = schedule.to_string();
         if handled.pattern != pattern {
-            // What the new schedule would have wanted before it was there was not missed.
-            handled.at = handled.at.max(now);
+            // What the new schedule would have wanted before it was there was not missed, but what waits for its jitter is due.
+            let ripe = now.checked_sub(schedule.jitter_of(subject.as_bytes())).unwrap_or(now);
+            handled.at = handled.at.max(ripe);
             handled.pattern = pattern;
         }
         let busy = executor.is_busy(task.noun(), name);

@@ -31,11 +31,15 @@ pub(super) async fn watch(daemon: Arc<Daemon>) {
     let mut told = String::new();
     loop {
         every.tick().await;
-        match daemon.executor.hangs() {
+        // Both wait for the executor, which may be at the catalog.
+        let asked = Arc::clone(&daemon);
+        let looked =
+            tokio::task::spawn_blocking(move || (asked.executor.hangs(), asked.in_a_line()));
+        let Ok((hangs, text)) = looked.await else { continue };
+        match hangs {
             None => tell(&[NotifyState::Watchdog]),
             Some(why) => tracing::error!("the executor hangs: {why}"),
         }
-        let text = daemon.in_a_line();
         if text != told {
             tell(&[NotifyState::Status(&text)]);
             told = text;
@@ -60,12 +64,13 @@ pub(super) async fn reload_on_hangup(daemon: Arc<Daemon>) {
         match daemon.settings.reload() {
             Ok(()) => {
                 daemon.overview.forget();
+                daemon.settings.trouble("reload", None);
                 tracing::info!("the configuration {path} is read anew");
             }
             Err(error) => {
-                tracing::error!(
-                    "the configuration {path} is not taken, the old one stays: {error}"
-                );
+                let told =
+                    format!("The configuration {path} is not taken, the old one stays: {error}");
+                daemon.settings.trouble("reload", Some(told));
             }
         }
         let text = daemon.in_a_line();
@@ -105,6 +110,9 @@ impl Daemon {
             .map(|entry| format!("{} of {}", entry.work.noun(), entry.work.subject()))
             .collect();
         let instances = self.settings.config().instances.len();
+        if let Some(trouble) = self.settings.troubles().first() {
+            return trouble.clone();
+        }
         match (running.is_empty(), queued) {
             (true, 0) => format!("{instances} instances; nothing runs"),
             (true, _) => format!("{instances} instances; {queued} jobs wait"),

@@ -33,12 +33,27 @@ pub(super) struct Teller {
     settings: Arc<Settings>,
     /// A connection of its own: what is sent takes time.
     catalog: Mutex<Catalog>,
+    telling: Mutex<()>,
     wake: Notify,
+}
+
+/// When to tell of something that lasts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Only {
+    /// Whenever there is something to tell.
+    Always,
+    /// Where it was told before, and is not over meanwhile.
+    Remind,
 }
 
 impl Teller {
     pub(super) fn new(settings: Arc<Settings>, catalog: Catalog) -> Self {
-        Self { settings, catalog: Mutex::new(catalog), wake: Notify::new() }
+        Self {
+            settings,
+            catalog: Mutex::new(catalog),
+            telling: Mutex::default(),
+            wake: Notify::new(),
+        }
     }
 
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
@@ -66,7 +81,9 @@ impl Teller {
     }
 
     /// Something that lasts is there, as `notice` tells it; or it is not, and `notice` tells that it is over.
-    fn lasting(&self, key: &str, is_there: bool, mut notice: Notice) {
+    fn lasting(&self, key: &str, is_there: bool, mut notice: Notice, only: Only) {
+        // What was told is looked up and changed by one at a time.
+        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let before = match self.catalog().problem(key) {
             Ok(before) => before,
             Err(error) => {
@@ -74,6 +91,9 @@ impl Teller {
                 None
             }
         };
+        if only == Only::Remind && before.is_none() {
+            return;
+        }
         let told = before
             .as_ref()
             .map(|problem| Told { since: problem.since, last_told: problem.last_told });
@@ -126,15 +146,17 @@ impl Teller {
             }
             notice
         };
+        // What finds damage does not fail.
+        let is_damaged = failure.is_none() && ended.exit_code == super::executor::DAMAGED;
         if matches!(entry.work, Work::Backup { .. }) {
-            let (kind, how) = match failure {
-                None => (NoticeKind::RunSucceeded, "went well"),
-                Some(_) => (NoticeKind::RunFailed, "failed"),
+            // A snapshot whose keys do not fit is no success.
+            let (kind, how) = if failure.is_none() && !is_damaged {
+                (NoticeKind::RunSucceeded, "went well")
+            } else {
+                (NoticeKind::RunFailed, "failed")
             };
             self.once(&fill(notice(kind, entry, format!("{capital} of {subject} {how}"))));
         }
-        // What finds damage does not fail.
-        let is_damaged = ended.exit_code == 4;
         let is_wrong = failure.is_some() || is_damaged;
         if is_wrong && failure.is_some() && !is_last {
             return;
@@ -159,7 +181,18 @@ impl Teller {
             }
             (true, _) => notice(kind, entry, format!("{capital} of {subject} failed")),
         };
-        self.lasting(&key, is_wrong, fill(notice));
+        if let Work::Check { repository, read_data } = &entry.work {
+            // A part that is well says nothing of the damage in another.
+            let damage = format!("damage/{repository}");
+            if is_damaged {
+                self.lasting(&damage, true, fill(notice), Only::Always);
+                return;
+            }
+            if !is_wrong && read_data.as_deref() == Some("1/1") {
+                self.lasting(&damage, false, fill(notice.clone()), Only::Always);
+            }
+        }
+        self.lasting(&key, is_wrong, fill(notice), Only::Always);
     }
 
     /// Due times went by.
@@ -171,7 +204,9 @@ impl Teller {
 
     /// Tell of objectives that are not met, remind of what lasts, and forget what is not configured any more.
     pub(super) fn look(&self, config: &Config, status: &Status) -> Result<(), CatalogError> {
-        for instance in status.instances.iter().filter(|instance| instance.rpo_seconds.is_some()) {
+        // Of one whose repository cannot be read nothing is known: neither that it is fresh nor that it is not.
+        let known = status.instances.iter().filter(|instance| instance.snapshots.is_some());
+        for instance in known.filter(|instance| instance.rpo_seconds.is_some()) {
             let name: Option<Name> = instance.name.parse().ok();
             let rpo = SignedDuration::from_secs(
                 i64::try_from(instance.rpo_seconds.unwrap_or_default()).unwrap_or(i64::MAX),
@@ -200,7 +235,8 @@ impl Teller {
                     format!("{} has a fresh snapshot again", instance.name),
                 )
             };
-            self.lasting(&key, instance.rpo_breached, Notice { instance: name, ..notice });
+            let notice = Notice { instance: name, ..notice };
+            self.lasting(&key, instance.rpo_breached, notice, Only::Always);
         }
         let problems = self.catalog().problems()?;
         for problem in problems {
@@ -218,13 +254,13 @@ impl Teller {
             // Those of objectives are told above.
             let kind = match kind {
                 "failure" => NoticeKind::Failure,
-                "check-failed" => NoticeKind::CheckFailed,
+                "check-failed" | "damage" => NoticeKind::CheckFailed,
                 _ => continue,
             };
             let instance = config.instances.keys().find(|name| name.as_str() == subject).cloned();
             let hint = Some("see what is wrong: `belay status`".to_owned());
             let notice = Notice { instance, hint, ..of_host(kind, problem.title.clone()) };
-            self.lasting(&problem.key, true, notice);
+            self.lasting(&problem.key, true, notice, Only::Remind);
         }
         Ok(())
     }
@@ -297,20 +333,20 @@ impl Teller {
             Ok(()) => catalog.remove_delivery(delivery.id),
             Err(error) => {
                 let told = format!("{error}: {}", error.reason);
-                // A secret may be put right; a receiver that refuses does so again.
-                if error.is_passing() || matches!(error.reason, Reason::Secret(_)) {
-                    tracing::warn!("{}: {told}", delivery.notice.title);
+                let hint = crate::ops::what_to_do(error.hint().as_deref());
+                tracing::warn!("{}: not told yet: {told}.{hint}", delivery.notice.title);
+                if matches!(error.reason, Reason::Unfit(_)) {
+                    catalog.remove_delivery(delivery.id)
+                } else {
+                    // Also one that refuses: an address or a receiver may be put right within the days that it waits.
                     let now = Timestamp::now();
-                    let doubled = FIRST_WAIT.saturating_mul(1 << delivery.attempts.min(20));
+                    let waits = if error.is_passing() { delivery.attempts.min(20) } else { 20 };
+                    let doubled = FIRST_WAIT.saturating_mul(1 << waits);
                     let asked =
                         error.retry_after().and_then(|wait| SignedDuration::try_from(wait).ok());
                     let wait = doubled.min(LONGEST_WAIT).max(asked.unwrap_or_default());
                     let next = now.saturating_add(wait).unwrap_or(now);
                     catalog.put_off_delivery(delivery.id, &told, now, next)
-                } else {
-                    let hint = crate::ops::what_to_do(error.hint().as_deref());
-                    tracing::error!("{}: not told: {told}.{hint}", delivery.notice.title);
-                    catalog.remove_delivery(delivery.id)
                 }
             }
         };

@@ -116,6 +116,9 @@ impl From<SubmitError> for Answer {
     fn from(error: SubmitError) -> Self {
         match error {
             SubmitError::Unknown(error) => error.into(),
+            SubmitError::Work(error) => {
+                Self::bad(&error.to_string(), "docs/API.md has what a job may ask for")
+            }
             SubmitError::Full => Self::problem(
                 StatusCode::TOO_MANY_REQUESTS,
                 &error.to_string(),

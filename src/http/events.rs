@@ -18,10 +18,15 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 /// A line without meaning is sent so often, so that both sides learn of a line that is cut.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// So many follow jobs at once: they must not take all connections.
+const MOST_STREAMS: usize = 128;
+static STREAMS: Semaphore = Semaphore::const_new(MOST_STREAMS);
+/// A reader who takes nothing for so long is left.
+const READING: Duration = Duration::from_mins(1);
 /// So much is made before the reader has taken what was made before.
 const AHEAD: usize = 16;
 
@@ -37,9 +42,18 @@ pub(super) async fn follow(
     let seen = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     let next =
         seen.and_then(|seen| seen.parse::<u64>().ok()).map_or(0, |seen| seen.saturating_add(1));
-    if let Some(live) = daemon.executor.live(id) {
+    let asked = Arc::clone(&daemon);
+    let live = tokio::task::spawn_blocking(move || asked.executor.live(id)).await;
+    if let Ok(Some(live)) = live {
+        let Ok(permit) = STREAMS.try_acquire() else {
+            let told = format!("{MOST_STREAMS} others follow jobs already");
+            return Answer::unavailable(&told).into_response();
+        };
         let (sender, receiver) = mpsc::channel(AHEAD);
-        tokio::spawn(tell(live, Place::from(next), sender));
+        tokio::spawn(async move {
+            tell(live, Place::from(next), sender).await;
+            drop(permit);
+        });
         return stream(Body::new(Events(receiver)));
     }
     let answer = blocking(move || of_the_past(&daemon, id, next)).await;
@@ -77,8 +91,11 @@ async fn tell(live: Arc<Live>, mut place: Place, sender: mpsc::Sender<Bytes>) {
         if let Some(ended) = &news.ended {
             push(&mut text, None, "ended", ended);
         }
-        if !text.is_empty() && sender.send(text.into()).await.is_err() {
-            return;
+        if !text.is_empty() {
+            let sent = tokio::time::timeout(READING, sender.send(text.into())).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                return;
+            }
         }
         if news.ended.is_some() {
             return;

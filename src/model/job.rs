@@ -46,6 +46,24 @@ pub enum Work {
 }
 
 impl Work {
+    /// Whether its parameters mean something, as far as that can be told without looking at anything.
+    pub fn check(&self) -> Result<(), InvalidWork> {
+        match self {
+            Self::Check { read_data: Some(slice), .. } => {
+                let parts = slice.split_once('/');
+                let parts =
+                    parts.and_then(|(n, t)| Some((n.parse::<u16>().ok()?, t.parse::<u16>().ok()?)));
+                let is_slice =
+                    parts.is_some_and(|(n, t)| (1..=256).contains(&t) && (1..=t).contains(&n));
+                if is_slice { Ok(()) } else { Err(InvalidWork::Slice(slice.clone())) }
+            }
+            Self::Prune { max_unused: Some(percent), .. } if !(0.0..=100.0).contains(percent) => {
+                Err(InvalidWork::Percent(*percent))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The kind as a noun, for people.
     pub fn noun(&self) -> &'static str {
         match self {
@@ -71,6 +89,19 @@ impl Work {
             Self::Check { repository, .. } | Self::Prune { repository, .. } => repository,
         }
     }
+}
+
+/// What a job asks for is not there.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum InvalidWork {
+    /// No part of a repository.
+    #[error(
+        "'{0}' is no slice: n/t is expected, such as 1/7 for the first of seven, and at most 256 of them"
+    )]
+    Slice(String),
+    /// No share.
+    #[error("max_unused: {0} is no share: a number from 0 to 100 is expected")]
+    Percent(f64),
 }
 
 /// How a job ended.

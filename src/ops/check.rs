@@ -5,7 +5,7 @@ use super::session::{Session, warn_of_catalog};
 use super::{Context, OpsError};
 use crate::catalog::{JobKind, LastCheck};
 use crate::model::id::RepositoryId;
-use crate::repository::check::{CheckOptions, CheckReport};
+use crate::repository::check::{CheckOptions, CheckReport, Slice};
 use jiff::Timestamp;
 
 /// Check the repository; damage is in the report, and no error.
@@ -41,10 +41,15 @@ fn checked(
         &context.cancel,
     )?;
     if let Some(catalog) = &session.catalog {
+        // A part that is well says nothing of damage that reading another has found.
+        let repository = RepositoryId(session.repository.id().0);
+        let before = catalog.repository(repository).ok().flatten().and_then(|it| it.last_check);
+        let is_all = options.read_data == Some(Slice::ALL);
+        let is_open = !is_all && before.is_some_and(|before| !before.ok && before.read_data);
         let last = LastCheck {
             at: Timestamp::now(),
-            ok: !report.is_damaged(),
-            read_data: options.read_data.is_some(),
+            ok: !report.is_damaged() && !is_open,
+            read_data: options.read_data.is_some() || is_open,
         };
         if let Err(error) = catalog.record_check(RepositoryId(session.repository.id().0), last) {
             warn_of_catalog(error, context);

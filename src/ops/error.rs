@@ -290,8 +290,13 @@ impl OpsError {
         if self.is_cancelled() {
             return Cancelled.to_string();
         }
-        let mut message = self.to_string();
-        let mut source = std::error::Error::source(self);
+        Self::told_of(self)
+    }
+
+    /// The same of any error.
+    pub fn told_of(error: &dyn std::error::Error) -> String {
+        let mut message = error.to_string();
+        let mut source = error.source();
         while let Some(reason) = source {
             let text = reason.to_string();
             if !message.contains(&text) {

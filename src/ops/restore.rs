@@ -36,7 +36,7 @@ use super::show::read_manifest;
 use super::{Context, OpsError, quiesce};
 use crate::catalog::JobKind;
 use crate::component::files::create::TreeCreator;
-use crate::config::{Config, Instance};
+use crate::config::{Config, Instance, SecretSources};
 use crate::model::exact_path::ExactPath;
 use crate::model::id::{JobId, SnapshotId};
 use crate::model::manifest::Manifest;
@@ -124,9 +124,15 @@ fn begin(
 
 /// Whether interrupted runs may have left something of an instance: half of a restore, or what writes stopped.
 pub fn has_left(state_dir: &Path, instance: &Name) -> bool {
-    let directories =
-        [journal::DIRECTORY, databases::JOURNALS, parts::JOURNALS, quiesce::DIRECTORY];
-    directories.into_iter().any(|directory| {
+    const HERE: [&str; 2] = [journal::DIRECTORY, quiesce::DIRECTORY];
+    left_in(&HERE, state_dir, instance) || left_in(&FROM_REPOSITORY, state_dir, instance)
+}
+
+/// Where journals are of what only a repository can finish.
+const FROM_REPOSITORY: [&str; 2] = [databases::JOURNALS, parts::JOURNALS];
+
+fn left_in(directories: &[&str], state_dir: &Path, instance: &Name) -> bool {
+    directories.iter().any(|directory| {
         let names = PrivateDirectory::open(state_dir, directory).ok().flatten();
         let names = names.and_then(|directory| directory.names().ok()).unwrap_or_default();
         // After the name comes the job or the end of the name.
@@ -139,13 +145,18 @@ pub fn has_left(state_dir: &Path, instance: &Name) -> bool {
 /// Finish or undo what interrupted runs have left of an instance, and start again what they had stopped.
 pub fn recover(
     config: &Config,
-    session: &Session,
     instance: &Instance,
+    secrets: &SecretSources,
     context: &Context,
 ) -> Result<(), OpsError> {
     let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
     finish_interrupted(config, instance, &busy, &context.events)?;
-    finish_platform(config, session, instance, context)
+    // What was only stopped is started again also while the repository is away.
+    if !left_in(&FROM_REPOSITORY, &config.state_dir, &instance.name) {
+        return quiesce::resume_left(config, instance, context);
+    }
+    let session = Session::open(config, config.repository_of(instance)?, secrets)?;
+    finish_platform(config, &session, instance, context)
 }
 
 /// Undo or finish what an interrupted run has left of an instance that is no directory of this host.

@@ -377,7 +377,7 @@ fn check_problem(catalog: &Catalog, session: &Session) -> Result<Option<String>,
     let known = catalog.repository(RepositoryId(session.repository.id().0))?;
     let problem = match known.as_ref().and_then(|known| known.last_check) {
         Some(LastCheck { ok: false, at, .. }) => Some(format!(
-            "The check of {} at {} found damage. Look again: belay check",
+            "The check of {} at {} found damage. Look again: belay check --read-data",
             session.repository.location(),
             at.strftime("%Y-%m-%d %H:%M UTC")
         )),
