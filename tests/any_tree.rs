@@ -127,7 +127,7 @@ fn make(directory: &Path, entries: &[Entry], last_file: &mut Option<PathBuf>) {
 fn any_tree_comes_back_as_it_was() {
     support::require_root("to read what a mode forbids");
     let sandbox = Sandbox::without_repository();
-    let context = Context { events: Events::ignored(), cancel: Cancel::new() };
+    let context = Context::new(Events::ignored(), Cancel::new());
     let text = fs::read_to_string(sandbox.config()).unwrap();
     let config = Config::parse(&text, "the test's configuration").unwrap();
     let repository = config.repository("main").unwrap();
