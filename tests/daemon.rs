@@ -76,7 +76,7 @@ impl Host {
     /// What is answered to these bytes, if anything is.
     fn asks(&self, request: &str) -> Option<String> {
         let mut stream = UnixStream::connect(self.socket()).ok()?;
-        stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+        stream.set_read_timeout(Some(Duration::from_mins(1))).ok()?;
         stream.write_all(request.as_bytes()).ok()?;
         let mut answer = Vec::new();
         // What came before it was cut counts.
@@ -338,7 +338,7 @@ fn nobody_holds_it_up_and_strangers_get_nothing() {
     // Half a request, and connections that say nothing: they are ended, and keep nobody else out.
     let mut half = UnixStream::connect(host.socket()).unwrap();
     half.write_all(b"GET /v1/status HT").unwrap();
-    half.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    half.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let silent: Vec<UnixStream> =
         (0..200).map(|_| UnixStream::connect(host.socket()).unwrap()).collect();
     host.get("/v1/daemon");
@@ -469,7 +469,7 @@ fn people_and_health_checks_are_told_once_and_also_after_a_kill() {
     );
     let mut host = Host::new(&["one"], NO_UPKEEP, &notify);
     host.start();
-    let wait = Duration::from_secs(120);
+    let wait = Duration::from_mins(2);
     host.sandbox.belay(&["backup", "one"]).ok();
     let ping = || pings.recv_timeout(wait).unwrap().0;
     assert!(ping().starts_with("POST /ping/start"));

@@ -313,7 +313,7 @@ fn packed(content: &[u8]) -> Vec<u8> {
 
 /// What looking at a file says; none where nothing is wrong.
 fn fault(path: &Path) -> Option<ImportError> {
-    let context = Context { events: Events::ignored(), cancel: Cancel::new() };
+    let context = Context::new(Events::ignored(), Cancel::new());
     match look(path, None, &context) {
         Ok(_) => None,
         Err(OpsError::Import { source, .. }) => Some(source),
