@@ -22,6 +22,10 @@ const MAX_SECRET_BYTES: usize = 64 * 1024;
 /// Where credentials are when systemd passes none and `BELAY_CREDENTIALS_DIR` is not set.
 const CREDENTIALS_DIR: &str = "/etc/belay/credentials";
 
+/// What systemd puts before the names of files that come from a directory: `LoadCredential=_belay:/etc/belay/credentials`, as
+/// Belay's unit has it. No credential's own name begins so.
+const LOADED_PREFIX: &str = "_belay_";
+
 /// Where a secret is found. It is no secret itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretRef {
@@ -102,7 +106,8 @@ type Lookup = dyn Fn(&str) -> Option<OsString> + Send + Sync;
 /// Where references lead to: directories and the environment, so that tests need not change the process's own.
 #[derive(Clone)]
 pub struct SecretSources {
-    credential_dirs: Vec<PathBuf>,
+    /// Directories, and what stands before a credential's name in the names of their files.
+    credential_places: Vec<(PathBuf, &'static str)>,
     variable: Arc<Lookup>,
 }
 
@@ -112,7 +117,8 @@ impl SecretSources {
         credential_dirs: Vec<PathBuf>,
         variable: impl Fn(&str) -> Option<OsString> + Send + Sync + 'static,
     ) -> Self {
-        Self { credential_dirs, variable: Arc::new(variable) }
+        let credential_places = credential_dirs.into_iter().map(|dir| (dir, "")).collect();
+        Self { credential_places, variable: Arc::new(variable) }
     }
 
     /// The process's own: systemd's `$CREDENTIALS_DIRECTORY`, then `/etc/belay/credentials` or, where that is set,
@@ -125,8 +131,11 @@ impl SecretSources {
         let directory =
             |name: &str| variable(name).filter(|dir| !dir.is_empty()).map(PathBuf::from);
         let own = directory("BELAY_CREDENTIALS_DIR").unwrap_or_else(|| CREDENTIALS_DIR.into());
-        let credential_dirs = directory("CREDENTIALS_DIRECTORY").into_iter().chain([own]).collect();
-        Self::new(credential_dirs, variable)
+        let mut credential_places = vec![(own, "")];
+        if let Some(given) = directory("CREDENTIALS_DIRECTORY") {
+            credential_places.splice(0..0, [(given.clone(), ""), (given, LOADED_PREFIX)]);
+        }
+        Self { credential_places, variable: Arc::new(variable) }
     }
 }
 
@@ -183,7 +192,10 @@ impl SecretError {
             }
             Self::Unset { variable } => Some(format!("set {variable} where Belay is started")),
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("run Belay as the user that may read it".to_owned())
+                Some(
+                    "run Belay as the user that may read it; a service is given new credentials when it is started again"
+                        .to_owned(),
+                )
             }
             Self::OpenToEveryone { path, .. } => Some(format!("chmod 600 {}", path.display())),
             Self::Read { .. } | Self::Invalid { .. } => None,
@@ -220,8 +232,9 @@ impl SecretRef {
     pub fn resolve(&self, sources: &SecretSources) -> Result<Secret, SecretError> {
         match self {
             Self::Credential(name) => {
+                let places = sources.credential_places.iter();
                 let tried: Vec<PathBuf> =
-                    sources.credential_dirs.iter().map(|dir| dir.join(name.as_str())).collect();
+                    places.map(|(dir, prefix)| dir.join(format!("{prefix}{name}"))).collect();
                 for path in &tried {
                     match Secret::read_file(path) {
                         Err(SecretError::Read { source, .. })

@@ -68,7 +68,8 @@ fn credentials_are_looked_for_in_systemds_directory_first() {
     let credential = reference("credential:a");
 
     let error = credential.resolve(&sources).unwrap_err();
-    let tried = format!("{}/a and no {}/a", systemd.path().display(), own.path().display());
+    let (of_systemd, of_own) = (systemd.path().display(), own.path().display());
+    let tried = format!("{of_systemd}/a and no {of_systemd}/_belay_a and no {of_own}/a");
     assert_eq!(
         error.to_string(),
         format!("the secret 'credential:a' was not found: there is no {tried}")
@@ -77,6 +78,8 @@ fn credentials_are_looked_for_in_systemds_directory_first() {
 
     write(&own.path().join("a"), b"own\n", 0o640);
     assert_eq!(credential.resolve(&sources).unwrap().expose(), "own");
+    write(&systemd.path().join("_belay_a"), b"out of a directory", 0o400);
+    assert_eq!(credential.resolve(&sources).unwrap().expose(), "out of a directory");
     write(&systemd.path().join("a"), b"systemd", 0o400);
     assert_eq!(credential.resolve(&sources).unwrap().expose(), "systemd");
 }
@@ -84,7 +87,7 @@ fn credentials_are_looked_for_in_systemds_directory_first() {
 #[test]
 fn without_variables_the_documented_directory_is_used() {
     let sources = SecretSources::from_variables(|_| None);
-    assert_eq!(sources.credential_dirs, [Path::new("/etc/belay/credentials")]);
+    assert_eq!(sources.credential_places, [("/etc/belay/credentials".into(), "")]);
 }
 
 #[test]
