@@ -176,6 +176,9 @@ pub(super) struct DiscoverArguments {
 pub(super) struct DoctorArguments {
     /// Only this instance
     pub(super) name: Option<String>,
+    /// Look with the eyes of the daemon: as its user, in the sandbox of its unit, with its credentials
+    #[arg(long)]
+    pub(super) as_service: bool,
 }
 
 /// `job`.

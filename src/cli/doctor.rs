@@ -1,11 +1,16 @@
 //! `belay doctor`.
 
+mod as_service;
+
 use super::arguments::DoctorArguments;
 use super::exit::{Exit, Failure};
 use super::open::Environment;
 use crate::ops::doctor::{Finding, Verdict, doctor};
 
 pub(super) fn run(arguments: &DoctorArguments, environment: &Environment) -> Result<Exit, Failure> {
+    if arguments.as_service {
+        return as_service::run(arguments, environment);
+    }
     let config = environment.config()?;
     let findings =
         doctor(config, arguments.name.as_deref(), &environment.secrets, &environment.context)?;
