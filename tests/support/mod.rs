@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)] // Each test program uses a part.
 #![allow(clippy::unwrap_used)]
 
+pub mod nspawn;
 mod postgres;
 mod random;
 mod run;
