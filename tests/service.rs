@@ -136,6 +136,24 @@ impl Host {
         self.sh("systemctl daemon-reload");
     }
 
+    /// A command in the sandbox of the service, with its drop-ins, as its user.
+    fn as_service(&self, command: &str) -> Run {
+        self.0.run(&format!(
+            "{{ systemctl cat belay.service; printf '%s\\n' [Service] Type=oneshot Restart=no WatchdogSec=0 RuntimeDirectory= \
+             ExecReload= ExecStart= 'ExecStart={command}'; }} >/run/systemd/system/try.service
+             systemctl daemon-reload && systemctl start try.service"
+        ))
+    }
+
+    /// Enables one of the drop-ins that are shipped.
+    fn link_drop_in(&self, name: &str) {
+        self.sh(&format!(
+            "mkdir -p /etc/systemd/system/belay.service.d
+             ln -s /usr/share/belay/belay.service.d/{name}.conf /etc/systemd/system/belay.service.d/
+             systemctl daemon-reload"
+        ));
+    }
+
     /// The journal's entries of the service.
     fn journal(&self) -> Vec<Value> {
         let said = self.sh("journalctl --sync; journalctl -u belay -o json --no-pager");
@@ -235,11 +253,7 @@ END
             .any(|finding| finding["message"].to_string().contains("could not read /srv/uploads")),
         "{one}"
     );
-    host.sh(
-        "mkdir -p /etc/systemd/system/belay.service.d
-         ln -s /usr/share/belay/belay.service.d/root-environment.conf /etc/systemd/system/belay.service.d/
-         systemctl daemon-reload",
-    );
+    host.link_drop_in("root-environment");
     host.0.run("belay doctor --as-service uploads").code_in(&[0, 3]);
     host.0.run("belay doctor --as-service nonsense").code(2).says(&["nonsense"]);
     assert_eq!(host.sh("ls /run/systemd/system | grep doctor || true"), "", "nothing is left");
@@ -253,6 +267,24 @@ END
         .says(&["systemd does not run here"]);
     host.sh("systemctl stop belay; mv /usr/lib/systemd/system/belay.service /root/; rm -r /etc/systemd/system/belay.service.d; systemctl daemon-reload");
     host.0.run("belay doctor --as-service").code(1).says(&["there is no belay.service"]);
+}
+
+#[test]
+fn the_sandbox_lets_the_service_write_where_the_drop_ins_say() {
+    let host = Host::installed();
+    host.0.write("/etc/belay/belay.toml", CONFIG);
+    host.sh("install -d -o belay /srv/backup /srv/data; groupadd docker; install -g docker -m 660 /dev/null /srv/data/docker");
+    host.as_service("/usr/bin/touch /srv/backup/file /var/lib/belay/state/file").ok();
+    let restore = "/usr/bin/install -m 4755 -o postgres /bin/true /srv/data/restored";
+    host.as_service(restore).code(1);
+    host.as_service("/usr/bin/touch /srv/data/file").code(1);
+    host.as_service("/bin/cat /srv/data/docker").code(1);
+    host.link_drop_in("docker");
+    host.as_service("/bin/cat /srv/data/docker").ok();
+    host.link_drop_in("restore-srv");
+    host.as_service(restore).ok();
+    assert_eq!(host.sh("stat -c '%a %U' /srv/data/restored").trim(), "4755 postgres");
+    host.as_service("/usr/bin/touch /etc/file").code(1);
 }
 
 #[test]
