@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use teller::Teller;
+use tokio::sync::Notify;
 
 /// Does what a job asks for; the command line hands it in, and uses the same for itself.
 pub type Perform = dyn Fn(&Config, &SecretSources, &Work, &Context) -> Ended + Send + Sync;
@@ -145,6 +146,8 @@ pub struct Daemon {
     /// What is known at a glance.
     pub overview: Overview,
     teller: Arc<teller::Teller>,
+    /// Wakes the scheduler.
+    due: Arc<Notify>,
     _only: OnlyOne,
 }
 
@@ -168,7 +171,14 @@ impl Daemon {
             }
         }
         let overview = Overview::new(Arc::clone(&settings));
-        Ok(Self { settings, executor: Arc::new(executor), overview, teller, _only: only })
+        Ok(Self {
+            settings,
+            executor: Arc::new(executor),
+            overview,
+            teller,
+            due: Arc::default(),
+            _only: only,
+        })
     }
 
     /// Work until the process is asked to end, which `cancel` says where it was before this began: fire what is due, run what is queued, and keep the service manager informed. Ends when what ran

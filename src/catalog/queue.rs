@@ -104,7 +104,7 @@ pub struct Handled {
     pub detail: Option<String>,
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
     Ok(Entry {
         id: parsed(row, "job_id")?,
         work: from_json(row, "work_json")?,
@@ -122,7 +122,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
     })
 }
 
-fn put(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
+pub(super) fn put(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
                     "INSERT INTO queue (job_id, work_json, state, origin, submitted_by, submitted_at, due_at, not_before,
@@ -150,6 +150,37 @@ fn put(transaction: &Transaction<'_>, entry: &Entry) -> rusqlite::Result<()> {
                 .map(drop)
 }
 
+pub(super) fn read_schedule(row: &Row<'_>) -> rusqlite::Result<(String, Handled)> {
+    let handled = Handled {
+        known_since: parsed(row, "known_since")?,
+        at: parsed(row, "handled_at")?,
+        pattern: row.get("pattern")?,
+        detail: maybe_from_json(row, "detail_json")?,
+    };
+    Ok((row.get("subject")?, handled))
+}
+
+/// What a schedule has done stays as it was, where it is not told anew.
+pub(super) fn put_schedule(
+    transaction: &Transaction<'_>,
+    subject: &str,
+    handled: &Handled,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO schedules (subject, known_since, handled_at, pattern, detail_json) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (subject) DO UPDATE SET handled_at = excluded.handled_at, pattern = excluded.pattern",
+        )?
+        .execute(params![
+            subject,
+            time(handled.known_since),
+            time(handled.at),
+            handled.pattern,
+            handled.detail.as_ref().map(json).transpose()?,
+        ])
+        .map(drop)
+}
+
 impl Catalog {
     /// Take a job into the queue, or record how far it is now.
     pub fn put_entry(&self, entry: &Entry) -> Result<(), CatalogError> {
@@ -171,17 +202,7 @@ impl Catalog {
         entry: Option<&Entry>,
     ) -> Result<(), CatalogError> {
         self.write("record what a schedule is to do", |transaction| {
-            transaction
-                .prepare_cached(
-                    "INSERT INTO schedules (subject, known_since, handled_at, pattern) VALUES (?1, ?2, ?3, ?4)
-                     ON CONFLICT (subject) DO UPDATE SET handled_at = excluded.handled_at, pattern = excluded.pattern",
-                )?
-                .execute(params![
-                    subject,
-                    time(handled.known_since),
-                    time(handled.at),
-                    handled.pattern
-                ])?;
+            put_schedule(transaction, subject, handled)?;
             entry.map_or(Ok(()), |entry| put(transaction, entry))
         })
     }
@@ -239,14 +260,7 @@ impl Catalog {
         self.read("look up a schedule", |transaction| {
             transaction
                 .prepare_cached("SELECT * FROM schedules WHERE subject = ?1")?
-                .query_row([subject], |row| {
-                    Ok(Handled {
-                        known_since: parsed(row, "known_since")?,
-                        at: parsed(row, "handled_at")?,
-                        pattern: row.get("pattern")?,
-                        detail: maybe_from_json(row, "detail_json")?,
-                    })
-                })
+                .query_row([subject], |row| read_schedule(row).map(|(_, handled)| handled))
                 .optional()
         })
     }

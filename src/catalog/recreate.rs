@@ -5,8 +5,8 @@
 use crate::catalog::files::{self, DirectoryLock, beside, give_to_owner_of};
 use crate::catalog::values::parsed;
 use crate::catalog::{
-    Catalog, CatalogError, Delivery, FILE_NAME, Instance, Job, Problem, Repository, StoredEvent,
-    instances, jobs, outbox, repositories, schema,
+    Catalog, CatalogError, Delivery, Entry, FILE_NAME, Handled, Instance, Job, Problem, Repository,
+    StoredEvent, instances, jobs, outbox, queue, repositories, schema,
 };
 use crate::model::id::JobId;
 use jiff::Timestamp;
@@ -42,6 +42,8 @@ struct History {
     events: Vec<(JobId, StoredEvent)>,
     outbox: Vec<Delivery>,
     problems: Vec<Problem>,
+    queue: Vec<Entry>,
+    schedules: Vec<(String, Handled)>,
     lost: Vec<String>,
 }
 
@@ -68,6 +70,8 @@ impl History {
         });
         history.outbox = each(&connection, "outbox", "sequence", lost, outbox::read);
         history.problems = each(&connection, "problems", "problem_key", lost, outbox::read_problem);
+        history.queue = each(&connection, "queue", "sequence", lost, queue::read);
+        history.schedules = each(&connection, "schedules", "subject", lost, queue::read_schedule);
         history.events.retain(|(job, _)| jobs.contains(job));
         Ok(history)
     }
@@ -78,7 +82,10 @@ impl History {
         self.jobs.iter().try_for_each(|row| jobs::insert(transaction, row))?;
         self.events.iter().try_for_each(|(job, row)| jobs::insert_event(transaction, *job, row))?;
         self.outbox.iter().try_for_each(|row| outbox::insert(transaction, row))?;
-        self.problems.iter().try_for_each(|row| outbox::insert_problem(transaction, row))
+        self.problems.iter().try_for_each(|row| outbox::insert_problem(transaction, row))?;
+        self.queue.iter().try_for_each(|row| queue::put(transaction, row))?;
+        let mut schedules = self.schedules.iter();
+        schedules.try_for_each(|(subject, row)| queue::put_schedule(transaction, subject, row))
     }
 }
 

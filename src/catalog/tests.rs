@@ -18,6 +18,7 @@ use tempfile::TempDir;
 mod file;
 mod history;
 mod outbox;
+mod queue;
 mod recreating;
 mod rows;
 

@@ -3,19 +3,26 @@
 //! A job that is cut off by the daemon's end, by something more urgent, or by a failure that may pass comes back as a new
 //! job with an id of its own.
 
+mod counts;
+mod entry;
+mod log;
+
+use self::counts::Counts;
+use self::entry::{
+    again, as_job, end_entry, failed, new_entry, record_as_failed, repository_of, sorted,
+};
+use self::log::{log_begin, log_end, log_event};
 use super::live::Live;
 use super::teller::Teller;
 use super::{DaemonError, Perform, Settings};
-use crate::catalog::{
-    Catalog, CatalogError, Entry, EntryState, Handled, JobFailure, Origin, Outcome,
-};
+use crate::catalog::{Catalog, CatalogError, Entry, EntryState, Handled, Origin};
 use crate::config::{Config, UnknownName};
-use crate::model::event::{Cancel, Event, Events};
+use crate::model::event::{Cancel, Events};
 use crate::model::id::JobId;
 use crate::model::job::{Ended, Failure, InvalidWork, Work};
 use crate::model::name::Name;
 use crate::ops::{self, Context, OpsError};
-use crate::policy::queue::{self, Kind, Limits};
+use crate::policy::queue::{self, Limits};
 use crate::policy::retries::Retries;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -117,13 +124,6 @@ impl State {
         self.held.insert(self.next, held);
         self.next += 1;
     }
-}
-
-/// Counts what jobs did, by kind and end, since the daemon began.
-#[derive(Default)]
-pub struct Counts {
-    /// Went well, failed, interrupted.
-    ends: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
 }
 
 /// What runs jobs.
@@ -300,7 +300,7 @@ impl Executor {
 
     /// How many jobs ended how since the daemon began: (kind, end) and their number.
     pub fn counts(&self) -> BTreeMap<(&'static str, &'static str), u64> {
-        self.counts.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.counts.all()
     }
 
     /// Drop what is long over.
@@ -497,7 +497,7 @@ impl Executor {
             }
         }
         log_end(&held.entry, &ended, next.as_ref());
-        self.count(&held.entry.work, &ended);
+        self.counts.add(&held.entry.work, &ended);
         self.teller.ended(&held.entry, &ended, &held.live, next.is_none());
         end_entry(&mut held.entry, ended.clone());
         {
@@ -534,18 +534,6 @@ impl Executor {
             let body = format!("A schedule wanted it, and {by} cancelled it.");
             self.teller.missed(entry.work.instance(), title, body);
         }
-    }
-
-    fn count(&self, work: &Work, ended: &Ended) {
-        let end = match (&ended.failure, ended.exit_code) {
-            (None, 0) => "success",
-            (None, DAMAGED) => "failure",
-            (None, _) => "warning",
-            (Some(_), INTERRUPTED) => "interrupted",
-            (Some(_), _) => "failure",
-        };
-        let mut ends = self.counts.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        *ends.entry((work.noun(), end)).or_default() += 1;
     }
 
     /// Begin nothing more, and take nothing more.
@@ -599,165 +587,5 @@ impl Running {
             none => *none = Some((stop, Instant::now())),
         }
         self.cancel.cancel();
-    }
-}
-
-fn new_entry(
-    work: Work,
-    origin: Origin,
-    by: &str,
-    due: Option<Timestamp>,
-) -> Result<Entry, OpsError> {
-    Ok(Entry {
-        id: ops::new_job_id()?,
-        work,
-        state: EntryState::Queued,
-        origin,
-        submitted_by: by.to_owned(),
-        submitted_at: Timestamp::now(),
-        due,
-        not_before: None,
-        attempt: 1,
-        gave_way: 0,
-        cut_off: 0,
-        ended_at: None,
-        ended: None,
-    })
-}
-
-/// The same once more.
-fn again(entry: &Entry, attempts: u32) -> Result<Entry, OpsError> {
-    Ok(Entry {
-        id: ops::new_job_id()?,
-        state: EntryState::Queued,
-        not_before: None,
-        attempt: entry.attempt + attempts,
-        ended_at: None,
-        ended: None,
-        ..entry.clone()
-    })
-}
-
-/// ` as job ID`, where it is known.
-fn as_job(next: Option<&Entry>) -> String {
-    next.map(|next| format!(" as job {}", next.id)).unwrap_or_default()
-}
-
-/// The job itself only knows that it was asked to stop, or nothing at all.
-fn record_as_failed(catalog: &Catalog, id: JobId, ended: &Ended) {
-    let failure = ended
-        .failure
-        .as_ref()
-        .map(|Failure { error, hint }| JobFailure { error: error.clone(), hint: hint.clone() });
-    let recorded =
-        catalog.finish_job(id, Timestamp::now(), Outcome::Failed, None, failure.as_ref());
-    if let Err(error) = recorded {
-        tracing::error!(JOB = %id, "the end of a job could not be recorded: {error}");
-    }
-}
-
-fn end_entry(entry: &mut Entry, ended: Ended) {
-    entry.state = EntryState::Ended;
-    entry.ended_at = Some(Timestamp::now());
-    entry.ended = Some(ended);
-}
-
-fn failed(error: &str, hint: Option<&str>, exit_code: u8) -> Ended {
-    Ended {
-        exit_code,
-        text: String::new(),
-        document: serde_json::Value::Null,
-        failure: Some(Failure { error: error.to_owned(), hint: hint.map(str::to_owned) }),
-        may_pass: false,
-    }
-}
-
-/// The repository that a job works with.
-fn repository_of<'a>(config: &'a Config, work: &Work) -> Result<&'a Name, UnknownName> {
-    match work {
-        Work::Backup { instance, .. } | Work::Recover { instance } => {
-            Ok(&config.instance(instance.as_str())?.repository)
-        }
-        Work::Check { repository, .. } | Work::Prune { repository, .. } => {
-            Ok(&config.repository(repository.as_str())?.name)
-        }
-    }
-}
-
-/// What may begin is decided over these: what waits, and what runs.
-fn sorted<'a>(state: &'a State, config: &'a Config) -> (Vec<queue::Job<'a>>, Vec<queue::Job<'a>>) {
-    let (mut waiting, mut running) = (Vec::new(), Vec::new());
-    for (&order, held) in &state.held {
-        let Entry { id, work, gave_way, .. } = &held.entry;
-        // What the configuration does not have any more fails by itself, and holds nobody up.
-        let repository = repository_of(config, work).unwrap_or_else(|_| work.subject());
-        let kind = match work {
-            Work::Backup { .. } => Kind::Backup,
-            Work::Check { .. } => Kind::Check,
-            Work::Recover { .. } | Work::Prune { dry_run: true, .. } => Kind::Other,
-            Work::Prune { .. } => Kind::Prune,
-        };
-        let job = queue::Job {
-            id: *id,
-            kind,
-            instance: work.instance().map(Name::as_str),
-            repository: repository.as_str(),
-            not_before: held.entry.not_before.unwrap_or(held.entry.submitted_at),
-            order,
-            gave_way: *gave_way,
-        };
-        if held.running.is_some() { running.push(job) } else { waiting.push(job) }
-    }
-    (waiting, running)
-}
-
-fn log_begin(entry: &Entry) {
-    let (noun, subject) = (entry.work.noun(), entry.work.subject());
-    let instance = entry.work.instance().map(Name::as_str);
-    tracing::info!(JOB = %entry.id, INSTANCE = instance, "{noun} of {subject}: begins, for {}", entry.submitted_by);
-}
-
-fn log_event(id: JobId, work: &Work, event: &Event) {
-    let (noun, subject) = (work.noun(), work.subject());
-    let instance = work.instance().map(Name::as_str);
-    match event {
-        Event::Warning { message } => {
-            tracing::warn!(JOB = %id, INSTANCE = instance, "{noun} of {subject}: {message}");
-        }
-        Event::Sealed { snapshot, size, added, .. } => {
-            tracing::info!(JOB = %id, INSTANCE = instance, SNAPSHOT = %snapshot, "{noun} of {subject}: snapshot {} is sealed: {size}, {added} new", snapshot.short());
-        }
-        Event::Note { message } => {
-            tracing::info!(JOB = %id, INSTANCE = instance, "{noun} of {subject}: {message}");
-        }
-        Event::Phase { phase, subject: of } => {
-            tracing::debug!(JOB = %id, INSTANCE = instance, "{noun} of {subject}: {phase} {of}");
-        }
-        Event::Progress { .. } | Event::Removed { .. } => {}
-    }
-}
-
-fn log_end(entry: &Entry, ended: &Ended, next: Option<&Entry>) {
-    let (noun, subject) = (entry.work.noun(), entry.work.subject());
-    let instance = entry.work.instance().map(Name::as_str);
-    let Some(failure) = &ended.failure else {
-        if ended.exit_code == DAMAGED {
-            tracing::error!(JOB = %entry.id, INSTANCE = instance, "{noun} of {subject}: {}", ended.text);
-            return;
-        }
-        tracing::info!(JOB = %entry.id, INSTANCE = instance, "{noun} of {subject}: ended");
-        return;
-    };
-    let again = next.map(|next| match next.not_before {
-        Some(at) => format!(" It is tried again at {}.", at.strftime("%H:%M UTC")),
-        None => String::new(),
-    });
-    let hint = ops::what_to_do(failure.hint.as_deref());
-    let text =
-        format!("{noun} of {subject}: {}.{hint}{}", failure.error, again.unwrap_or_default());
-    if ended.exit_code == INTERRUPTED {
-        tracing::warn!(JOB = %entry.id, INSTANCE = instance, "{text}");
-    } else {
-        tracing::error!(JOB = %entry.id, INSTANCE = instance, "{text}");
     }
 }

@@ -55,7 +55,8 @@ impl Scheduler {
     pub(super) async fn open(daemon: Arc<Daemon>) -> Result<Self, DaemonError> {
         let cron = JobScheduler::new().await.map_err(|error| scheduler(&error))?;
         cron.start().await.map_err(|error| scheduler(&error))?;
-        Ok(Self { daemon, cron, fired: Arc::default(), handled: Mutex::default() })
+        let fired = Arc::clone(&daemon.due);
+        Ok(Self { daemon, cron, fired, handled: Mutex::default() })
     }
 
     /// Queue what is due, for ever.

@@ -65,6 +65,7 @@ pub(super) async fn reload_on_hangup(daemon: Arc<Daemon>) {
             Ok(()) => {
                 daemon.overview.forget();
                 daemon.settings.trouble("reload", None);
+                daemon.due.notify_one();
                 tracing::info!("the configuration {path} is read anew");
             }
             Err(error) => {

@@ -1,0 +1,123 @@
+//! The entries of the queue: new ones, those that come back, those that are over.
+
+use super::State;
+use crate::catalog::{Catalog, Entry, EntryState, JobFailure, Origin, Outcome};
+use crate::config::{Config, UnknownName};
+use crate::model::id::JobId;
+use crate::model::job::{Ended, Failure, Work};
+use crate::model::name::Name;
+use crate::ops::{self, OpsError};
+use crate::policy::queue::{self, Kind};
+use jiff::Timestamp;
+
+pub(super) fn new_entry(
+    work: Work,
+    origin: Origin,
+    by: &str,
+    due: Option<Timestamp>,
+) -> Result<Entry, OpsError> {
+    Ok(Entry {
+        id: ops::new_job_id()?,
+        work,
+        state: EntryState::Queued,
+        origin,
+        submitted_by: by.to_owned(),
+        submitted_at: Timestamp::now(),
+        due,
+        not_before: None,
+        attempt: 1,
+        gave_way: 0,
+        cut_off: 0,
+        ended_at: None,
+        ended: None,
+    })
+}
+
+/// The same once more.
+pub(super) fn again(entry: &Entry, attempts: u32) -> Result<Entry, OpsError> {
+    Ok(Entry {
+        id: ops::new_job_id()?,
+        state: EntryState::Queued,
+        not_before: None,
+        attempt: entry.attempt + attempts,
+        ended_at: None,
+        ended: None,
+        ..entry.clone()
+    })
+}
+
+/// ` as job ID`, where it is known.
+pub(super) fn as_job(next: Option<&Entry>) -> String {
+    next.map(|next| format!(" as job {}", next.id)).unwrap_or_default()
+}
+
+/// The job itself only knows that it was asked to stop, or nothing at all.
+pub(super) fn record_as_failed(catalog: &Catalog, id: JobId, ended: &Ended) {
+    let failure = ended
+        .failure
+        .as_ref()
+        .map(|Failure { error, hint }| JobFailure { error: error.clone(), hint: hint.clone() });
+    let recorded =
+        catalog.finish_job(id, Timestamp::now(), Outcome::Failed, None, failure.as_ref());
+    if let Err(error) = recorded {
+        tracing::error!(JOB = %id, "the end of a job could not be recorded: {error}");
+    }
+}
+
+pub(super) fn end_entry(entry: &mut Entry, ended: Ended) {
+    entry.state = EntryState::Ended;
+    entry.ended_at = Some(Timestamp::now());
+    entry.ended = Some(ended);
+}
+
+pub(super) fn failed(error: &str, hint: Option<&str>, exit_code: u8) -> Ended {
+    Ended {
+        exit_code,
+        text: String::new(),
+        document: serde_json::Value::Null,
+        failure: Some(Failure { error: error.to_owned(), hint: hint.map(str::to_owned) }),
+        may_pass: false,
+    }
+}
+
+/// The repository that a job works with.
+pub(super) fn repository_of<'a>(config: &'a Config, work: &Work) -> Result<&'a Name, UnknownName> {
+    match work {
+        Work::Backup { instance, .. } | Work::Recover { instance } => {
+            Ok(&config.instance(instance.as_str())?.repository)
+        }
+        Work::Check { repository, .. } | Work::Prune { repository, .. } => {
+            Ok(&config.repository(repository.as_str())?.name)
+        }
+    }
+}
+
+/// What may begin is decided over these: what waits, and what runs.
+pub(super) fn sorted<'a>(
+    state: &'a State,
+    config: &'a Config,
+) -> (Vec<queue::Job<'a>>, Vec<queue::Job<'a>>) {
+    let (mut waiting, mut running) = (Vec::new(), Vec::new());
+    for (&order, held) in &state.held {
+        let Entry { id, work, gave_way, .. } = &held.entry;
+        // What the configuration does not have any more fails by itself, and holds nobody up.
+        let repository = repository_of(config, work).unwrap_or_else(|_| work.subject());
+        let kind = match work {
+            Work::Backup { .. } => Kind::Backup,
+            Work::Check { .. } => Kind::Check,
+            Work::Recover { .. } | Work::Prune { dry_run: true, .. } => Kind::Other,
+            Work::Prune { .. } => Kind::Prune,
+        };
+        let job = queue::Job {
+            id: *id,
+            kind,
+            instance: work.instance().map(Name::as_str),
+            repository: repository.as_str(),
+            not_before: held.entry.not_before.unwrap_or(held.entry.submitted_at),
+            order,
+            gave_way: *gave_way,
+        };
+        if held.running.is_some() { running.push(job) } else { waiting.push(job) }
+    }
+    (waiting, running)
+}
