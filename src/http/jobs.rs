@@ -7,7 +7,6 @@ use crate::daemon::Daemon;
 use crate::daemon::executor::INTERRUPTED;
 use crate::model::id::JobId;
 use crate::model::job::{Ended, Failure, Work};
-use crate::repository::check::Slice;
 use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
@@ -60,24 +59,12 @@ fn no_such_job(id: JobId) -> Answer {
     Answer::unknown(&format!("there is no job {id}"), Some("GET /v1/jobs lists the jobs"))
 }
 
-/// What is asked for, or what is wrong with it, before anything is queued.
+/// What is asked for, or what is wrong with it.
 fn work_of(body: &[u8]) -> Result<Work, Answer> {
-    let work = serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(body).map_err(|error| {
         let hint = "send such as {\"kind\":\"backup\",\"instance\":\"NAME\"}";
         Answer::bad(&format!("the job cannot be read: {error}"), hint)
-    })?;
-    match &work {
-        Work::Check { read_data: Some(slice), .. } => {
-            slice.parse::<Slice>().map_err(|error| {
-                Answer::bad(&error.to_string(), "send `read_data` such as 1/1 or 2/7")
-            })?;
-        }
-        Work::Prune { max_unused: Some(percent), .. } if !(0.0..=100.0).contains(percent) => {
-            return Err(Answer::bad("`max_unused` is no percentage", "send 0 to 100"));
-        }
-        _ => {}
-    }
-    Ok(work)
+    })
 }
 
 pub(super) async fn submit(
@@ -134,6 +121,7 @@ fn of_command(job: &Job) -> Value {
         "not_before": null,
         "attempt": 1,
         "gave_way": 0,
+        "cut_off": 0,
         "ended_at": job.finished_at,
         "ended": ended,
     })
