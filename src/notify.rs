@@ -1,6 +1,6 @@
 //! Telling people and monitors: one notice to one channel, by a webhook, by mail or by a health-check ping.
 //!
-//! Always so: a delivery ends within [`Limits`], whatever the receiver does; it goes to no other host than the one that is
+//! Always so: a delivery ends within half a minute, whatever the receiver does; it goes to no other host than the one that is
 //! configured, and never from TLS to none; no error, and no `Debug` output of one, holds a secret or more of an address than
 //! its host. Who calls tries again where [`NotifyError::is_passing`] says so; receivers tell repeats by the delivery's id.
 
