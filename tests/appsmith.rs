@@ -25,8 +25,9 @@ impl World {
         let sandbox = Sandbox::new();
         sandbox.configure(&["data"], "last = 1000");
         let mut config = fs::read_to_string(sandbox.config()).unwrap();
-        config.push_str(instances);
         write!(config, "\n[daemon]\nsocket = \"{}\"\n", text(&sandbox.path("belay.sock"))).unwrap();
+        // Last: tests add to them.
+        config.push_str(instances);
         fs::write(sandbox.config(), config).unwrap();
         Self { sandbox, variable: docker.variable() }
     }
