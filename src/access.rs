@@ -19,7 +19,7 @@ mod tunnel;
 pub use command::Command;
 pub use docker::ContainerFacts;
 pub use error::{AccessError, Ending};
-pub use process::{Finished, Output, Running};
+pub use process::{Finished, Input, Output, Running};
 pub use tunnel::Tunnel;
 
 use crate::model::event::Cancel;

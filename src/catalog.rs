@@ -11,6 +11,7 @@
 mod dump;
 mod error;
 mod files;
+mod git;
 mod instances;
 mod jobs;
 mod outbox;

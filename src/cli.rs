@@ -2,6 +2,7 @@
 //! crate knows a terminal.
 
 mod adopt;
+mod apps;
 mod arguments;
 mod backup;
 mod catalog;
@@ -14,6 +15,7 @@ mod discover;
 mod doctor;
 mod exit;
 mod export;
+mod git_worker;
 mod import;
 mod init;
 mod job;
@@ -59,6 +61,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, cancel: &Cancel) -> Ex
     }
 }
 
+/// End the process at once, for whoever asked twice; says what goes on without it.
+pub fn leave() -> ! {
+    remote::leave()
+}
+
 /// What clap has to say: what is wrong with the command line, or the help that was asked for.
 fn misused(error: &clap::Error, given: &[OsString]) -> Exit {
     // A closed pipe is nobody's to tell.
@@ -90,6 +97,7 @@ fn dispatch(command: Command, environment: &Environment) -> Result<Exit, Failure
         Command::Daemon => daemon::run(environment),
         Command::Job(arguments) => job::run(&arguments, environment),
         Command::Backup(arguments) => backup::run(&arguments, environment),
+        Command::Apps(arguments) => apps::run(&arguments, environment),
         Command::List => list::run(environment),
         Command::Show(arguments) => show::run(&arguments, environment),
         Command::Ls(arguments) => ls::run(&arguments, environment),
@@ -105,6 +113,7 @@ fn dispatch(command: Command, environment: &Environment) -> Result<Exit, Failure
         Command::Key(arguments) => key::run(&arguments, environment),
         Command::Catalog(arguments) => catalog::run(&arguments, environment),
         Command::Config(arguments) => config::run(&arguments, environment),
+        Command::GitWorker => git_worker::run(environment),
         Command::Demo => demo::run(environment),
         Command::Completions { shell } => {
             let mut script = Vec::new();

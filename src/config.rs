@@ -7,6 +7,7 @@
 
 mod error;
 mod excerpt;
+mod git;
 mod location;
 pub mod notify;
 mod raw;
@@ -17,14 +18,17 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod web;
 
 pub use error::{ConfigError, Problem, UnknownName};
 pub use excerpt::Excerpt;
+pub use git::{GitRepository, GitUrl, GitUrlError};
 pub use location::{Location, LocationError, redact_url};
 pub use schedule::{Daemon, Objectives};
 pub use secret::{
     InvalidSecret, ParseSecretRefError, Secret, SecretError, SecretRef, SecretSources,
 };
+pub use web::{Credentials, Web};
 
 use crate::model::name::Name;
 use crate::model::via::Via;
@@ -56,6 +60,8 @@ pub struct Config {
     pub instances: BTreeMap<Name, Instance>,
     /// What belongs together.
     pub pairs: BTreeMap<Name, Pair>,
+    /// Git repositories that hold apps; each is one of `instances`, too.
+    pub gits: BTreeMap<Name, GitRepository>,
     /// The configuration of `ssh` that is used in place of the user's own.
     pub ssh_config: Option<PathBuf>,
     /// The daemon's own settings.
@@ -115,6 +121,10 @@ pub struct Instance {
     pub postgres: PostgresSettings,
     /// Where its MongoDB database is.
     pub mongodb: MongodbSettings,
+    /// How its own HTTP interface is reached.
+    pub web: Option<Web>,
+    /// The git repositories whose mirrors go into its snapshots, too, which are in [`Config::gits`].
+    pub gits: Vec<Name>,
     /// Whether a backup stops what writes while it reads.
     pub quiesce: bool,
     /// Patterns of what to leave out; each is valid in globset's syntax.
@@ -147,6 +157,8 @@ pub enum Platform {
     Appsmith,
     /// Directories.
     Files,
+    /// A git repository that holds apps. It is no platform that the configuration names.
+    Git,
     /// A database of a MongoDB server.
     Mongodb,
     /// Databases of a PostgreSQL server.
@@ -156,7 +168,7 @@ pub enum Platform {
 }
 
 impl Platform {
-    /// All that this version knows.
+    /// All that the configuration may name.
     pub const ALL: [Self; 5] =
         [Self::Appsmith, Self::Files, Self::Mongodb, Self::Postgres, Self::Tooljet];
 
@@ -165,6 +177,7 @@ impl Platform {
         match self {
             Self::Appsmith => "appsmith",
             Self::Files => "files",
+            Self::Git => "git",
             Self::Mongodb => "mongodb",
             Self::Postgres => "postgres",
             Self::Tooljet => "tooljet",
@@ -306,6 +319,11 @@ impl Config {
     /// The pair of this name.
     pub fn pair(&self, name: &str) -> Result<&Pair, UnknownName> {
         find("pair", &self.pairs, name)
+    }
+
+    /// The git repository of this name.
+    pub fn git(&self, name: &str) -> Result<&GitRepository, UnknownName> {
+        find("git repository", &self.gits, name)
     }
 
     /// The repository that an instance of this configuration has its snapshots in.

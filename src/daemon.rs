@@ -85,8 +85,10 @@ impl Settings {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         match trouble {
             Some(trouble) => {
-                tracing::error!("{trouble}");
-                troubles.insert(part, trouble);
+                let before = troubles.insert(part, trouble.clone());
+                if before.as_ref() != Some(&trouble) {
+                    tracing::error!("{trouble}");
+                }
             }
             None => drop(troubles.remove(part)),
         }
@@ -156,7 +158,7 @@ impl Daemon {
     pub fn open(settings: Settings, perform: Arc<Perform>) -> Result<Self, DaemonError> {
         let settings = Arc::new(settings);
         let config = settings.config();
-        let catalog = Catalog::open(&config.state_dir)?;
+        let catalogs = (Catalog::open(&config.state_dir)?, Catalog::open(&config.state_dir)?);
         let only = OnlyOne::claim(&config.state_dir)?;
         for problem in crate::ops::status::interrupted(&config)? {
             tracing::warn!("{problem}");
@@ -164,7 +166,7 @@ impl Daemon {
         let teller = Teller::new(Arc::clone(&settings), Catalog::open(&config.state_dir)?);
         let teller = Arc::new(teller);
         let executor =
-            Executor::open(Arc::clone(&settings), catalog, perform, Arc::clone(&teller))?;
+            Executor::open(Arc::clone(&settings), catalogs, perform, Arc::clone(&teller))?;
         for name in config.instances.keys() {
             if restore::has_left(&config.state_dir, name) {
                 executor.submit_recovery(name)?;
@@ -181,8 +183,8 @@ impl Daemon {
         })
     }
 
-    /// Work until the process is asked to end, which `cancel` says where it was before this began: fire what is due, run what is queued, and keep the service manager informed. Ends when what ran
-    /// has finished or was stopped cleanly.
+    /// Work until the process is asked to end, which `cancel` says where it was before this began: fire what is due, run
+    /// what is queued, and keep the service manager informed. Ends when what ran has finished or was stopped cleanly.
     pub async fn run(self: &Arc<Self>, cancel: &Cancel) -> Result<(), DaemonError> {
         let end = supervision::End::listen().map_err(DaemonError::Signals)?;
         if cancel.is_cancelled() {
@@ -204,6 +206,7 @@ impl Daemon {
         self.executor.finished_within(FINISHING).await;
         self.executor.stop_all();
         self.executor.finished_within(Duration::MAX).await;
+        self.executor.settle();
         for task in tasks {
             task.abort();
         }

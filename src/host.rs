@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 /// The machine's name; `localhost` where it has none.
 pub fn hostname() -> String {
@@ -52,6 +53,15 @@ pub fn user_name(uid: u32) -> String {
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     });
     name.unwrap_or_else(|| uid.to_string())
+}
+
+/// The home of a user, if `/etc/passwd` has it.
+pub fn home_of(uid: u32) -> Option<PathBuf> {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        (fields.get(2)?.parse() == Ok(uid)).then(|| fields.get(5).map(PathBuf::from))?
+    })
 }
 
 /// The number of a group, if `/etc/group` has it.

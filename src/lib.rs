@@ -12,6 +12,7 @@
 //! | [`repository`] | restic's format 2: format, locks, writer, reader, check, prune | model, store |
 //! | [`component`] | what an instance is made of: files, PostgreSQL, MongoDB, Redis, the environment file | model |
 //! | [`platform`] | what is particular to a platform: whether keys fit its ciphertext | model |
+//! | [`git`] | Git-stored apps: mirrors, their journal, what is in them; the only layer that knows libgit2 | model, config |
 //! | [`catalog`] | the local SQLite database | model |
 //! | [`notify`] | webhooks, mail and health-check pings | model, config |
 //! | [`ops`] | one file per operation, readable as a story | all above |
@@ -30,6 +31,7 @@ pub mod cli;
 pub mod component;
 pub mod config;
 pub mod daemon;
+pub mod git;
 pub mod host;
 pub mod http;
 pub mod model;

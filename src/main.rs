@@ -44,7 +44,7 @@ async fn watch_signals(cancel: Cancel) -> std::io::Result<()> {
             _ = terminate.recv() => {}
         }
         if cancel.is_cancelled() {
-            std::process::exit(cli::Exit::Interrupted as i32);
+            cli::leave();
         }
         cancel.cancel();
         eprintln!("belay: stopping; once more to stop at once");

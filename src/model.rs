@@ -2,8 +2,10 @@
 //!
 //! No I/O happens here and nothing is decided here; every other layer may use these types.
 
+pub mod apps;
 pub mod event;
 pub mod exact_path;
+pub mod git;
 pub mod id;
 pub mod job;
 pub mod manifest;
@@ -13,4 +15,5 @@ pub mod notice;
 pub mod pin;
 pub mod size;
 pub mod snapshot_record;
+pub mod version;
 pub mod via;

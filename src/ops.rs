@@ -2,6 +2,7 @@
 //! line only says what is wanted and shows what comes back.
 
 pub mod adopt;
+pub mod apps;
 pub mod backup;
 pub mod check;
 mod checksums;
@@ -11,6 +12,7 @@ pub mod discover;
 pub mod doctor;
 mod error;
 pub mod export;
+pub mod git;
 pub mod init;
 mod instance;
 mod job;
@@ -46,23 +48,34 @@ pub struct Context {
     pub cancel: Cancel,
     /// The id of its job, where it has one already.
     id: Arc<Mutex<Option<JobId>>>,
+    /// What happens in the job of this id, also before it begins.
+    history: Option<(JobId, Arc<job::History>)>,
 }
 
 impl Context {
     /// For work that gets its id when it begins.
     pub fn new(events: Events, cancel: Cancel) -> Self {
-        Self { events, cancel, id: Arc::default() }
+        Self { events, cancel, id: Arc::default(), history: None }
     }
 
     /// For work whose job is known already by its id.
-    pub fn of_job(id: JobId, events: Events, cancel: Cancel) -> Self {
-        Self { events, cancel, id: Arc::new(Mutex::new(Some(id))) }
+    pub fn of_job(id: JobId, events: &Events, cancel: Cancel) -> Self {
+        let history = Arc::<job::History>::default();
+        let events = history.recording(events);
+        let known = Arc::new(Mutex::new(Some(id)));
+        Self { events, cancel, id: known, history: Some((id, history)) }
     }
 
     /// The same, with events that go elsewhere.
     #[must_use]
     pub fn with_events(&self, events: Events) -> Self {
         Self { events, ..self.clone() }
+    }
+
+    /// The history of a job whose id was known before it began.
+    fn history_of(&self, id: JobId) -> Option<Arc<job::History>> {
+        let (of, history) = self.history.as_ref()?;
+        (*of == id).then(|| Arc::clone(history))
     }
 
     /// The id of the job that begins: what is done within it, as jobs of their own, gets others.

@@ -4,6 +4,7 @@
 
 pub mod objectives;
 pub mod queue;
+pub mod readable;
 pub mod retention;
 pub mod retries;
 pub mod schedule;

@@ -7,19 +7,13 @@ mod support;
 #[path = "documents/markdown.rs"]
 mod markdown;
 
-use belay::model::event::{Cancel, Events};
-use belay::repository::Repository;
-use belay::repository::lock::{Lock, LockMode, LockRequest};
-use belay::store::local::LocalStore;
 use markdown::{Block, Mark, blocks};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::time::Duration;
-use support::{PASSWORD, Run, Running, Sandbox, text, wait_until};
+use support::{Run, Running, Sandbox, text, wait_until};
 
 const DOCUMENT: &str = include_str!("../docs/API.md");
 /// Where the document says that the socket is.
@@ -74,16 +68,6 @@ impl Host {
         self.answers("curl -s --unix-socket /run/belay/belay.sock http://belay/metrics")
             .ok()
             .stdout()
-    }
-
-    /// Hold the repository as another host's prune does, until this is dropped.
-    fn held(&self) -> Lock {
-        let store = Arc::new(LocalStore::new(self.sandbox.repository()));
-        let repository = Repository::open(store, PASSWORD.as_bytes()).unwrap();
-        let purpose = "a test".to_owned();
-        let request =
-            LockRequest { mode: LockMode::Exclusive, purpose, wait: Duration::from_mins(1) };
-        Lock::acquire(&Arc::new(repository), request, &Events::ignored(), &Cancel::new()).unwrap()
     }
 }
 
@@ -235,7 +219,7 @@ fn every_example_answers_what_the_document_says() {
         let place = format!("docs/API.md:{}", command.line);
         // What is to be cancelled must not end before.
         if command.content.contains("\"kind\":\"check\"") {
-            held = Some(host.held());
+            held = Some(host.sandbox.held());
         }
         let mut script = command.content.clone();
         for (documented, here) in &comparison.ids {
@@ -412,7 +396,7 @@ fn the_alert_rules_use_what_a_daemon_serves_and_tell_what_they_are_for() {
     wait_until("the check to be known", || {
         host.metrics().contains("belay_repository_last_check_ok")
     });
-    let held = host.held();
+    let held = host.sandbox.held();
     let backup = r#"for reread in true false; do curl -s --unix-socket /run/belay/belay.sock -d '{"kind":"backup","instance":"uploads","reread":'$reread'}' http://belay/v1/jobs; done"#;
     host.answers(backup).ok();
     wait_until("a job to wait", || host.metrics().contains("\nbelay_queue_oldest"));

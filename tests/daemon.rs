@@ -4,10 +4,6 @@
 
 mod support;
 
-use belay::model::event::{Cancel, Events};
-use belay::repository::Repository;
-use belay::repository::lock::{Lock, LockMode, LockRequest};
-use belay::store::local::LocalStore;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
@@ -17,10 +13,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
+use support::disk::SmallDisk;
 use support::servers::{Mongod, POSTGRES_PASSWORD, Postgres};
-use support::{PASSWORD, Run, Running, Sandbox, assert_same_text, require_root, text, wait_until};
+use support::{Run, Running, Sandbox, assert_same_text, require_root, text, wait_until};
 
 /// A host with a daemon.
 struct Host {
@@ -114,16 +111,6 @@ impl Host {
         self.get("/v1/jobs?limit=1000")["jobs"].as_array().unwrap().clone()
     }
 
-    /// Hold the repository as another host's prune does, until this is dropped.
-    fn held(&self) -> Lock {
-        let store = Arc::new(LocalStore::new(self.sandbox.repository()));
-        let repository = Repository::open(store, PASSWORD.as_bytes()).unwrap();
-        let purpose = "a test".to_owned();
-        let request =
-            LockRequest { mode: LockMode::Exclusive, purpose, wait: Duration::from_mins(1) };
-        Lock::acquire(&Arc::new(repository), request, &Events::ignored(), &Cancel::new()).unwrap()
-    }
-
     /// The same configuration for who does not ask the daemon.
     fn alone(&self) -> PathBuf {
         let path = self.sandbox.path("alone.toml");
@@ -179,6 +166,9 @@ fn what_is_due_happens_and_the_repository_is_looked_after() {
     let status = host.sandbox.belay(&["status", "--json"]).code(3).json();
     assert_eq!(status["daemon"], env!("CARGO_PKG_VERSION"));
     assert!(!status["instances"][0]["next_run"].is_null(), "{status}");
+    // Two periods of two seconds at most, and the quarter of an hour that a run is given.
+    let allowed = status["instances"][0]["rpo_seconds"].as_u64().unwrap();
+    assert!((901..=904).contains(&allowed), "{allowed}");
     let log = host.stop();
     assert!(!log.contains("ERROR"), "{log}");
     // The policy keeps two of each; the daemon may have added some since its last prune.
@@ -201,7 +191,7 @@ fn what_a_user_sees_is_the_same_with_and_without_a_daemon() {
     let shape = |value: &Value| {
         let mut value = value.clone();
         for snapshot in value["snapshots"].as_array_mut().unwrap() {
-            for member in ["id", "duration_seconds", "added_bytes"] {
+            for member in ["id", "duration_seconds", "read_bytes", "added_bytes"] {
                 assert!(!snapshot[member].is_null(), "{snapshot}");
                 snapshot[member] = Value::Null;
             }
@@ -238,6 +228,157 @@ fn what_a_user_sees_is_the_same_with_and_without_a_daemon() {
     belay(true, &["daemon"]).code(11).says(&["a daemon works with the state directory"]);
 }
 
+/// Without ids, times and numbers, which differ between runs of anything.
+fn shape_of(text: &str) -> String {
+    let is_part = |character: char| character.is_ascii_alphanumeric();
+    let mut shape = String::new();
+    let mut word = String::new();
+    for character in text.chars().chain(['\n']) {
+        if is_part(character) {
+            word.push(character);
+            continue;
+        }
+        let is_named = word.chars().all(|character| character.is_ascii_alphabetic());
+        shape.push_str(if is_named { &word } else { "#" });
+        word.clear();
+        shape.push(character);
+    }
+    shape
+}
+
+#[test]
+fn a_restore_is_the_daemons_job_too_and_looks_the_same() {
+    let mut host = Host::new(&["one", "two"], NO_UPKEEP, "");
+    let alone = host.alone();
+    host.sandbox.belay(&["backup", "one"]).ok();
+    host.start();
+    let belay = |with: bool, arguments: &[&str]| {
+        let asked = host.sandbox.config();
+        let config = if with { &asked } else { &alone };
+        Run::of(host.sandbox.belay_with(&["--config", text(config)], arguments))
+    };
+    let file = host.sandbox.source_of("one").join("file");
+    let restores =
+        |host: &Host| host.jobs().iter().filter(|job| job["work"]["kind"] == "restore").count();
+    let id = host.sandbox.list()[0].id.clone();
+    let into = ["restore", id.as_str(), "--into", "one"];
+    for (more, code) in [
+        (&["--dry-run"][..], 0),
+        (&["--dry-run", "--json"], 0),
+        (&["--yes"], 0),
+        (&["--yes", "--json"], 0),
+        (&["--yes", "--path", "/files/source-one/nothing"], 2),
+        (&[], 2),
+    ] {
+        let arguments = [&into[..], more].concat();
+        let run = |with| {
+            fs::write(&file, "spoilt").unwrap();
+            let run = belay(with, &arguments).code(code);
+            let is_done = code == 0 && more.contains(&"--yes");
+            let expected = if is_done { "one" } else { "spoilt" };
+            assert_eq!(fs::read_to_string(&file).unwrap(), expected, "{arguments:?}");
+            run
+        };
+        let without = run(false);
+        let before = restores(&host);
+        let with = run(true);
+        assert_eq!(restores(&host), before + 1, "{arguments:?}: the daemon did it");
+        assert_same_text(&shape_of(&without.stdout()), &shape_of(&with.stdout()));
+        assert_same_text(&shape_of(&without.stderr()), &shape_of(&with.stderr()));
+    }
+    // Into another: that one's name is asked for by the daemon, too.
+    belay(true, &["restore", &id, "--into", "two", "--yes"]).code(1).says(&["--as-clone"]);
+    let clone = ["restore", &id, "--into", "two", "--yes", "--as-clone", "--confirm", "two"];
+    belay(true, &clone).code(2).says(&["it has: source-two"]);
+    // Nobody overwrites an instance by a slip of the API, and what is no snapshot is none.
+    let refused = |work: &Value, words: &str| {
+        let body = work.to_string();
+        let length = body.len();
+        let head = format!("POST /v1/jobs HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
+        let answer = host.asks(&(head + &body)).unwrap();
+        assert!(answer.contains(" 400 ") && answer.contains(words), "{answer}");
+    };
+    refused(&json!({ "kind": "restore", "snapshot": id, "instance": "one" }), "overwrites");
+    let nonsense = json!({ "kind": "restore", "snapshot": "x", "instance": "one", "yes": true });
+    refused(&nonsense, "is no snapshot");
+    host.sandbox.belay(&["status", "--json"]).code(3);
+}
+
+#[test]
+fn events_of_the_past_have_the_numbers_that_they_had() {
+    let mut host = Host::new(&["one"], NO_UPKEEP, "");
+    host.sandbox.belay(&["backup", "one"]).ok();
+    host.start();
+    let held = host.sandbox.held();
+    let restore =
+        json!({ "kind": "restore", "snapshot": "latest:one", "instance": "one", "yes": true });
+    let id = host.submit(&restore);
+    // It waits for the repository before the catalog knows of it.
+    let follow = Running::start(host.sandbox.belay_command(&["job", "follow", &id]));
+    wait_until("it to wait", || follow.stderr_so_far().contains("is locked"));
+    drop(held);
+    follow.wait().ok();
+    let numbered = |host: &Host| -> Vec<String> {
+        let answer = host.asks(&format!("GET /v1/jobs/{id}/events HTTP/1.0\r\n\r\n")).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        body.split("\n\n").filter(|event| event.starts_with("id: ")).map(str::to_owned).collect()
+    };
+    let live = numbered(&host);
+    assert!(live[0].starts_with("id: 0\nevent: phase") && live[0].contains("locked"), "{live:?}");
+    host.stop();
+    host.start();
+    assert_eq!(numbered(&host), live);
+}
+
+#[test]
+fn a_restore_is_not_begun_again_by_itself_and_goes_before_backups() {
+    let mut host = Host::new(&["one"], NO_UPKEEP, "");
+    host.sandbox.belay(&["backup", "one"]).ok();
+    host.start();
+    let held = host.sandbox.held();
+    let restore =
+        json!({ "kind": "restore", "snapshot": "latest:one", "instance": "one", "yes": true });
+    let state = |host: &Host, id: &str| host.get(&format!("/v1/jobs/{id}"))["state"].clone();
+    let first = host.submit(&json!({ "kind": "backup", "instance": "one" }));
+    wait_until("the backup to run", || state(&host, &first) == "running");
+    let backup = host.submit(&json!({ "kind": "backup", "instance": "one", "reread": true }));
+    let jumped = host.submit(&restore);
+    drop(held);
+    wait_until("all to be done", || host.jobs().iter().all(|job| job["state"] == "ended"));
+    let ended = |id: &str| host.get(&format!("/v1/jobs/{id}"))["ended_at"].to_string();
+    assert!(ended(&jumped) < ended(&backup), "{:?}", host.jobs());
+
+    // Ctrl-C on its command stops it, and nothing is changed.
+    let file = host.sandbox.source_of("one").join("file");
+    fs::write(&file, "newer").unwrap();
+    let id = host.sandbox.list()[0].id.clone();
+    let held = host.sandbox.held();
+    let arguments = ["restore", "latest:one", "--into", "one", "--yes"];
+    let command = Running::start(host.sandbox.belay_command(&arguments));
+    wait_until("the job to run", || host.jobs()[0]["state"] == "running");
+    command.signal(Signal::INT);
+    command.wait().code(130);
+    assert_eq!(host.jobs()[0]["ended"]["exit_code"], 130);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "newer");
+
+    // Neither one that ran nor one that waited while the daemon ended overwrites anything hours later.
+    let running = host.submit(&restore);
+    wait_until("the restore to run", || state(&host, &running) == "running");
+    let mut waiting = restore;
+    waiting["snapshot"] = json!(id);
+    let waiting = host.submit(&waiting);
+    host.daemon.take().unwrap().kill();
+    drop(held);
+    host.start();
+    let open = |host: &Host| host.jobs().iter().any(|job| job["state"] != "ended");
+    wait_until("nothing to be left", || !open(&host));
+    for (id, how_far) in [(&running, "while it ran"), (&waiting, "before it began")] {
+        let told = host.get(&format!("/v1/jobs/{id}"))["ended"]["failure"]["error"].clone();
+        assert_eq!(told, format!("the daemon ended {how_far}"));
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "newer");
+}
+
 #[test]
 fn a_job_is_cancelled_from_its_command_and_by_another_and_times_out() {
     let mut host = Host::new(&["one", "two"], NO_UPKEEP, "");
@@ -246,7 +387,7 @@ fn a_job_is_cancelled_from_its_command_and_by_another_and_times_out() {
     fs::write(host.sandbox.config(), config.replace("[instance.two]\n", two)).unwrap();
     host.sandbox.belay(&["backup", "two"]).ok();
     host.start();
-    let _held = host.held();
+    let _held = host.sandbox.held();
     let waits = |host: &Host, id: &str| host.get(&format!("/v1/jobs/{id}"))["state"] == "running";
 
     // Ctrl-C stops the job, not only who looks on.
@@ -255,6 +396,21 @@ fn a_job_is_cancelled_from_its_command_and_by_another_and_times_out() {
     command.signal(Signal::INT);
     command.wait().code(130);
     assert_eq!(host.jobs()[0]["ended"]["exit_code"], 130);
+
+    // Who asks twice does not wait, and learns how to look.
+    let command = Running::start(host.sandbox.belay_command(&["backup", "one"]));
+    let runs = |host: &Host| host.jobs()[0]["state"] == "running";
+    wait_until("the job to run", || runs(&host));
+    let id = host.jobs()[0]["id"].as_str().unwrap().to_owned();
+    host.daemon().freeze();
+    command.signal(Signal::INT);
+    wait_until("it to ask", || command.stderr_so_far().contains("once more to stop at once"));
+    command.signal(Signal::INT);
+    command.wait().code(130).says(&["is the daemon's, and may go on", &id, "belay job show"]);
+    host.daemon().thaw();
+    // What was asked for first may have been lost with who asked.
+    host.asks(&format!("POST /v1/jobs/{id}/cancel HTTP/1.0\r\n\r\n")).unwrap();
+    wait_until("the job to end", || !runs(&host));
 
     // By another; what waits behind it is cancelled, too, and who follows learns of it.
     let id = host.submit(&json!({ "kind": "backup", "instance": "one" }));
@@ -279,7 +435,7 @@ fn a_job_is_cancelled_from_its_command_and_by_another_and_times_out() {
 fn a_daemon_that_is_stopped_or_killed_goes_on_where_it_was() {
     let mut host = Host::new(&["one", "two"], NO_UPKEEP, "");
     host.start();
-    let held = host.held();
+    let held = host.sandbox.held();
     let running = host.submit(&json!({ "kind": "backup", "instance": "one" }));
     let state = |host: &Host, id: &str| host.get(&format!("/v1/jobs/{id}"))["state"].clone();
     wait_until("the job to run", || state(&host, &running) == "running");
@@ -303,7 +459,7 @@ fn a_daemon_that_is_stopped_or_killed_goes_on_where_it_was() {
     assert_eq!(host.sandbox.list().len(), 2);
 
     // Stopped while it works: cleanly, and what it did comes back.
-    let _held = host.held();
+    let _held = host.sandbox.held();
     let id = host.submit(&json!({ "kind": "backup", "instance": "two" }));
     wait_until("the job to run", || state(&host, &id) == "running");
     let log = host.stop();
@@ -313,6 +469,21 @@ fn a_daemon_that_is_stopped_or_killed_goes_on_where_it_was() {
     assert_ne!(jobs[0]["id"], *id);
     assert_eq!(jobs[0]["work"]["instance"], "two");
     assert_ne!(jobs[0]["state"], "ended");
+}
+
+#[test]
+fn a_daemon_that_is_killed_under_a_command_keeps_no_other_instance_from_its_backup() {
+    let mut host = Host::new(&["one", "two"], NO_UPKEEP, "");
+    host.start();
+    let held = host.sandbox.held();
+    let command = Running::start(host.sandbox.belay_command(&["backup", "--all", "--json"]));
+    wait_until("the job to run", || host.jobs().iter().any(|job| job["state"] == "running"));
+    host.daemon.take().unwrap().kill();
+    drop(held);
+    let said = command.wait().code(1).json();
+    assert_eq!(said["failures"][0]["instance"], "one", "{said}");
+    assert!(said["failures"][0]["error"].as_str().unwrap().contains("not heard of any more"));
+    assert_eq!(said["snapshots"][0]["instance"], "two", "{said}");
 }
 
 #[test]
@@ -416,6 +587,59 @@ fn a_new_configuration_is_taken_and_a_wrong_one_is_not() {
     host.stop();
 }
 
+#[test]
+fn what_was_pushed_away_is_told_once_whoever_fetched_it() {
+    let (port, told) = receiver(|_| 204);
+    let notify = format!("[[notify]]\nwebhook = {{ url = \"http://127.0.0.1:{port}/hook\" }}\n");
+    let mut host = Host::new(&["one"], NO_UPKEEP, &notify);
+    let (server, work) = (host.sandbox.path("orders.git"), host.sandbox.path("work"));
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(&work).args(["-c", "user.name=Dev", "-c", "user.email=dev@example.com"]);
+        git.args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        Run::of(git).ok();
+    };
+    fs::create_dir(&work).unwrap();
+    git(&["init", "-q", "-b", "master"]);
+    git(&["init", "-q", "--bare", "-b", "master", text(&server)]);
+    let rewrite = |message: &str| {
+        git(&["commit", "-q", "--allow-empty", "--amend", "-m", message]);
+        git(&["push", "-q", "--force", text(&server), "master"]);
+    };
+    git(&["commit", "-q", "--allow-empty", "-m", "base"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "first"]);
+    git(&["push", "-q", text(&server), "master"]);
+    let mut config = fs::read_to_string(host.sandbox.config()).unwrap();
+    config.push_str("[git.orders]\nplatform = \"appsmith\"\n");
+    config.push_str(&["url = \"", text(&server), "\"\n"].concat());
+    fs::write(host.sandbox.config(), config).unwrap();
+    host.sandbox.belay(&["apps", "fetch"]).ok();
+
+    // Seen by a command while there is no daemon, and by a job of the daemon.
+    let notice = || -> Value {
+        serde_json::from_str(&told.recv_timeout(Duration::from_mins(2)).unwrap().1).unwrap()
+    };
+    rewrite("second");
+    host.sandbox.belay(&["apps", "fetch"]).ok();
+    host.start();
+    let first = notice();
+    assert_eq!(first["kind"], "history-rewritten", "{first}");
+    assert_eq!(first["instance"], "orders", "{first}");
+    rewrite("third");
+    host.sandbox.belay(&["backup", "orders"]).ok();
+    let second = notice();
+    assert_eq!(second["kind"], "history-rewritten", "{second}");
+    assert!(
+        second["body"].as_str().unwrap().contains("1 commit is not there any more"),
+        "{second}"
+    );
+    host.stop();
+    host.start();
+    host.sandbox.belay(&["backup", "orders"]).ok();
+    host.stop();
+    assert!(told.try_recv().is_err(), "nothing is told twice");
+}
+
 /// A receiver of notices: each request's first line and body, answered with the status that is asked for.
 fn receiver(
     answers: impl Fn(usize) -> u16 + Send + 'static,
@@ -500,6 +724,97 @@ fn people_and_health_checks_are_told_once_and_also_after_a_kill() {
     fs::rename(&away, &source).unwrap();
     host.sandbox.belay(&["backup", "one"]).ok();
     assert_eq!(notice(&told)["kind"], "recovery");
+    host.stop();
+}
+
+#[test]
+fn a_receiver_that_does_not_answer_holds_up_nobody_else() {
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead_port = dead.local_addr().unwrap().port();
+    let (port, told) = receiver(|_| 200);
+    let notify = format!(
+        "[[notify]]\nwebhook = {{ url = \"http://127.0.0.1:{dead_port}/hook\" }}\n\
+         [[notify]]\nwebhook = {{ url = \"http://127.0.0.1:{port}/hook\" }}\n"
+    );
+    let mut host = Host::new(&["one"], NO_UPKEEP, &notify);
+    host.start();
+    let (source, away) = (host.sandbox.source_of("one"), host.sandbox.path("away"));
+    fs::rename(&source, &away).unwrap();
+    host.sandbox.belay(&["backup", "one"]).code(1);
+    let (_silent, _) = dead.accept().unwrap();
+    told.recv_timeout(Duration::from_mins(1)).unwrap();
+    fs::rename(&away, &source).unwrap();
+    host.sandbox.belay(&["backup", "one"]).ok();
+    // A delivery is given up after 30 seconds: this one came while the other was still under way.
+    told.recv_timeout(Duration::from_mins(1)).unwrap();
+    dead.set_nonblocking(true).unwrap();
+    assert!(dead.accept().is_err(), "the dead one was asked again before");
+    host.daemon.take().unwrap().kill();
+}
+
+#[test]
+fn a_job_that_ends_while_the_disk_is_full_has_ended_and_is_told_when_there_is_room() {
+    let (port, told) = receiver(|_| 200);
+    let notify = format!("[[notify]]\nwebhook = {{ url = \"http://127.0.0.1:{port}/hook\" }}\n");
+    let mut host = Host::new(&["one"], NO_UPKEEP, &notify);
+    let disk = SmallDisk::mount(&host.sandbox.state(), 16);
+    host.start();
+    let held = host.sandbox.held();
+    let id = host.submit(&json!({ "kind": "backup", "instance": "one" }));
+    wait_until("the job to run", || host.get(&format!("/v1/jobs/{id}"))["state"] == "running");
+    fs::remove_dir_all(host.sandbox.source_of("one")).unwrap();
+    // What the log of the catalog has room for already would do.
+    let catalog = rusqlite::Connection::open(host.sandbox.state().join("catalog.sqlite")).unwrap();
+    wait_until("an empty log", || {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        catalog.query_row(checkpoint, [], |row| row.get::<_, i64>(0)).is_ok_and(|busy| busy == 0)
+    });
+    let filler = disk.fill();
+    drop(held);
+    wait_until("the trouble to be told", || {
+        let log = host.daemon().stderr_so_far();
+        log.contains("The queue could not be recorded yet")
+            && log.contains("Notices wait in memory")
+    });
+    fs::remove_file(filler).unwrap();
+    let notice = told.recv_timeout(Duration::from_mins(1)).unwrap().1;
+    assert!(notice.contains("\"kind\":\"failure\""), "{notice}");
+    wait_until("the end to be recorded", || {
+        host.get(&format!("/v1/jobs/{id}"))["state"] == "ended"
+    });
+    host.daemon.take().unwrap().kill();
+    host.start();
+    assert_eq!(host.jobs().len(), 1, "it did not come back");
+    host.stop();
+    drop(catalog);
+}
+
+#[test]
+fn who_asks_does_not_wait_while_something_waits_to_be_written() {
+    let mut host = Host::new(&["one"], NO_UPKEEP, "");
+    host.start();
+    let held = host.sandbox.held();
+    let id = host.submit(&json!({ "kind": "backup", "instance": "one" }));
+    wait_until("the job to run", || host.get(&format!("/v1/jobs/{id}"))["state"] == "running");
+    let catalog = rusqlite::Connection::open(host.sandbox.state().join("catalog.sqlite")).unwrap();
+    catalog.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let cancelled = host.asks(&format!("POST /v1/jobs/{id}/cancel HTTP/1.0\r\n\r\n")).unwrap();
+    assert!(cancelled.contains(" 202 "), "{cancelled}");
+    wait_until("the end of the job", || {
+        host.daemon().stderr_so_far().contains("root cancelled it")
+    });
+    // Ten seconds are waited for a lock.
+    let began = std::time::Instant::now();
+    for path in ["/v1/daemon", "/v1/jobs", "/v1/snapshots"] {
+        host.get(path);
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(host.get(&format!("/v1/jobs/{id}"))["state"], "running", "as far as is recorded");
+    catalog.execute_batch("ROLLBACK").unwrap();
+    wait_until("the end to be recorded", || {
+        host.get(&format!("/v1/jobs/{id}"))["state"] == "ended"
+    });
+    drop(held);
     host.stop();
 }
 

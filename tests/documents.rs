@@ -12,14 +12,22 @@ use std::process::Command;
 use support::servers::{POSTGRES_PASSWORD, Postgres};
 use support::{Run, Sandbox, Tree, assert_same, text, write_secret};
 
+#[path = "documents/apps.rs"]
+mod apps;
 #[path = "documents/markdown.rs"]
 mod markdown;
 
 use markdown::{Block, Mark, anchors, blocks, links};
 
-/// The scripts that have a test below; `api` is run by tests/api.rs.
+/// The scripts that have a test below, or in `apps` for those of docs/APPS.md; `api` is run by tests/api.rs.
 const SCRIPTS: &[&str] = &[
     "api",
+    "apps",
+    "apps-by-hand",
+    "apps-new-history",
+    "apps-new-host",
+    "apps-new-server",
+    "apps-pushed-away",
     "appsmithctl",
     "catalog",
     "check",

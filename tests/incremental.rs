@@ -53,6 +53,11 @@ fn what_did_not_change_is_not_read_again() {
     assert_eq!(reads_below(&sandbox, &directory, &backup), 0);
     let reread = reads_below(&sandbox, &directory, &["backup", "data", "--reread"]);
     assert!(reread >= files, "{reread} reads");
+    // What was read is told, too.
+    let taken = |arguments: &[&str]| sandbox.belay(arguments).ok().json()["snapshots"][0].clone();
+    assert_eq!(taken(&["backup", "data", "--json"])["read_bytes"], 0);
+    let all = taken(&["backup", "data", "--reread", "--json"]);
+    assert_eq!(all["read_bytes"], all["size_bytes"]);
     sandbox.assert_restores("latest:data", &Tree::read(&directory));
 }
 

@@ -5,6 +5,8 @@ use super::{Access, AccessError};
 use crate::model::via::Hop;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -21,13 +23,22 @@ pub struct Command {
     pub(super) variables: Vec<(String, String)>,
     pub(super) secrets: Vec<(String, Zeroizing<String>)>,
     pub(super) silence: Duration,
+    pub(super) user: Option<User>,
+}
+
+/// Whose rights a command of this host has.
+#[derive(Clone)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) home: PathBuf,
 }
 
 impl Command {
     /// A program, by name or path.
     pub fn new(program: &str) -> Self {
         let arguments = vec![program.as_bytes().to_vec()];
-        Self { arguments, variables: Vec::new(), secrets: Vec::new(), silence: SILENCE }
+        Self { arguments, variables: Vec::new(), secrets: Vec::new(), silence: SILENCE, user: None }
     }
 
     /// A script for `sh`, whose `$1` is the first argument that follows.
@@ -66,6 +77,13 @@ impl Command {
     #[must_use]
     pub fn silence(mut self, longest: Duration) -> Self {
         self.silence = longest;
+        self
+    }
+
+    /// Run it with the rights of another user and in his home; for root, and commands of this host.
+    #[must_use]
+    pub fn as_user(mut self, uid: u32, gid: u32, home: PathBuf) -> Self {
+        self.user = Some(User { uid, gid, home });
         self
     }
 
@@ -117,6 +135,9 @@ pub(super) fn compose(access: &Access, command: &Command) -> Result<Composed, Ac
     composed.args(words);
     if !matches!(hops.first(), Some(Hop::Ssh { .. })) {
         composed.envs(command.secrets.iter().map(|(name, value)| (name, value.as_str())));
+    }
+    if let (Some(User { uid, gid, home }), true) = (&command.user, hops.is_empty()) {
+        composed.uid(*uid).gid(*gid).env("HOME", home);
     }
     Ok(Composed { command: composed, preamble })
 }

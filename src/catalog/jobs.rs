@@ -383,8 +383,14 @@ impl Catalog {
         })
     }
 
-    /// Keeps an event of a job. Progress is for those who look on, and is not kept.
-    pub fn add_event(&self, job: JobId, at: Timestamp, event: &Event) -> Result<(), CatalogError> {
+    /// Keeps an event of a job under its number. Progress is for those who look on, and is not kept.
+    pub fn add_event(
+        &self,
+        job: JobId,
+        ordinal: u64,
+        at: Timestamp,
+        event: &Event,
+    ) -> Result<(), CatalogError> {
         if matches!(event, Event::Progress { .. }) {
             return Ok(());
         }
@@ -392,10 +398,9 @@ impl Catalog {
             transaction
                 .prepare_cached(
                     "INSERT INTO events (job_id, ordinal, at, json)
-                     SELECT job_id, (SELECT coalesce(max(ordinal) + 1, 0) FROM events WHERE job_id = ?1), ?2, ?3
-                     FROM jobs WHERE job_id = ?1",
+                     SELECT job_id, ?2, ?3, ?4 FROM jobs WHERE job_id = ?1",
                 )?
-                .execute(params![job.to_string(), time(at), json(event)?])
+                .execute(params![job.to_string(), integer(ordinal), time(at), json(event)?])
         })?;
         self.must_exist(changed, "job", &job)
     }

@@ -2,7 +2,8 @@
 //! no repository holds.
 //!
 //! A notice leaves when it was delivered, when its channel is not configured any more, or when it was tried in vain for
-//! three days. Pings of one channel leave in the order in which they came, since a late start would undo a success.
+//! three days. Pings of one channel leave in the order in which they came, since a late start would undo a success; and
+//! one that is of the moment no more does not leave at all ([`Catalog::drop_stale_pings`]).
 
 use crate::catalog::values::{from_json, json, parsed, time, unsigned};
 use crate::catalog::{Catalog, CatalogError, rows};
@@ -56,6 +57,29 @@ pub struct Delivery {
     pub next_attempt_at: Timestamp,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
+}
+
+impl Delivery {
+    /// A notice on its way to each of the channels, due at once. A channel that comes twice is told once. `make_id` makes
+    /// random ids.
+    pub fn to_each(
+        notice: &Notice,
+        channels: &[ChannelId],
+        now: Timestamp,
+        mut make_id: impl FnMut() -> DeliveryId,
+    ) -> Vec<Self> {
+        let channels: BTreeSet<ChannelId> = channels.iter().copied().collect();
+        let deliveries = channels.into_iter().map(|channel| Self {
+            id: make_id(),
+            channel,
+            notice: notice.clone(),
+            made_at: now,
+            attempts: 0,
+            next_attempt_at: now,
+            last_error: None,
+        });
+        deliveries.collect()
+    }
 }
 
 /// Something that is wrong until it is not.
@@ -164,69 +188,67 @@ fn remove(transaction: &Transaction<'_>, id: DeliveryId) -> rusqlite::Result<usi
         .execute([id.to_string()])
 }
 
+fn texts<'a>(channels: impl IntoIterator<Item = &'a ChannelId>) -> Vec<String> {
+    channels.into_iter().map(ToString::to_string).collect()
+}
+
 impl Catalog {
-    /// Puts a notice down for each of the channels, due at once, together with what becomes of the problem that it is
-    /// about: either all of it will be told or nothing was. A channel that comes twice is told once. `make_id` makes
-    /// random ids.
+    /// Puts a notice's deliveries down, together with what becomes of the problem that it is about: either all of it will
+    /// be told or nothing was.
     pub fn put_notice(
         &self,
-        notice: &Notice,
-        channels: &[ChannelId],
+        deliveries: &[Delivery],
         problem: Option<ProblemChange<'_>>,
-        now: Timestamp,
-        mut make_id: impl FnMut() -> DeliveryId,
     ) -> Result<(), CatalogError> {
-        let channels: BTreeSet<ChannelId> = channels.iter().copied().collect();
         self.write("keep a notice", |transaction| {
-            for channel in channels {
-                let delivery = Delivery {
-                    id: make_id(),
-                    channel,
-                    notice: notice.clone(),
-                    made_at: now,
-                    attempts: 0,
-                    next_attempt_at: now,
-                    last_error: None,
-                };
-                insert(transaction, &delivery)?;
-            }
+            deliveries.iter().try_for_each(|delivery| insert(transaction, delivery))?;
             problem.map_or(Ok(()), |problem| change(transaction, problem))
         })
     }
 
-    /// What is to be delivered now, oldest first, at most so many; of a channel's pings only the oldest, so ask again when
-    /// it was delivered.
+    /// What is to be delivered now: of each channel the oldest that is due, of one of pings the oldest only if it is due;
+    /// nothing of the channels that are `busy`. So ask again when one was delivered.
     pub fn due_deliveries(
         &self,
         now: Timestamp,
-        limit: u32,
+        busy: &BTreeSet<ChannelId>,
     ) -> Result<Vec<Delivery>, CatalogError> {
+        let busy = texts(busy);
         let horizon = now.saturating_add(LONGEST_WAIT).expect("hours are of a fixed length");
         self.read("list due notices", |transaction| {
             rows(
                 transaction,
-                "SELECT * FROM outbox WHERE (next_attempt_at <= ?1 OR next_attempt_at > ?2)
-                 AND NOT (in_order AND EXISTS (
-                    SELECT 1 FROM outbox AS older
-                    WHERE older.channel_id = outbox.channel_id AND older.sequence < outbox.sequence))
-                 ORDER BY sequence LIMIT ?3",
-                params![time(now), time(horizon), limit],
+                "SELECT * FROM outbox WHERE sequence IN (
+                    SELECT min(sequence) FROM outbox
+                    WHERE (next_attempt_at <= ?1 OR next_attempt_at > ?2)
+                    AND channel_id NOT IN (SELECT value FROM json_each(?3))
+                    AND NOT (in_order AND EXISTS (
+                        SELECT 1 FROM outbox AS older
+                        WHERE older.channel_id = outbox.channel_id AND older.sequence < outbox.sequence))
+                    GROUP BY channel_id)
+                 ORDER BY sequence",
+                params![time(now), time(horizon), json(&busy)?],
                 read,
             )
         })
     }
 
-    /// When the next delivery is due; none where nothing waits.
-    pub fn next_delivery_at(&self) -> Result<Option<Timestamp>, CatalogError> {
+    /// When the next delivery is due, but for the channels that are `busy`; none where nothing waits.
+    pub fn next_delivery_at(
+        &self,
+        busy: &BTreeSet<ChannelId>,
+    ) -> Result<Option<Timestamp>, CatalogError> {
+        let busy = texts(busy);
         self.read("look for the next notice", |transaction| {
             transaction
                 .prepare_cached(
                     "SELECT next_attempt_at FROM outbox WHERE NOT (in_order AND EXISTS (
                         SELECT 1 FROM outbox AS older
                         WHERE older.channel_id = outbox.channel_id AND older.sequence < outbox.sequence))
+                     AND channel_id NOT IN (SELECT value FROM json_each(?1))
                      ORDER BY next_attempt_at LIMIT 1",
                 )?
-                .query_row([], |row| parsed(row, "next_attempt_at"))
+                .query_row([json(&busy)?], |row| parsed(row, "next_attempt_at"))
                 .optional()
         })
     }
@@ -275,12 +297,24 @@ impl Catalog {
         })
     }
 
+    /// Drops pings that tell nothing of the moment any more, and answers with them: those that were made before a time,
+    /// and those that were tried in vain while a newer one of the same channel and instance waits.
+    pub fn drop_stale_pings(&self, before: Timestamp) -> Result<Vec<Delivery>, CatalogError> {
+        self.write("drop pings of the past", |transaction| {
+            let condition = "in_order AND (made_at < ?1 OR attempts > 0 AND EXISTS (
+                SELECT 1 FROM outbox AS newer
+                WHERE newer.channel_id = outbox.channel_id AND newer.sequence > outbox.sequence
+                AND newer.notice ->> 'instance' IS outbox.notice ->> 'instance'))";
+            take(transaction, condition, [time(before)])
+        })
+    }
+
     /// Drops what goes to channels that are not among these, and answers with it.
     pub fn drop_deliveries_of_others(
         &self,
         configured: &[ChannelId],
     ) -> Result<Vec<Delivery>, CatalogError> {
-        let configured: Vec<String> = configured.iter().map(ToString::to_string).collect();
+        let configured = texts(configured);
         self.write("drop notices of former channels", |transaction| {
             let condition = "channel_id NOT IN (SELECT value FROM json_each(?1))";
             take(transaction, condition, [json(&configured)?])

@@ -1,9 +1,9 @@
 //! The daemon's jobs that wait, run or have ended, and up to when its schedules are dealt with: what survives a restart.
 
 use crate::catalog::values::{
-    from_json, from_word, json, maybe_from_json, maybe_parsed, maybe_time, parsed, time, word,
+    from_json, from_word, json, maybe, maybe_parsed, maybe_time, parsed, time, word,
 };
-use crate::catalog::{Catalog, CatalogError, rows};
+use crate::catalog::{Catalog, CatalogError, Delivery, outbox, rows};
 use crate::model::id::JobId;
 use crate::model::job::{Ended, Work};
 use jiff::Timestamp;
@@ -118,7 +118,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
         gave_way: row.get("gave_way")?,
         cut_off: row.get("cut_off")?,
         ended_at: maybe_parsed(row, "ended_at")?,
-        ended: maybe_from_json(row, "ended_json")?,
+        ended: maybe(row, "ended_json", from_json)?,
     })
 }
 
@@ -155,7 +155,7 @@ pub(super) fn read_schedule(row: &Row<'_>) -> rusqlite::Result<(String, Handled)
         known_since: parsed(row, "known_since")?,
         at: parsed(row, "handled_at")?,
         pattern: row.get("pattern")?,
-        detail: maybe_from_json(row, "detail_json")?,
+        detail: maybe(row, "detail_json", from_json)?,
     };
     Ok((row.get("subject")?, handled))
 }
@@ -194,15 +194,18 @@ impl Catalog {
         })
     }
 
-    /// A schedule is dealt with up to a time, and this job, if any, is what is done about it: both or neither.
+    /// A schedule is dealt with up to a time; this job, if any, is what is done about it, and these deliveries tell what
+    /// was missed: all or nothing.
     pub fn put_scheduled(
         &self,
         subject: &str,
         handled: &Handled,
         entry: Option<&Entry>,
+        told: &[Delivery],
     ) -> Result<(), CatalogError> {
         self.write("record what a schedule is to do", |transaction| {
             put_schedule(transaction, subject, handled)?;
+            told.iter().try_for_each(|delivery| outbox::insert(transaction, delivery))?;
             entry.map_or(Ok(()), |entry| put(transaction, entry))
         })
     }

@@ -6,7 +6,7 @@ use crate::catalog::files::{self, DirectoryLock, beside, give_to_owner_of};
 use crate::catalog::values::parsed;
 use crate::catalog::{
     Catalog, CatalogError, Delivery, Entry, FILE_NAME, Handled, Instance, Job, Problem, Repository,
-    StoredEvent, instances, jobs, outbox, queue, repositories, schema,
+    StoredEvent, git, instances, jobs, outbox, queue, repositories, schema,
 };
 use crate::model::id::JobId;
 use jiff::Timestamp;
@@ -44,6 +44,7 @@ struct History {
     problems: Vec<Problem>,
     queue: Vec<Entry>,
     schedules: Vec<(String, Handled)>,
+    journal: Vec<git::JournalRow>,
     lost: Vec<String>,
 }
 
@@ -72,6 +73,7 @@ impl History {
         history.problems = each(&connection, "problems", "problem_key", lost, outbox::read_problem);
         history.queue = each(&connection, "queue", "sequence", lost, queue::read);
         history.schedules = each(&connection, "schedules", "subject", lost, queue::read_schedule);
+        history.journal = each(&connection, "rewrites", "git_name, kept", lost, git::read_journal);
         history.events.retain(|(job, _)| jobs.contains(job));
         Ok(history)
     }
@@ -84,6 +86,7 @@ impl History {
         self.outbox.iter().try_for_each(|row| outbox::insert(transaction, row))?;
         self.problems.iter().try_for_each(|row| outbox::insert_problem(transaction, row))?;
         self.queue.iter().try_for_each(|row| queue::put(transaction, row))?;
+        self.journal.iter().try_for_each(|row| git::insert_journal(transaction, row))?;
         let mut schedules = self.schedules.iter();
         schedules.try_for_each(|(subject, row)| queue::put_schedule(transaction, subject, row))
     }

@@ -3,7 +3,9 @@
 //! The version is SQLite's `user_version`; the `application_id` tells a catalog from other databases. Nothing is
 //! written to a file before both were found to be right. A migration, once released, never changes.
 
-use crate::catalog::{CatalogError, instances, jobs, outbox, pins, queue, repositories, snapshots};
+use crate::catalog::{
+    CatalogError, git, instances, jobs, outbox, pins, queue, repositories, snapshots,
+};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::path::Path;
 use std::time::Duration;
@@ -23,6 +25,8 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     &[jobs::TABLES_2],
     &[jobs::TABLES_3, queue::TABLES_1],
     &[outbox::TABLES_3],
+    &[git::TABLES_5],
+    &[snapshots::TABLES_6],
 ];
 
 /// How long a writer waits for another.

@@ -3,7 +3,7 @@
 //! A snapshot that restic made by itself has a row, and no manifest.
 
 use crate::catalog::values::{
-    from_json, integer, json, maybe_from_word, maybe_parsed, maybe_text, parsed, time, unsigned,
+    from_json, from_word, integer, json, maybe, maybe_parsed, maybe_text, parsed, time, unsigned,
     word,
 };
 use crate::catalog::{Catalog, CatalogError, rows};
@@ -54,6 +54,9 @@ pub(super) const TABLES_1: &str = "
     ) STRICT, WITHOUT ROWID;
 ";
 
+pub(super) const TABLES_6: &str =
+    "ALTER TABLE snapshots ADD COLUMN read_bytes INTEGER CHECK (read_bytes >= 0)";
+
 fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRecord> {
     Ok(SnapshotRecord {
         id: parsed(row, "snapshot_id")?,
@@ -63,8 +66,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<SnapshotRecord> {
         platform: row.get("platform")?,
         time: parsed(row, "time")?,
         sealed: row.get("sealed")?,
-        key_fit: maybe_from_word(row, "key_fit")?,
+        key_fit: maybe(row, "key_fit", from_word)?,
         size_bytes: unsigned(row, "size_bytes")?,
+        read_bytes: maybe(row, "read_bytes", unsigned)?,
         added_bytes: unsigned(row, "added_bytes")?,
         tags: from_json(row, "tags_json")?,
     })
@@ -88,8 +92,8 @@ fn insert(
     transaction
         .prepare_cached(
             "INSERT INTO snapshots (repository_id, snapshot_id, instance_id, instance_name, host, platform, time,
-                                    sealed, key_fit, size_bytes, added_bytes, tags_json)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                                    sealed, key_fit, size_bytes, added_bytes, tags_json, read_bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(params![
             repository.to_string(),
@@ -104,6 +108,7 @@ fn insert(
             integer(record.size_bytes),
             integer(record.added_bytes),
             json(&record.tags)?,
+            record.read_bytes.map(integer),
         ])?;
     Ok(())
 }

@@ -50,6 +50,7 @@ fn snapshot(number: u8, second: i64) -> SnapshotRecord {
         sealed: true,
         key_fit: Some(KeyFit::Unproven),
         size_bytes: 1000,
+        read_bytes: Some(50),
         added_bytes: 10,
         tags: vec!["belay".to_owned(), "platform=files".to_owned()],
     }
@@ -95,6 +96,7 @@ fn manifest() -> Manifest {
             ComponentManifest { name: "more".to_owned(), ..component },
         ],
         size_bytes: 2000,
+        read_bytes: Some(50),
         added_bytes: 10,
         warnings: vec!["one".to_owned()],
     }

@@ -82,8 +82,7 @@ where
     T: FromStr,
     T::Err: Error + Send + Sync + 'static,
 {
-    let Some(text) = row.get::<_, Option<String>>(column)? else { return Ok(None) };
-    read(column, text, |text| text.parse().map_err(Into::into)).map(Some)
+    maybe(row, column, parsed)
 }
 
 /// Reads JSON.
@@ -92,18 +91,6 @@ pub(super) fn from_json<T: DeserializeOwned>(
     column: &'static str,
 ) -> rusqlite::Result<T> {
     read(column, row.get(column)?, |text| serde_json::from_str(text).map_err(Into::into))
-}
-
-/// Reads JSON that may be missing.
-pub(super) fn maybe_from_json<T: DeserializeOwned>(
-    row: &Row<'_>,
-    column: &'static str,
-) -> rusqlite::Result<Option<T>> {
-    if row.get_ref(column)?.data_type() == Type::Null {
-        Ok(None)
-    } else {
-        from_json(row, column).map(Some)
-    }
 }
 
 /// Reads an enumeration's word.
@@ -116,15 +103,16 @@ pub(super) fn from_word<T: DeserializeOwned>(
     })
 }
 
-/// Reads an enumeration's word that may be missing.
-pub(super) fn maybe_from_word<T: DeserializeOwned>(
+/// Reads what may be missing.
+pub(super) fn maybe<T>(
     row: &Row<'_>,
     column: &'static str,
+    read: impl FnOnce(&Row<'_>, &'static str) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<Option<T>> {
     if row.get_ref(column)?.data_type() == Type::Null {
         Ok(None)
     } else {
-        from_word(row, column).map(Some)
+        read(row, column).map(Some)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can be written on the command line.
 
+use super::apps::arguments::AppsArguments;
 use crate::model::id::{InstanceId, JobId};
 use crate::model::via::Via;
 use crate::ops::SnapshotRef;
@@ -62,6 +63,8 @@ pub(super) enum Command {
     Job(JobArguments),
     /// Take snapshots of instances
     Backup(BackupArguments),
+    /// Look after apps that are stored in git repositories: history, differences, what was pushed away
+    Apps(AppsArguments),
     /// List the snapshots
     List,
     /// Tell what a snapshot holds
@@ -92,6 +95,9 @@ pub(super) enum Command {
     Catalog(CatalogArguments),
     /// Check, show and recover the configuration
     Config(ConfigArguments),
+    /// Talk to a git repository for another process of this program
+    #[command(hide = true, name = "git-worker")]
+    GitWorker,
     /// Show the main job on a small made-up instance in a temporary directory
     Demo,
     /// Print a script that completes Belay's commands in a shell
@@ -128,6 +134,7 @@ impl Command {
             Self::Daemon => ("daemon", Takes::Nothing),
             Self::Job(_) => ("job", Takes::Nothing),
             Self::Backup(_) => ("backup", Takes::Nothing),
+            Self::Apps(_) => ("apps", Takes::Nothing),
             Self::List => ("list", Takes::Url),
             Self::Show(_) => ("show", Takes::Url),
             Self::Ls(_) => ("ls", Takes::Url),
@@ -149,6 +156,7 @@ impl Command {
                 ("config recover", Takes::Url)
             }
             Self::Config(_) => ("config", Takes::Nothing),
+            Self::GitWorker => ("git-worker", Takes::Nothing),
             Self::Demo => ("demo", Takes::Nothing),
             Self::Completions { .. } => ("completions", Takes::Nothing),
             Self::Man { .. } => ("man", Takes::Nothing),
@@ -156,7 +164,7 @@ impl Command {
     }
 }
 
-fn snapshot_ref(text: &str) -> Result<SnapshotRef, String> {
+pub(super) fn snapshot_ref(text: &str) -> Result<SnapshotRef, String> {
     text.parse()
 }
 

@@ -4,7 +4,7 @@ use super::arguments::BackupArguments;
 use super::exit::{Exit, Failure};
 use super::open::Environment;
 use super::output;
-use super::perform::Said;
+use super::perform::{Said, failed};
 use super::render::{counted, local_time};
 use crate::model::job::{self, Work};
 use crate::model::manifest::KeyFit;
@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &BackupArguments, environment: &Environment) -> Res
     let is_one = instances.len() == 1;
     for instance in instances {
         let work = Work::Backup { instance: instance.clone(), reread, allow_empty };
-        let ended = environment.perform(&work)?;
+        let ended = environment.perform(&work, &environment.context).unwrap_or_else(failed);
         let exit = Exit::from_code(ended.exit_code);
         let Some(failure) = ended.failure else {
             if !environment.global.json {

@@ -19,6 +19,8 @@ pub enum Exit {
     Warned = 3,
     /// Damage was found, or a key does not fit.
     Damaged = 4,
+    /// The gate said no.
+    Gated = 5,
     /// Not a file of the kind that was expected, or cut short.
     WrongFile = 6,
     /// There is no such repository.
@@ -33,12 +35,13 @@ pub enum Exit {
 
 impl Exit {
     /// All of them.
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
         Self::Warned,
         Self::Damaged,
+        Self::Gated,
         Self::WrongFile,
         Self::NoRepository,
         Self::Locked,
@@ -104,6 +107,7 @@ fn exit_of(error: &OpsError) -> Exit {
         | OpsError::Location(_)
         | OpsError::Usage { .. } => Exit::Usage,
         OpsError::Repository(error) => exit_of_repository(error),
+        OpsError::Gate { .. } => Exit::Gated,
         OpsError::Busy { .. } => Exit::Locked,
         OpsError::WrongFile { .. } => Exit::Damaged,
         OpsError::Import { source, .. } => match source {

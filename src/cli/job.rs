@@ -6,7 +6,6 @@ use super::open::Environment;
 use super::output;
 use super::remote::Remote;
 use super::render::{fitting_table, local_time};
-use crate::model::job;
 use serde_json::{Value, json};
 
 pub(super) fn run(arguments: &JobArguments, environment: &Environment) -> Result<Exit, Failure> {
@@ -27,13 +26,7 @@ pub(super) fn run(arguments: &JobArguments, environment: &Environment) -> Result
             environment.show(&json!({ "id": id }), text)
         }
         JobCommand::Follow { id } => {
-            let ended = daemon.follow(id, &environment.context, false)?;
-            let exit = Exit::from_code(ended.exit_code);
-            if let Some(job::Failure { error, hint }) = ended.failure {
-                return Err(Failure { exit, message: error, hint });
-            }
-            let shown = environment.show(&ended.document, || ended.text)?;
-            Ok(exit.or(shown))
+            environment.show_ended(daemon.follow(id, &environment.context, false)?)
         }
     }
 }

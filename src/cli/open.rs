@@ -3,12 +3,12 @@
 use super::arguments::{Command, Global, Takes};
 use super::exit::{Exit, Failure};
 use super::output;
-use super::perform::{Said, perform};
+use super::perform::{Said, perform, succeeded};
 use super::remote::Remote;
 use super::render::Renderer;
 use crate::config::{self, Config, Location, Secret, SecretSources};
 use crate::model::event::Cancel;
-use crate::model::job::{self, Ended, Work};
+use crate::model::job::{Ended, Work};
 use crate::ops::session::Session;
 use crate::ops::{Context, SnapshotRef};
 use serde::Serialize;
@@ -105,11 +105,6 @@ impl Environment {
         Ok(snapshot.find(self.config()?, &self.secrets, &self.context)?)
     }
 
-    /// The repository for commands that need the configuration.
-    pub(super) fn session(&self) -> Result<Session, Failure> {
-        Ok(Session::open(self.config()?, self.repository()?, &self.secrets)?)
-    }
-
     /// An error for options that the command would pass over: somebody means something by them.
     pub(super) fn refuse_repository_options(&self, command: &Command) -> Result<(), Failure> {
         let (name, takes) = command.takes();
@@ -140,23 +135,26 @@ impl Environment {
     }
 
     /// Have a job done: by the daemon of this configuration where it answers, or else here.
-    pub(super) fn perform(&self, work: &Work) -> Result<Ended, Failure> {
+    pub(super) fn perform(&self, work: &Work, context: &Context) -> Result<Ended, Failure> {
         let config = self.config()?;
-        if let Some(daemon) = Remote::of(config) {
-            return daemon.perform(work, &self.context);
+        // What is restored belongs to whom it did: root may make it so, also where the daemon may not.
+        let may_do = |daemon: &Remote| !(matches!(work, Work::Restore(_)) && daemon.may_less());
+        if let Some(daemon) = Remote::of(config).filter(may_do) {
+            return daemon.perform(work, context);
         }
-        Ok(perform(config, &self.secrets, work, &self.context))
+        Ok(perform(config, &self.secrets, work, context))
     }
 
     /// Have a job done and show what it says.
     pub(super) fn run_and_show(&self, work: &Work) -> Result<Exit, Failure> {
-        let ended = self.perform(work)?;
-        let exit = Exit::from_code(ended.exit_code);
-        if let Some(job::Failure { error, hint }) = ended.failure {
-            return Err(Failure { exit, message: error, hint });
-        }
+        self.show_ended(self.perform(work, &self.context)?)
+    }
+
+    /// Show what a job says at its end, and end as it does.
+    pub(super) fn show_ended(&self, ended: Ended) -> Result<Exit, Failure> {
+        let ended = succeeded(ended)?;
         let shown = self.show(&ended.document, || ended.text)?;
-        Ok(exit.or(shown))
+        Ok(Exit::from_code(ended.exit_code).or(shown))
     }
 
     /// Show what something says that was done here.

@@ -81,6 +81,12 @@ pub(super) fn failure(failure: &Failure, as_json: bool) {
     }
 }
 
+/// Tell something on standard error.
+pub(super) fn note(text: &str) {
+    // There is nowhere left to tell that this failed.
+    let _ = writeln!(io::stderr().lock(), "belay: {}", told(text));
+}
+
 /// A failure as the JSON document of the command.
 pub(super) fn failure_document(Failure { exit, message, hint }: &Failure) {
     #[derive(Serialize)]

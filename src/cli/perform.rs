@@ -1,12 +1,12 @@
 //! What a job does, whoever runs it: the command line by itself, or the daemon for somebody. Both show the same.
 
 use super::exit::{Exit, Failure};
-use super::{backup, check, prune};
+use super::{backup, check, prune, restore};
 use crate::config::{Config, SecretSources};
 use crate::model::event::{Event, Events};
 use crate::model::job::{self, Ended, Work};
 use crate::ops::session::Session;
-use crate::ops::{Context, OpsError, backup as backing_up, restore};
+use crate::ops::{Context, OpsError, backup as backing_up, restore as restoring};
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -52,15 +52,28 @@ pub(super) fn perform(
         }
         Err(error) => {
             let may_pass = error.may_pass();
-            let Failure { exit, message, hint } = Failure::from(error);
-            Ended {
-                exit_code: exit as u8,
-                text: String::new(),
-                document: Value::Null,
-                failure: Some(job::Failure { error: message, hint }),
-                may_pass,
-            }
+            Ended { may_pass, ..failed(error.into()) }
         }
+    }
+}
+
+/// How a job ended that went well, or why it did not.
+pub(super) fn succeeded(ended: Ended) -> Result<Ended, Failure> {
+    let exit = Exit::from_code(ended.exit_code);
+    match ended.failure {
+        Some(job::Failure { error, hint }) => Err(Failure { exit, message: error, hint }),
+        None => Ok(ended),
+    }
+}
+
+/// How a job ended that failed, or that could not even be asked for.
+pub(super) fn failed(Failure { exit, message, hint }: Failure) -> Ended {
+    Ended {
+        exit_code: exit as u8,
+        text: String::new(),
+        document: Value::Null,
+        failure: Some(job::Failure { error: message, hint }),
+        may_pass: false,
     }
 }
 
@@ -88,9 +101,10 @@ fn attempt(
             let outcome = backing_up::backup(config, &session, instance, &options, context)?;
             Ok(backup::said(&outcome))
         }
+        Work::Restore(work) => restore::said(config, secrets, work, context),
         Work::Recover { instance } => {
             let instance = config.instance(instance.as_str())?;
-            restore::recover(config, instance, secrets, context)?;
+            restoring::recover(config, instance, secrets, context)?;
             let text = format!("{}: nothing of interrupted runs is left.", instance.name);
             Ok(Said::new(Exit::Done, text, &serde_json::json!({ "instance": instance.name })))
         }

@@ -1,6 +1,7 @@
 //! The daemon, as the command line asks it: over its socket, where it answers and works with the same state.
 
 use super::exit::{Exit, Failure};
+use super::output;
 use crate::config::Config;
 use crate::model::event::Event;
 use crate::model::id::JobId;
@@ -11,16 +12,32 @@ use reqwest::blocking::{Client, Response};
 use serde::Deserialize;
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A daemon that does not answer this within so long is as good as none.
 const ANSWER: Duration = Duration::from_secs(5);
 /// For what it has to look up.
 const LONG_ANSWER: Duration = Duration::from_mins(2);
+/// The job of the daemon that this process follows.
+static FOLLOWED: Mutex<Option<JobId>> = Mutex::new(None);
 /// How often is looked whether a person wants to stop.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// End this process at once. A job of the daemon does not end with it.
+pub(super) fn leave() -> ! {
+    let followed = *FOLLOWED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(id) = followed {
+        output::note(&format!(
+            "job {id} is the daemon's, and may go on there: `belay job show {id}` tells"
+        ));
+    }
+    std::process::exit(Exit::Interrupted as i32);
+}
 
 /// The daemon.
 pub(super) struct Remote {
@@ -28,6 +45,8 @@ pub(super) struct Remote {
     socket: PathBuf,
     /// Whether it works with what the configuration says now.
     is_current: bool,
+    /// The user whom its socket belongs to, which is its own.
+    user: u32,
 }
 
 #[derive(Deserialize)]
@@ -52,17 +71,17 @@ impl Remote {
     pub(super) fn of(config: &Config) -> Option<Self> {
         let socket = &config.daemon.socket;
         // Most hosts without a daemon have no socket: nothing else is set up for them.
-        std::fs::symlink_metadata(socket).ok()?;
-        let remote = Self::at(socket)?;
+        let user = std::fs::symlink_metadata(socket).ok()?.uid();
+        let remote = Self::at(socket, user)?;
         let about: About = remote.get("/v1/daemon", ANSWER).ok()?;
         let is_current = about.configuration_digest == config.digest();
         (about.state_dir == config.state_dir).then_some(Self { is_current, ..remote })
     }
 
-    fn at(socket: &Path) -> Option<Self> {
+    fn at(socket: &Path, user: u32) -> Option<Self> {
         crate::notify::install_crypto();
         let client = Client::builder().unix_socket(socket).timeout(None).no_proxy().build().ok()?;
-        Some(Self { client, socket: socket.to_owned(), is_current: true })
+        Some(Self { client, socket: socket.to_owned(), is_current: true, user })
     }
 
     /// The same, or why there is none.
@@ -76,7 +95,7 @@ impl Remote {
     /// Why no daemon answers at a socket, and what to do.
     pub(super) fn missing(socket: &Path) -> (String, &'static str) {
         let at = socket.display();
-        match std::os::unix::net::UnixStream::connect(socket) {
+        match UnixStream::connect(socket) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => (
                 format!("you may not open the daemon's socket {at}"),
                 "ask as root, or as a member of the group belay",
@@ -92,6 +111,11 @@ impl Remote {
                 "see what it does: `systemctl status belay`",
             ),
         }
+    }
+
+    /// Whether this process may do what the daemon may not.
+    pub(super) fn may_less(&self) -> bool {
+        rustix::process::geteuid().is_root() && self.user != 0
     }
 
     /// What a person should know of it besides what it says.
@@ -186,13 +210,15 @@ impl Remote {
         stops_it: bool,
     ) -> Result<Ended, Failure> {
         let is_over = AtomicBool::new(false);
+        let followed = |id| *FOLLOWED.lock().unwrap_or_else(PoisonError::into_inner) = id;
+        followed(Some(id));
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !is_over.load(Ordering::SeqCst) {
                     if context.cancel.is_cancelled() {
                         if !stops_it || self.cancel(id).is_err() {
                             // Nothing is left to wait for.
-                            std::process::exit(Exit::Interrupted as i32);
+                            leave();
                         }
                         return;
                     }
@@ -201,6 +227,7 @@ impl Remote {
             });
             let ended = self.listen(id, context);
             is_over.store(true, Ordering::SeqCst);
+            followed(None);
             ended
         })
     }

@@ -102,6 +102,7 @@ impl Renderer {
                 state.warnings.push(message.clone());
             }
             Event::Note { message } if !self.quiet => state.line(message),
+            Event::HistoryRewritten { git, rewrite } => state.line(&rewrite.told(git)),
             Event::Note { .. } | Event::Sealed { .. } | Event::Removed { .. } => {}
         }
     }

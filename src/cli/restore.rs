@@ -6,15 +6,19 @@ mod platform;
 use super::arguments::RestoreArguments;
 use super::exit::{Exit, Failure};
 use super::open::Environment;
+use super::perform::{Said, succeeded};
 use super::prompt;
 use super::render::{age, counted, local_time};
-use crate::config::Platform;
+use crate::config::{Config, Instance, Platform, SecretSources};
+use crate::model::event::{Event, Events};
+use crate::model::job::{RestoreWork, Work};
+use crate::model::node::display_path;
 use crate::model::size::Bytes;
-use crate::ops::restore::databases;
-use crate::ops::restore::into::{self, IntoOptions, IntoPlan, PresentState, RestoredInto};
-use crate::ops::restore::parts as in_parts;
-use crate::ops::restore::{Extracted, RestoredToDir, Wanted, to_dir};
+use crate::ops::restore::into::{IntoOptions, IntoPlan, PresentState, RestoredInto};
+use crate::ops::restore::{self, RestoredToDir, Wanted, to_dir};
 use crate::ops::session::Session;
+use crate::ops::{Context, OpsError, SnapshotRef};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -22,11 +26,9 @@ pub(super) fn run(
     arguments: &RestoreArguments,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let paths = arguments.path.iter().map(|path| path.as_bytes().to_vec()).collect();
-    let wanted = Wanted { components: arguments.component.clone(), paths };
     match (&arguments.to_dir, &arguments.into) {
-        (Some(target), _) => into_directory(target, &wanted, arguments, environment),
-        (None, Some(name)) => in_place(name, wanted, arguments, environment),
+        (Some(target), _) => into_directory(target, arguments, environment),
+        (None, Some(name)) => in_place(name, arguments, environment),
         (None, None) => {
             Err(Failure::usage("the restore has no target", "give --to-dir DIR or --into NAME"))
         }
@@ -35,10 +37,11 @@ pub(super) fn run(
 
 fn into_directory(
     target: &Path,
-    wanted: &Wanted,
     arguments: &RestoreArguments,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
+    let paths = arguments.path.iter().map(|path| path.as_bytes().to_vec()).collect();
+    let wanted = Wanted { components: arguments.component.clone(), paths };
     let session = environment.session_of(&arguments.snapshot)?;
     let config = match environment.bare()? {
         Some(_) => None,
@@ -51,12 +54,14 @@ fn into_directory(
     let restored = to_dir(
         (&session, config),
         &arguments.snapshot,
-        wanted,
+        &wanted,
         &target,
         arguments.dry_run,
         context,
     )?;
-    warn(restored.done.as_ref(), environment);
+    for warning in restored.done.iter().flat_map(|done| &done.warnings) {
+        context.events.warn(format!("Not restored as it was: {warning}."));
+    }
     environment.show(&restored, || {
         let RestoredToDir { plan, done } = &restored;
         let what = format!(
@@ -75,70 +80,151 @@ fn into_directory(
 
 fn in_place(
     name: &str,
-    wanted: Wanted,
     arguments: &RestoreArguments,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let config = environment.config()?;
-    let instance = config.instance(name)?;
-    let session = match &environment.global.repository {
-        Some(_) => environment.session()?,
-        None => Session::open(config, config.repository_of(instance)?, &environment.secrets)?,
+    let instance = environment.config()?.instance(name)?.name.clone();
+    let repository = match environment.global.repository {
+        Some(_) => Some(environment.repository()?.name.clone()),
+        None => None,
     };
-    let context = &environment.context;
-    let options = IntoOptions {
-        wanted,
+    // What is no UTF-8 goes as it is shown.
+    let path = |path: &OsString| match path.to_str() {
+        Some(path) => path.to_owned(),
+        None => display_path(path.as_bytes()),
+    };
+    let work = RestoreWork {
+        snapshot: arguments.snapshot.to_string(),
+        instance,
+        repository,
+        components: arguments.component.clone(),
+        paths: arguments.path.iter().map(path).collect(),
         as_clone: arguments.as_clone,
         confirm: arguments.confirm.clone(),
         discard_current: arguments.reason.clone().filter(|_| arguments.discard_current),
         dry_run: arguments.dry_run,
+        yes: arguments.yes,
+    };
+    let work = if work.dry_run || work.yes { work } else { confirmed(work, environment)? };
+    environment.run_and_show(&Work::Restore(work))
+}
+
+/// The same, where a person wants what its plan says: of the very snapshot that was planned with.
+fn confirmed(work: RestoreWork, environment: &Environment) -> Result<RestoreWork, Failure> {
+    let plan = Work::Restore(RestoreWork { dry_run: true, ..work.clone() });
+    let events = environment.context.events.clone();
+    // What the plan warns of, the restore warns of again.
+    let noted = Events::new(move |event| match event {
+        Event::Warning { message } => events.note(message),
+        event => events.send(event),
+    });
+    let planned = environment.perform(&plan, &environment.context.with_events(noted))?;
+    let planned = succeeded(planned)?;
+    let snapshot = planned.document["plan"]["snapshot"].as_str().map(str::to_owned);
+    let snapshot = snapshot.ok_or_else(|| Failure::internal("the plan names no snapshot"))?;
+    ask(work.instance.as_str(), &planned.text, environment)?;
+    Ok(RestoreWork { snapshot, yes: true, ..work })
+}
+
+/// What a restore in place says.
+pub(super) fn said(
+    config: &Config,
+    secrets: &SecretSources,
+    work: &RestoreWork,
+    context: &Context,
+) -> Result<Said, OpsError> {
+    let instance = config.instance(work.instance.as_str())?;
+    let repository = match &work.repository {
+        Some(name) => config.repository(name.as_str())?,
+        None => config.repository_of(instance)?,
+    };
+    let snapshot: SnapshotRef = work
+        .snapshot
+        .parse()
+        .map_err(|message: String| OpsError::usage(message, "`belay list` shows them"))?;
+    if instance.platform == Platform::Git {
+        return Err(OpsError::Usage {
+            message: format!(
+                "'{}' is a git repository, and its mirror is not put back in place",
+                instance.name
+            ),
+            hint: Some(format!(
+                "belay apps restore {} --from {snapshot} brings it back, as a branch or as files",
+                instance.name
+            )),
+        });
+    }
+    let session = Session::open(config, repository, secrets)?;
+    let paths = work.paths.iter().map(|path| path.clone().into_bytes()).collect();
+    let options = IntoOptions {
+        wanted: Wanted { components: work.components.clone(), paths },
+        as_clone: work.as_clone,
+        confirm: work.confirm.clone(),
+        discard_current: work.discard_current.clone(),
+        dry_run: work.dry_run,
     };
     // The databases of Appsmith's own PostgreSQL come back as those of any other.
     let is_postgres = options.wanted.components == ["postgres"];
-    if matches!(instance.platform, Platform::Appsmith | Platform::Mongodb) && !is_postgres {
-        let prepared =
-            in_parts::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
-        if arguments.dry_run {
-            let restored = prepared.dry_run();
-            return environment.show(&restored, || parts::plan_text(&restored.plan));
-        }
-        ask(name, &parts::plan_text(&prepared.plan), arguments, environment)?;
-        let restored = prepared.execute(context)?;
-        return environment.show(&restored, || parts::done_text(&restored));
+    let is_in_parts =
+        matches!(instance.platform, Platform::Appsmith | Platform::Mongodb) && !is_postgres;
+    let from = (config, &session, instance, &snapshot);
+    if is_in_parts {
+        in_parts(from, &options, context)
+    } else if instance.platform == Platform::Files {
+        files(from, &options, context)
+    } else {
+        databases(from, &options, context)
     }
-    if instance.platform != Platform::Files {
-        let prepared =
-            databases::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
-        if arguments.dry_run {
-            let restored = prepared.dry_run();
-            return environment.show(&restored, || platform::plan_text(&restored.plan));
-        }
-        ask(name, &platform::plan_text(&prepared.plan), arguments, environment)?;
-        let restored = prepared.execute(context)?;
-        return environment.show(&restored, || platform::done_text(&restored));
-    }
-    let prepared =
-        into::prepare(config, &session, instance, &arguments.snapshot, &options, context)?;
-    if arguments.dry_run {
-        let restored = prepared.dry_run();
-        return environment.show(&restored, || plan_text(&restored.plan));
-    }
-    ask(name, &plan_text(&prepared.plan), arguments, environment)?;
-    let restored = prepared.execute(context)?;
-    warn(restored.done.as_ref(), environment);
-    environment.show(&restored, || done_text(&restored))
 }
 
-/// Go on only when a person wants what the plan says, or said so before.
-fn ask(
-    name: &str,
-    plan: &str,
-    arguments: &RestoreArguments,
-    environment: &Environment,
-) -> Result<(), Failure> {
-    if arguments.yes {
-        return Ok(());
+/// What is restored: the configuration, the repository, the instance, and the snapshot.
+type From<'a> = (&'a Config, &'a Session, &'a Instance, &'a SnapshotRef);
+
+fn in_parts(
+    (config, session, instance, snapshot): From<'_>,
+    options: &IntoOptions,
+    context: &Context,
+) -> Result<Said, OpsError> {
+    let prepared = restore::parts::prepare(config, session, instance, snapshot, options, context)?;
+    if options.dry_run {
+        let restored = prepared.dry_run();
+        return Ok(Said::new(Exit::Done, parts::plan_text(&restored.plan), &restored));
     }
+    let restored = prepared.execute(context)?;
+    Ok(Said::new(Exit::Done, parts::done_text(&restored), &restored))
+}
+
+fn databases(
+    (config, session, instance, snapshot): From<'_>,
+    options: &IntoOptions,
+    context: &Context,
+) -> Result<Said, OpsError> {
+    let prepared =
+        restore::databases::prepare(config, session, instance, snapshot, options, context)?;
+    if options.dry_run {
+        let restored = prepared.dry_run();
+        return Ok(Said::new(Exit::Done, platform::plan_text(&restored.plan), &restored));
+    }
+    let restored = prepared.execute(context)?;
+    Ok(Said::new(Exit::Done, platform::done_text(&restored), &restored))
+}
+
+fn files(
+    (config, session, instance, snapshot): From<'_>,
+    options: &IntoOptions,
+    context: &Context,
+) -> Result<Said, OpsError> {
+    let prepared = restore::into::prepare(config, session, instance, snapshot, options, context)?;
+    if options.dry_run {
+        let restored = prepared.dry_run();
+        return Ok(Said::new(Exit::Done, plan_text(&restored.plan), &restored));
+    }
+    let restored = prepared.execute(context)?;
+    Ok(Said::new(Exit::Done, done_text(&restored), &restored))
+}
+
+/// Go on only when a person wants what the plan says.
+fn ask(name: &str, plan: &str, environment: &Environment) -> Result<(), Failure> {
     environment.pause_progress();
     if !prompt::is_possible() {
         return Err(Failure::usage(
@@ -150,12 +236,6 @@ fn ask(
         return Ok(());
     }
     Err(Failure::usage("nothing was done", "only a whole `yes` goes on"))
-}
-
-fn warn(done: Option<&Extracted>, environment: &Environment) {
-    for warning in done.map(|done| done.warnings.as_slice()).unwrap_or_default() {
-        environment.context.events.warn(format!("Not restored as it was: {warning}."));
-    }
 }
 
 /// What a person has to know who allowed it.

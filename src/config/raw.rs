@@ -3,8 +3,10 @@
 //! Nothing is checked here beyond names, types and unknown keys; `validate` does the rest. The doc comments are the
 //! descriptions in the JSON Schema.
 
+mod git;
 mod notify;
 
+pub(super) use git::RawGit;
 pub(super) use notify::{RawMail, RawNotify, RawPing, RawWebhook};
 
 use crate::config::secret::SecretRef;
@@ -44,6 +46,10 @@ pub(super) struct RawConfig {
     #[serde(default)]
     #[schemars(with = "BTreeMap<Name, RawPair>")]
     pub pair: Tables<RawPair>,
+    /// Git repositories that hold apps.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<Name, RawGit>")]
+    pub git: Tables<RawGit>,
     /// How instances that live elsewhere are reached.
     #[serde(default)]
     pub access: RawAccess,
@@ -158,6 +164,22 @@ pub(super) struct RawInstance {
     /// Where its parts are, as far as its environment does not say.
     #[serde(default)]
     pub component: RawComponents,
+    /// Where people open it, such as `https://apps.example.com`: for `belay apps import` and `apps pull`.
+    #[schemars(with = "Option<String>")]
+    pub url: Option<Spanned<String>>,
+    /// Whether `url` may be http:// where it is not on this machine. The default is false.
+    #[schemars(with = "Option<bool>")]
+    pub plain_http: Option<Spanned<bool>>,
+    /// Who logs in there; for the platform "appsmith".
+    #[schemars(with = "Option<RawLogin>")]
+    pub login: Option<Spanned<RawLogin>>,
+    /// The access token of its external API; for the platform "tooljet".
+    #[schemars(with = "Option<SecretRef>")]
+    pub token: Option<Spanned<String>>,
+    /// Names of git repositories whose mirrors go into its snapshots, too.
+    #[serde(default)]
+    #[schemars(with = "Vec<Name>")]
+    pub git: Vec<Spanned<String>>,
     /// Whether a backup stops what writes, for as long as it reads, so that all parts are of one moment. The default is false.
     #[schemars(with = "Option<bool>")]
     pub quiesce: Option<Spanned<bool>>,
@@ -189,8 +211,19 @@ pub(super) struct RawInstance {
     pub repository: Option<Spanned<String>>,
 }
 
+/// Who logs in at an instance.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLogin {
+    /// The user, such as "belay@example.com".
+    pub user: String,
+    /// That user's password.
+    #[schemars(with = "SecretRef")]
+    pub password: Spanned<String>,
+}
+
 /// What is promised of an instance.
-#[derive(Default, Deserialize, JsonSchema)]
+#[derive(Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawObjectives {
     /// How old its last good snapshot may become, such as "24h".

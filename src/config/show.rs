@@ -5,7 +5,8 @@
 mod notify;
 
 use super::{
-    Config, Instance, MongodbSettings, MongodbWay, Objectives, Pair, PostgresSettings, Repository,
+    Config, Credentials, GitRepository, Instance, MongodbSettings, MongodbWay, Objectives, Pair,
+    Platform, PostgresSettings, Repository,
 };
 use crate::config::location::redact_url;
 use crate::config::secret::SecretRef;
@@ -30,6 +31,8 @@ struct Shown<'a> {
     instance: BTreeMap<&'a Name, ShownInstance<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pair: BTreeMap<&'a Name, ShownPair<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    git: BTreeMap<&'a Name, ShownGit<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notify: Vec<notify::ShownNotify<'a>>,
 }
@@ -75,6 +78,35 @@ struct ShownInstance<'a> {
     platform: String,
     via: String,
     exclude: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    git: &'a [Name],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plain_http: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a SecretRef>,
+    #[serde(flatten)]
+    looked_after: ShownUpkeep<'a>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    paths: BTreeMap<&'a Name, Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<ShownLogin<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    component: Option<ShownComponents<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownLogin<'a> {
+    user: &'a str,
+    password: &'a SecretRef,
+}
+
+/// When snapshots are taken, where they go, and how long they are kept.
+#[derive(Serialize)]
+struct ShownUpkeep<'a> {
     timezone: &'a str,
     repository: &'a Name,
     schedule: &'a str,
@@ -83,15 +115,34 @@ struct ShownInstance<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     catch_up: Option<String>,
     deadline: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    environment: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    paths: BTreeMap<&'a Name, Cow<'a, str>>,
     keep: &'a Keep,
     #[serde(skip_serializing_if = "Option::is_none")]
     objectives: Option<ShownObjectives>,
+}
+
+#[derive(Serialize)]
+struct ShownGit<'a> {
+    platform: String,
+    url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    component: Option<ShownComponents<'a>>,
+    pair: Option<&'a Name>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssh_key: Option<&'a SecretRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ssh_passphrase: Option<&'a SecretRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a SecretRef>,
+    user: &'a str,
+    #[serde(flatten)]
+    looked_after: ShownUpkeep<'a>,
+    branches: ShownBranches<'a>,
+}
+
+#[derive(Serialize)]
+struct ShownBranches<'a> {
+    staging: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    production: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -162,7 +213,17 @@ impl Config {
                 .as_ref()
                 .map(|path| ShownAccess { ssh_config: path.to_string_lossy() }),
             repository: self.repositories.values().map(|it| (&it.name, repository(it))).collect(),
-            instance: self.instances.values().map(|it| (&it.name, instance(it))).collect(),
+            instance: self
+                .instances
+                .values()
+                .filter(|it| it.platform != Platform::Git)
+                .map(|it| (&it.name, instance(it)))
+                .collect(),
+            git: self
+                .gits
+                .values()
+                .filter_map(|it| Some((&it.name, git(it, self.instances.get(&it.name)?))))
+                .collect(),
             pair: self.pairs.values().map(|it| (&it.name, pair(it))).collect(),
             notify: self.channels.iter().map(notify::channel).collect(),
         };
@@ -191,28 +252,64 @@ fn repository(repository: &Repository) -> ShownRepository<'_> {
 }
 
 fn instance(instance: &Instance) -> ShownInstance<'_> {
+    let web = instance.web.as_ref();
+    let credentials = web.and_then(|web| web.credentials.as_ref());
     ShownInstance {
         platform: instance.platform.to_string(),
         via: instance.via.to_string(),
         exclude: &instance.exclude,
+        git: &instance.gits,
+        looked_after: upkeep(instance),
+        environment: instance.environment.as_ref().map(|path| path.to_string_lossy()),
+        url: web.map(|web| web.url.as_str()),
+        plain_http: web.and_then(|web| web.plain_http.then_some(true)),
+        token: match credentials {
+            Some(Credentials::Token(token)) => Some(token),
+            _ => None,
+        },
+        login: match credentials {
+            Some(Credentials::Login { user, password }) => Some(ShownLogin { user, password }),
+            _ => None,
+        },
+        paths: instance
+            .paths
+            .iter()
+            .map(|root| (&root.name, root.path.to_string_lossy()))
+            .collect(),
+        component: components(instance),
+    }
+}
+
+fn upkeep(instance: &Instance) -> ShownUpkeep<'_> {
+    ShownUpkeep {
         timezone: instance.timezone_name(),
         repository: &instance.repository,
         schedule: shown_schedule(instance.schedule.as_ref()),
         jitter: instance.schedule.as_ref().map(|schedule| shown_duration(schedule.jitter())),
         catch_up: instance.schedule.as_ref().map(|schedule| shown_duration(schedule.catch_up())),
         deadline: shown_duration(instance.deadline),
-        environment: instance.environment.as_ref().map(|path| path.to_string_lossy()),
-        paths: instance
-            .paths
-            .iter()
-            .map(|root| (&root.name, root.path.to_string_lossy()))
-            .collect(),
         keep: &instance.keep,
         objectives: (instance.objectives != Objectives::default()).then(|| ShownObjectives {
             rpo: instance.objectives.rpo.map(shown_duration),
             rto: instance.objectives.rto.map(shown_duration),
         }),
-        component: components(instance),
+    }
+}
+
+fn git<'a>(git: &'a GitRepository, instance: &'a Instance) -> ShownGit<'a> {
+    ShownGit {
+        platform: git.platform.to_string(),
+        url: git.url.to_string(),
+        pair: git.pair.as_ref(),
+        ssh_key: git.ssh_key.as_ref(),
+        ssh_passphrase: git.ssh_passphrase.as_ref(),
+        token: git.token.as_ref(),
+        user: &git.user,
+        looked_after: upkeep(instance),
+        branches: ShownBranches {
+            staging: &git.staging_branch,
+            production: git.production_branch.as_deref(),
+        },
     }
 }
 

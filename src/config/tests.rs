@@ -62,11 +62,8 @@ fn the_example_is_accepted_as_it_is_and_with_everything_uncommented() {
         // The other form of a key that is there.
         .filter(|line| !line.starts_with("paths = {"))
         .collect();
-    let config = good(
-        &uncommented
-            .join("\n")
-            .replace("[pair.main]\nstaging = \"staging\"\nproduction = \"production\"", ""),
-    );
+    let config = good(&uncommented.join("\n"));
+    assert_eq!(config.git("orders").unwrap().pair, Some(name("main")));
     assert_eq!(config.instance("uploads").unwrap().timezone_name(), "UTC");
     assert_eq!(config.repository("main").unwrap().compression, 1);
 }
@@ -139,7 +136,9 @@ fn what_is_shown_reads_back_as_the_same() {
          password = 'env:B2'\n[state]\ndir = '/s'\n[defaults]\ntimezone = 'asia/tokyo'\nkeep = {{ last = 2 }}\n\
          [instance.a]\nplatform = 'files'\npaths = ['/srv/z', '/srv/b']\nexclude = ['*.tmp', 'x\"y']\n\
          repository = 'other'\n[instance.b]\nplatform = 'files'\npaths = ['/srv/z']\nrepository = 'main'\nkeep = {{}}\n\
-         [pair.p]\nstaging = 'a'\nproduction = 'b'"
+         [instance.c]\nplatform = 'appsmith'\nrepository = 'main'\nvia = 'docker:c'\nurl = 'http://c.example'\nplain_http = true\n\
+         login = {{ user = 'u', password = 'env:C' }}\n[instance.d]\nplatform = 'tooljet'\nrepository = 'main'\nvia = 'docker:d'\n\
+         url = 'https://d.example'\ntoken = 'env:D'\n[pair.p]\nstaging = 'a'\nproduction = 'b'"
     );
     let config = good(&text);
     assert_eq!(config.source_text(), text);
@@ -179,11 +178,11 @@ fn what_is_shown_reads_back_as_the_same() {
     schedule = "off"
     deadline = "12h"
 
-    [instance.uploads.paths]
-    uploads = "/srv/uploads"
-
     [instance.uploads.keep]
     last = 2
+
+    [instance.uploads.paths]
+    uploads = "/srv/uploads"
     "#);
 }
 

@@ -3,6 +3,7 @@
 //! All problems are collected, not only the first. A value with a problem is left out, and what refers to it by name
 //! is not blamed for that.
 
+mod git;
 mod instance;
 mod notify;
 mod schedule;
@@ -35,7 +36,8 @@ pub(super) fn validate(raw: &RawConfig, origin: &str, text: &str) -> Result<Conf
     let repositories = checker.repositories(&raw.repository, &defaults.timezone);
     let state_dir = checker.state_dir(raw);
     checker.separate_places(raw, &repositories, &state_dir);
-    let instances = checker.instances(raw, &repositories, &state_dir, &defaults);
+    let mut instances = checker.instances(raw, &repositories, &state_dir, &defaults);
+    let gits = checker.gits(raw, &mut instances, &defaults);
     let pairs = checker.pairs(&raw.pair, raw);
     let ssh_config = raw.access.ssh_config.as_ref();
     let ssh_config = ssh_config.and_then(|path| checker.path("ssh_config", path));
@@ -49,6 +51,7 @@ pub(super) fn validate(raw: &RawConfig, origin: &str, text: &str) -> Result<Conf
             repositories,
             instances,
             pairs,
+            gits,
             ssh_config,
             daemon,
             timezone: defaults.timezone,
@@ -241,7 +244,11 @@ impl Checker<'_> {
             let repository = self.repository_of(name, raw_instance, raw);
             let place = repository.as_ref().and_then(|name| repositories.get(name));
             self.no_backup_of_itself(raw_instance, place, state_dir);
-            if let Some(instance) = self.instance(name, repository, raw_instance, defaults) {
+            let gits = self.git_of(&raw_instance.git, &raw.git);
+            let platform = self.platform(&raw_instance.platform);
+            let instance = self.instance(name, repository, raw_instance, platform, defaults);
+            if let Some(instance) = instance {
+                let instance = Instance { gits, ..instance };
                 instances.insert(name.get_ref().clone(), instance);
             }
         }

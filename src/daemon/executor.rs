@@ -4,26 +4,32 @@
 //! job with an id of its own.
 
 mod counts;
+mod ending;
 mod entry;
+mod ledger;
 mod log;
+mod state;
 
 use self::counts::Counts;
+use self::ending::Stop;
 use self::entry::{
-    again, as_job, end_entry, failed, new_entry, record_as_failed, repository_of, sorted,
+    again, deadline_of, end_entry, failed, is_of_a_person, new_entry, record_as_failed,
+    repository_of, sorted,
 };
+use self::ledger::Ledger;
 use self::log::{log_begin, log_end, log_event};
+use self::state::{Held, Running, State};
 use super::live::Live;
 use super::teller::Teller;
 use super::{DaemonError, Perform, Settings};
-use crate::catalog::{Catalog, CatalogError, Entry, EntryState, Handled, Origin};
+use crate::catalog::{Catalog, CatalogError, Delivery, Entry, EntryState, Handled, Origin};
 use crate::config::{Config, UnknownName};
-use crate::model::event::{Cancel, Events};
+use crate::model::event::Events;
 use crate::model::id::JobId;
-use crate::model::job::{Ended, Failure, InvalidWork, Work};
+use crate::model::job::{Ended, InvalidWork, RestoreWork, Work};
 use crate::model::name::Name;
-use crate::ops::{self, Context, OpsError};
+use crate::ops::{self, Context, OpsError, SnapshotRef};
 use crate::policy::queue::{self, Limits};
-use crate::policy::retries::Retries;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -34,12 +40,8 @@ use tokio::sync::Notify;
 
 /// More jobs do not wait at once.
 const MOST_QUEUED: usize = 1_000;
-/// So many jobs that have ended can still be followed from memory.
-const MOST_ENDED: usize = 50;
 /// A job whose daemon ended so often while it ran is given up.
 const MOST_CUTS: u32 = 3;
-/// How long a job that looks after a repository may take.
-const UPKEEP_DEADLINE: Duration = Duration::from_hours(24);
 /// A job that was asked to stop and has not stopped for so long hangs.
 const HANGING: Duration = Duration::from_mins(10);
 /// How often it looks around, whatever happens.
@@ -78,58 +80,13 @@ pub enum SubmitError {
     Operation(#[from] OpsError),
 }
 
-/// Why a running job is asked to stop.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stop {
-    /// Somebody wants it so.
-    Asked(String),
-    /// A backup is due.
-    GivesWay,
-    /// It took too long.
-    Deadline(Duration),
-    /// The daemon ends.
-    Shutdown,
-}
-
-struct Held {
-    entry: Entry,
-    live: Arc<Live>,
-    running: Option<Running>,
-}
-
-struct Running {
-    cancel: Cancel,
-    since: Instant,
-    deadline: Duration,
-    stop: Option<(Stop, Instant)>,
-}
-
-#[derive(Default)]
-struct State {
-    /// By the order in which they were asked for.
-    held: BTreeMap<u64, Held>,
-    next: u64,
-    ended: Vec<(JobId, Arc<Live>)>,
-    is_closed: bool,
-}
-
-impl State {
-    fn find(&mut self, id: JobId) -> Option<(u64, &mut Held)> {
-        let mut held = self.held.iter_mut();
-        held.find(|(_, held)| held.entry.id == id).map(|(order, held)| (*order, held))
-    }
-
-    fn add(&mut self, entry: Entry) {
-        let held = Held { entry, live: Arc::default(), running: None };
-        self.held.insert(self.next, held);
-        self.next += 1;
-    }
-}
-
 /// What runs jobs.
 pub struct Executor {
     settings: Arc<Settings>,
+    /// For questions: they need not wait until something is written.
     catalog: Mutex<Catalog>,
+    /// Held by whoever changes what waits or runs; taken before `state`, which is held for a moment only.
+    ledger: Mutex<Ledger>,
     perform: Arc<Perform>,
     teller: Arc<Teller>,
     state: Mutex<State>,
@@ -144,12 +101,24 @@ pub struct Executor {
 impl Executor {
     pub(super) fn open(
         settings: Arc<Settings>,
-        catalog: Catalog,
+        (catalog, questions): (Catalog, Catalog),
         perform: Arc<Perform>,
         teller: Arc<Teller>,
     ) -> Result<Self, DaemonError> {
         let mut state = State::default();
         for mut entry in catalog.open_entries()? {
+            if is_of_a_person(&entry.work) {
+                let how_far = if entry.state == EntryState::Running {
+                    "while it ran"
+                } else {
+                    "before it began"
+                };
+                let failure = format!("the daemon ended {how_far}");
+                let hint = "see that all is well with `belay status`, and ask for it again";
+                end_entry(&mut entry, failed(&failure, Some(hint), INTERRUPTED));
+                catalog.put_entry(&entry)?;
+                continue;
+            }
             if entry.state == EntryState::Running {
                 let again = Entry { cut_off: entry.cut_off + 1, ..again(&entry, 0)? };
                 if again.cut_off >= MOST_CUTS {
@@ -173,7 +142,8 @@ impl Executor {
         }
         Ok(Self {
             settings,
-            catalog: Mutex::new(catalog),
+            catalog: Mutex::new(questions),
+            ledger: Mutex::new(Ledger::new(catalog)),
             perform,
             teller,
             state: Mutex::new(state),
@@ -189,6 +159,10 @@ impl Executor {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The catalog, for short questions.
     pub fn catalog(&self) -> MutexGuard<'_, Catalog> {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
@@ -199,45 +173,61 @@ impl Executor {
         let config = self.settings.config();
         repository_of(&config, &work)?;
         work.check()?;
-        let mut state = self.lock();
-        if state.is_closed {
-            return Err(SubmitError::Closed);
+        if let Work::Restore(RestoreWork { snapshot, .. }) = &work {
+            let parsed = snapshot.parse::<SnapshotRef>();
+            parsed.map_err(|error| OpsError::usage(error, "GET /v1/snapshots lists them"))?;
         }
-        let is_same = |held: &&Held| held.running.is_none() && held.entry.work == work;
-        // What a schedule wants is not given away: who cancels what he asked for cancels no night.
-        if let Some(same) = state.held.values().find(is_same)
-            && same.entry.origin == Origin::Person
+        let mut ledger = self.ledger();
         {
-            return Ok(same.entry.id);
-        }
-        if state.held.len() >= MOST_QUEUED {
-            return Err(SubmitError::Full);
+            let state = self.lock();
+            if state.is_closed {
+                return Err(SubmitError::Closed);
+            }
+            let is_same = |held: &&Held| held.running.is_none() && held.entry.work == work;
+            // What a schedule wants is not given away: who cancels what he asked for cancels no night.
+            if let Some(same) = state.held.values().find(is_same)
+                && same.entry.origin == Origin::Person
+            {
+                return Ok(same.entry.id);
+            }
+            if state.held.len() >= MOST_QUEUED {
+                return Err(SubmitError::Full);
+            }
         }
         let entry = new_entry(work, Origin::Person, by, None)?;
         let id = entry.id;
-        self.catalog().put_entry(&entry)?;
-        state.add(entry);
-        drop(state);
+        ledger.put(&[&entry])?;
+        self.lock().add(entry);
         self.changed.notify_one();
         Ok(id)
     }
 
-    /// Take what a schedule wants, with how far it is dealt with then.
+    /// A schedule is dealt with up to a time, and nothing is to be done but to tell this.
+    pub(super) fn put_schedule(
+        &self,
+        subject: &str,
+        handled: &Handled,
+        told: &[Delivery],
+    ) -> Result<(), CatalogError> {
+        self.ledger().put_scheduled(subject, handled, None, told)
+    }
+
+    /// Take what a schedule wants, with how far it is dealt with then and what tells of what was missed.
     pub(super) fn submit_scheduled(
         &self,
         subject: &str,
         handled: &Handled,
         work: Work,
         due: Timestamp,
+        told: &[Delivery],
     ) -> Result<(), DaemonError> {
         let entry = new_entry(work, Origin::Schedule, "belay", Some(due))?;
-        let mut state = self.lock();
-        if state.is_closed {
+        let mut ledger = self.ledger();
+        if self.lock().is_closed {
             return Ok(());
         }
-        self.catalog().put_scheduled(subject, handled, Some(&entry))?;
-        state.add(entry);
-        drop(state);
+        ledger.put_scheduled(subject, handled, Some(&entry), told)?;
+        self.lock().add(entry);
         self.changed.notify_one();
         Ok(())
     }
@@ -249,7 +239,8 @@ impl Executor {
         }
         let work = Work::Recover { instance: instance.clone() };
         let entry = new_entry(work, Origin::Schedule, "belay", None)?;
-        self.catalog().put_entry(&entry)?;
+        let mut ledger = self.ledger();
+        ledger.put(&[&entry])?;
         self.lock().add(entry);
         Ok(())
     }
@@ -266,22 +257,33 @@ impl Executor {
 
     /// Ask a job to stop. Says whether there was one.
     pub fn cancel(&self, id: JobId, by: &str) -> Result<bool, CatalogError> {
-        let mut state = self.lock();
-        let Some((order, held)) = state.find(id) else { return Ok(false) };
-        if let Some(running) = &mut held.running {
-            running.ask(Stop::Asked(by.to_owned()));
-            return Ok(true);
+        if let Some(found) = self.ask_to_stop(id, by) {
+            return Ok(found);
         }
+        let mut ledger = self.ledger();
+        // It may have begun, or ended, meanwhile.
+        if let Some(found) = self.ask_to_stop(id, by) {
+            return Ok(found);
+        }
+        let Some(mut over) = self.lock().find(id).map(|(_, held)| held.entry.clone()) else {
+            return Ok(false);
+        };
         let ended = failed(&format!("{by} cancelled it"), None, INTERRUPTED);
-        let mut over = held.entry.clone();
         end_entry(&mut over, ended.clone());
-        self.catalog().put_entry(&over)?;
-        let held = state.held.remove(&order).expect("it was found");
-        held.live.end(ended);
-        state.remember(&held);
-        drop(state);
+        ledger.put(&[&over])?;
+        self.lock().remove(id, ended);
+        drop(ledger);
         self.tell_cancelled(&over, by);
         Ok(true)
+    }
+
+    /// Ask a job to stop that runs. Says whether there is one, and nothing of one that waits.
+    fn ask_to_stop(&self, id: JobId, by: &str) -> Option<bool> {
+        let mut state = self.lock();
+        let Some((_, held)) = state.find(id) else { return Some(false) };
+        let running = held.running.as_mut()?;
+        running.ask(Stop::Asked(by.to_owned()));
+        Some(true)
     }
 
     /// What waits or runs, in the order in which it was asked for.
@@ -306,9 +308,9 @@ impl Executor {
     /// Drop what is long over.
     pub(super) fn tidy(&self) -> Result<(), CatalogError> {
         let before = Timestamp::now().saturating_sub(HISTORY).unwrap_or(Timestamp::MIN);
-        let catalog = self.catalog();
-        catalog.prune_queue(before)?;
-        catalog.prune_history(before)?;
+        let ledger = self.ledger();
+        ledger.catalog.prune_queue(before)?;
+        ledger.catalog.prune_history(before)?;
         Ok(())
     }
 
@@ -365,59 +367,87 @@ impl Executor {
 
     fn look_around(self: &Arc<Self>) {
         let config = self.settings.config();
-        let mut state = self.lock();
-        for held in state.held.values_mut() {
+        for held in self.lock().held.values_mut() {
             if let Some(running) = &mut held.running
                 && running.since.elapsed() > running.deadline
             {
                 running.ask(Stop::Deadline(running.deadline));
             }
         }
-        if state.is_closed {
-            return;
-        }
-        let now = Timestamp::now();
-        let (giving_way, starting) = {
-            let (waiting, running) = sorted(&state, &config);
-            let limits = Limits {
-                overall: config.daemon.jobs,
-                per_repository: config.daemon.jobs_per_repository,
-            };
-            (
-                queue::give_way(&waiting, &running, now),
-                queue::may_start(&waiting, &running, limits, now),
-            )
-        };
-        for id in giving_way {
-            if let Some(running) = state.find(id).and_then(|(_, held)| held.running.as_mut()) {
-                running.ask(Stop::GivesWay);
+        let mut ledger = self.ledger();
+        self.written(ledger.put(&[]));
+        let starting = {
+            let mut state = self.lock();
+            if state.is_closed {
+                return;
             }
-        }
-        for id in starting {
-            if let Some((_, held)) = state.find(id) {
-                self.begin(held, &config);
+            let now = Timestamp::now();
+            let (giving_way, starting) = {
+                let (waiting, running) = sorted(&state, &config);
+                let limits = Limits {
+                    overall: config.daemon.jobs,
+                    per_repository: config.daemon.jobs_per_repository,
+                };
+                (
+                    queue::give_way(&waiting, &running, now),
+                    queue::may_start(&waiting, &running, limits, now),
+                )
+            };
+            for id in giving_way {
+                if let Some(running) = state.find(id).and_then(|(_, held)| held.running.as_mut()) {
+                    running.ask(Stop::GivesWay);
+                }
+            }
+            // From here on they count as running: the daemon's end waits for them.
+            for id in &starting {
+                if let Some((_, held)) = state.find(*id) {
+                    held.running = Some(Running::new(deadline_of(&config, &held.entry.work)));
+                }
+            }
+            starting
+        };
+        for (index, id) in starting.iter().enumerate() {
+            // What cannot be recorded now cannot be a moment later: the next look tries again.
+            if let Err(error) = self.begin(&mut ledger, *id, &config) {
+                tracing::error!(JOB = %id, "the job cannot begin: {error}");
+                starting[index..].iter().for_each(|id| self.begins_later(*id));
+                return;
             }
         }
     }
 
-    fn begin(self: &Arc<Self>, held: &mut Held, config: &Arc<Config>) {
-        let entry = &mut held.entry;
+    /// Whether the queue could be written, for the status.
+    fn written(&self, written: Result<(), CatalogError>) {
+        let trouble =
+            written.err().map(|error| format!("The queue could not be recorded yet: {error}"));
+        self.settings.trouble("queue", trouble);
+    }
+
+    /// Write what could not be written before, once more.
+    pub(super) fn settle(&self) {
+        self.written(self.ledger().put(&[]));
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        ledger: &mut Ledger,
+        id: JobId,
+        config: &Arc<Config>,
+    ) -> Result<(), CatalogError> {
+        let found = self.lock().find(id).and_then(|(_, held)| {
+            let cancel = held.running.as_ref()?.cancel.clone();
+            Some((held.entry.clone(), Arc::clone(&held.live), cancel))
+        });
+        let Some((mut entry, live, cancel)) = found else { return Ok(()) };
         entry.state = EntryState::Running;
-        if let Err(error) = self.catalog().put_entry(entry) {
-            entry.state = EntryState::Queued;
-            tracing::error!(JOB = %entry.id, "the {} of {} cannot begin: {error}", entry.work.noun(), entry.work.subject());
-            return;
+        ledger.put(&[&entry])?;
+        if let Some((_, held)) = self.lock().find(id) {
+            held.entry.state = EntryState::Running;
         }
-        let cancel = Cancel::new();
-        let deadline = entry.work.instance().and_then(|name| config.instances.get(name));
-        let deadline = deadline.map_or(UPKEEP_DEADLINE, |instance| instance.deadline);
-        held.running =
-            Some(Running { cancel: cancel.clone(), since: Instant::now(), deadline, stop: None });
-        held.live.begin();
-        let (id, work, live) = (entry.id, entry.work.clone(), Arc::clone(&held.live));
-        let (executor, config) = (Arc::clone(self), Arc::clone(config));
-        log_begin(entry);
-        self.teller.begins(entry);
+        live.begin();
+        log_begin(&entry);
+        self.teller.begins(&entry);
+        let (executor, config, work) = (Arc::clone(self), Arc::clone(config), entry.work);
         let job = move || {
             let events = {
                 let (work, live) = (work.clone(), Arc::clone(&live));
@@ -426,7 +456,7 @@ impl Executor {
                     live.push(event);
                 })
             };
-            let context = Context::of_job(id, events, cancel);
+            let context = Context::of_job(id, &events, cancel);
             let perform =
                 || (executor.perform)(&config, &executor.settings.secrets, &work, &context);
             let ended = std::panic::catch_unwind(AssertUnwindSafe(perform)).unwrap_or_else(|_| {
@@ -440,88 +470,57 @@ impl Executor {
         };
         let spawned = std::thread::Builder::new().name("job".into()).spawn(job);
         if let Err(error) = spawned {
-            held.running = None;
-            held.entry.state = EntryState::Queued;
+            self.begins_later(id);
             tracing::error!(JOB = %id, "no thread could be started: {error}");
+        }
+        Ok(())
+    }
+
+    /// It could not begin, and waits again.
+    fn begins_later(&self, id: JobId) {
+        if let Some((_, held)) = self.lock().find(id) {
+            held.entry.state = EntryState::Queued;
+            held.running = None;
         }
     }
 
-    fn finish(&self, id: JobId, mut ended: Ended) {
-        let mut state = self.lock();
-        let Some((order, _)) = state.find(id) else { return };
-        let mut held = state.held.remove(&order).expect("it was found");
-        let stop = held.running.take().and_then(|running| running.stop).map(|(stop, _)| stop);
+    fn finish(&self, id: JobId, ended: Ended) {
+        let found = self.lock().find(id).map(|(_, held)| {
+            let stop = held.running.as_ref().and_then(|running| running.stop.clone());
+            (held.entry.clone(), Arc::clone(&held.live), stop.map(|(stop, _)| stop))
+        });
+        let Some((mut entry, live, stop)) = found else { return };
         let is_cut_off = ended.exit_code == INTERRUPTED;
-        let mut next = None;
-        match stop {
-            Some(Stop::Asked(by)) if is_cut_off => {
-                ended.failure = Some(Failure { error: format!("{by} cancelled it"), hint: None });
-                self.tell_cancelled(&held.entry, &by);
-            }
-            Some(Stop::Deadline(deadline)) if is_cut_off => {
-                let deadline = jiff::SignedDuration::try_from(deadline).unwrap_or_default();
-                let error = format!("it took longer than {deadline:#}, and was stopped");
-                let hint = "find out why it takes so long, or set `deadline` higher";
-                ended = failed(&error, Some(hint), 1);
-                record_as_failed(&self.catalog(), id, &ended);
-            }
-            Some(Stop::GivesWay) if is_cut_off => {
-                next = again(&held.entry, 0).ok();
-                if let Some(next) = &mut next {
-                    next.gave_way += 1;
-                }
-                let told = format!("it gave way to a backup, and goes on{}", as_job(next.as_ref()));
-                ended = failed(&told, None, INTERRUPTED);
-            }
-            Some(Stop::Shutdown) if is_cut_off => {
-                next = again(&held.entry, 0).ok();
-                let told = format!(
-                    "the daemon ends; it goes on when the daemon does{}",
-                    as_job(next.as_ref())
-                );
-                ended = failed(&told, None, INTERRUPTED);
-            }
-            _ => {
-                if ended.failure.is_some()
-                    && ended.may_pass
-                    && held.entry.origin == Origin::Schedule
-                {
-                    let seed = held.entry.work.subject().as_str().as_bytes();
-                    let at =
-                        Retries::default().next_attempt(held.entry.attempt, Timestamp::now(), seed);
-                    next = at.and_then(|at| {
-                        let again = again(&held.entry, 1).ok()?;
-                        Some(Entry { not_before: Some(at), ..again })
-                    });
-                }
-            }
+        let (ended, next) = ending::seen(&entry, stop.as_ref(), ended);
+        if let Some(Stop::Asked(by)) = stop.as_ref().filter(|_| is_cut_off) {
+            self.tell_cancelled(&entry, by);
         }
-        log_end(&held.entry, &ended, next.as_ref());
-        self.counts.add(&held.entry.work, &ended);
-        self.teller.ended(&held.entry, &ended, &held.live, next.is_none());
-        end_entry(&mut held.entry, ended.clone());
+        log_end(&entry, &ended, next.as_ref());
+        self.counts.add(&entry.work, &ended);
+        self.teller.ended(&entry, &ended, &live, next.is_none());
+        end_entry(&mut entry, ended.clone());
+        let mut ledger = self.ledger();
+        if is_cut_off && matches!(stop, Some(Stop::Deadline(_))) {
+            record_as_failed(&ledger.catalog, id, &ended);
+        }
+        if let (Work::Check { repository, read_data: Some(slice) }, None, Origin::Schedule) =
+            (&entry.work, &ended.failure, entry.origin)
         {
-            let catalog = self.catalog();
-            if let (Work::Check { repository, read_data: Some(slice) }, None, Origin::Schedule) =
-                (&held.entry.work, &ended.failure, held.entry.origin)
-            {
-                let subject = ops::status::schedule_subject("check", repository);
-                if let Err(error) = catalog.set_schedule_detail(&subject, slice) {
-                    tracing::error!(JOB = %id, "what the check has read could not be recorded: {error}");
-                }
-            }
-            let entries: Vec<&Entry> =
-                [Some(&held.entry), next.as_ref()].into_iter().flatten().collect();
-            if let Err(error) = catalog.put_entries(&entries) {
-                tracing::error!(JOB = %id, "the queue could not be recorded: {error}");
+            let subject = ops::status::schedule_subject("check", repository);
+            if let Err(error) = ledger.catalog.set_schedule_detail(&subject, slice) {
+                tracing::error!(JOB = %id, "what the check has read could not be recorded: {error}");
             }
         }
-        if let Some(next) = next {
-            state.add(next);
+        let entries: Vec<&Entry> = [Some(&entry), next.as_ref()].into_iter().flatten().collect();
+        self.written(ledger.keep(&entries));
+        {
+            let mut state = self.lock();
+            state.remove(id, ended);
+            if let Some(next) = next {
+                state.add(next);
+            }
         }
-        state.remember(&held);
-        drop(state);
-        held.live.end(ended);
+        drop(ledger);
         self.changed.notify_one();
         self.finished.notify_waiters();
     }
@@ -532,7 +531,8 @@ impl Executor {
             let (noun, subject) = (entry.work.noun(), entry.work.subject());
             let title = format!("The {noun} of {subject} was cancelled");
             let body = format!("A schedule wanted it, and {by} cancelled it.");
-            self.teller.missed(entry.work.instance(), title, body);
+            let told = self.teller.missed(entry.work.instance(), title, body);
+            self.teller.tell(told);
         }
     }
 
@@ -565,27 +565,5 @@ impl Executor {
         };
         // What still runs then is asked to stop.
         let _ = tokio::time::timeout(limit, finished).await;
-    }
-}
-
-impl State {
-    fn remember(&mut self, held: &Held) {
-        self.ended.push((held.entry.id, Arc::clone(&held.live)));
-        if self.ended.len() > MOST_ENDED {
-            self.ended.remove(0);
-        }
-    }
-}
-
-impl Running {
-    /// The first reason counts, but for a person's or the daemon's end, which does not begin it again.
-    fn ask(&mut self, stop: Stop) {
-        match &mut self.stop {
-            // Since when it does not stop is measured from the first time.
-            Some((before, _)) if matches!(stop, Stop::Asked(_)) => *before = stop,
-            Some(_) => {}
-            none => *none = Some((stop, Instant::now())),
-        }
-        self.cancel.cancel();
     }
 }

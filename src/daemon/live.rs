@@ -55,6 +55,13 @@ pub struct News {
     pub ended: Option<Ended>,
 }
 
+impl News {
+    /// Whether it has not begun, and nothing has ended it either.
+    pub fn is_waiting(&self) -> bool {
+        !self.running && self.ended.is_none()
+    }
+}
+
 impl Default for Live {
     fn default() -> Self {
         Self { state: Mutex::default(), changed: watch::Sender::new(()) }

@@ -77,6 +77,8 @@ impl Overview {
                     problem.since.strftime("%Y-%m-%d %H:%M UTC")
                 )
             }));
+            // To look is to open the catalog, too, which counts as a change.
+            let version = executor.catalog().data_version()?;
             *known = Some(Known { at: Instant::now(), version, ends, status: status.clone() });
             status
         };

@@ -4,13 +4,12 @@
 //! clock looks, too, whatever was fired. Looking too often changes nothing.
 
 use super::{Daemon, DaemonError};
-use crate::catalog::Handled;
+use crate::catalog::{Delivery, Handled};
 use crate::config::Config;
 use crate::model::job::Work;
 use crate::model::name::Name;
 use crate::ops::status::schedule_subject;
 use crate::policy::schedule::{self, Decision, Missed, Schedule, Verdict};
-
 use crate::policy::slices;
 use crate::repository::check::MAX_SLICES;
 use jiff::Timestamp;
@@ -49,6 +48,14 @@ pub(super) struct Scheduler {
     cron: JobScheduler,
     fired: Arc<Notify>,
     handled: Mutex<BTreeMap<(Task, Name), Handled>>,
+    quiet: Mutex<Option<Quiet>>,
+}
+
+/// A time in which nothing is due by this configuration. A clock that is set back leaves it, too.
+struct Quiet {
+    config: Arc<Config>,
+    from: Timestamp,
+    until: Timestamp,
 }
 
 impl Scheduler {
@@ -56,7 +63,7 @@ impl Scheduler {
         let cron = JobScheduler::new().await.map_err(|error| scheduler(&error))?;
         cron.start().await.map_err(|error| scheduler(&error))?;
         let fired = Arc::clone(&daemon.due);
-        Ok(Self { daemon, cron, fired, handled: Mutex::default() })
+        Ok(Self { daemon, cron, fired, handled: Mutex::default(), quiet: Mutex::default() })
     }
 
     /// Queue what is due, for ever.
@@ -97,6 +104,11 @@ impl Scheduler {
     fn look(&self) -> Option<Timestamp> {
         let config = self.daemon.settings.config();
         let now = Timestamp::now();
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        let still = quiet.as_ref().filter(|quiet| Arc::ptr_eq(&quiet.config, &config));
+        if let Some(quiet) = still.filter(|quiet| (quiet.from..quiet.until).contains(&now)) {
+            return Some(quiet.until);
+        }
         let (mut next, mut trouble) = (None, None);
         for (task, name, schedule) in tasks(&config) {
             match self.look_at(&config, task, name, schedule, now) {
@@ -117,6 +129,9 @@ impl Scheduler {
                 trouble = Some(format!("{name} could not be recorded: {error}"));
             }
         }
+        // What could not be dealt with is tried again.
+        let until = next.filter(|_| trouble.is_none());
+        *quiet = until.map(|until| Quiet { config: Arc::clone(&config), from: now, until });
         self.daemon.settings.trouble("scheduler", trouble);
         next
     }
@@ -128,13 +143,13 @@ impl Scheduler {
         if all.get(&key).is_some_and(|known| known.pattern == OFF) {
             return Ok(());
         }
-        let catalog = self.daemon.executor.catalog();
+        let executor = &self.daemon.executor;
         let subject = schedule_subject(Task::Backup.noun(), name);
-        let known = catalog.handled(&subject)?;
+        let known = executor.catalog().handled(&subject)?;
         let known_since = known.as_ref().map_or(now, |known| known.known_since);
         let handled = Handled { known_since, at: now, pattern: OFF.to_owned(), detail: None };
         if known.is_none_or(|known| known.pattern != OFF) {
-            catalog.put_scheduled(&subject, &handled, None)?;
+            executor.put_schedule(&subject, &handled, &[])?;
         }
         all.insert(key, handled);
         Ok(())
@@ -177,38 +192,38 @@ impl Scheduler {
         match verdict {
             Verdict::Wait { until } => {
                 if is_new || is_changed {
-                    executor.catalog().put_scheduled(&subject, &handled, None)?;
+                    executor.put_schedule(&subject, &handled, &[])?;
                 }
                 all.insert(key, handled);
                 return Ok(until);
             }
             Verdict::Run { due, late, missed } => {
+                let told = self.told_missed(task, name, missed.as_ref());
                 // Which part was read last is recorded when it was read.
                 let known = executor.catalog().handled(&subject)?.and_then(|known| known.detail);
                 let work = work(config, task, name, known.as_deref(), schedule, due);
-                executor.submit_scheduled(&subject, &handled, work, due)?;
+                executor.submit_scheduled(&subject, &handled, work, due, &told)?;
                 if late {
                     tracing::warn!(
                         "the {} of {name} that was due at {due} is caught up",
                         task.noun()
                     );
                 }
-                self.tell_missed(task, name, missed.as_ref());
             }
             Verdict::Missed(missed) => {
-                executor.catalog().put_scheduled(&subject, &handled, None)?;
-                self.tell_missed(task, name, Some(&missed));
+                let told = self.told_missed(task, name, Some(&missed));
+                executor.put_schedule(&subject, &handled, &told)?;
             }
             Verdict::Overlaps { due, missed } => {
-                executor.catalog().put_scheduled(&subject, &handled, None)?;
+                let told = self.told_missed(task, name, missed.as_ref());
+                executor.put_schedule(&subject, &handled, &told)?;
                 tracing::warn!(
                     "the {} of {name} that is due at {due} is left out: the one before is not over",
                     task.noun()
                 );
-                self.tell_missed(task, name, missed.as_ref());
             }
             Verdict::ClockWentBack { handled_before } => {
-                executor.catalog().put_scheduled(&subject, &handled, None)?;
+                executor.put_schedule(&subject, &handled, &[])?;
                 tracing::warn!(
                     "the clock shows {now}, and the {} of {name} was dealt with up to {handled_before}: its schedule begins anew",
                     task.noun()
@@ -216,12 +231,14 @@ impl Scheduler {
             }
         }
         all.insert(key, handled);
+        self.daemon.teller.wake();
         // There may be more to decide.
         Ok(Some(now))
     }
 
-    fn tell_missed(&self, task: Task, name: &Name, missed: Option<&Missed>) {
-        let Some(Missed { first, last, count }) = missed else { return };
+    /// What tells of due times that went by.
+    fn told_missed(&self, task: Task, name: &Name, missed: Option<&Missed>) -> Vec<Delivery> {
+        let Some(Missed { first, last, count }) = missed else { return Vec::new() };
         let noun = task.noun();
         let zoned = |at: &Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
         let (title, body) = if *count == 1 {
@@ -233,7 +250,7 @@ impl Scheduler {
         };
         tracing::warn!("{title}. {body}");
         let instance = (task == Task::Backup).then_some(name);
-        self.daemon.teller.missed(instance, title, body);
+        self.daemon.teller.missed(instance, title, body)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Tells people and monitors: what is wrong once when it begins, once a day while it lasts, once when it is over; and what
 //! else happens. Notices are in the catalog until they have arrived, so no receiver holds anything up, and a restart loses none.
 
+mod rewrites;
+
 use super::Settings;
 use super::live::Live;
 use crate::catalog::{Catalog, CatalogError, Delivery, Entry, Problem, ProblemChange};
@@ -8,7 +10,7 @@ use crate::config::Config;
 use crate::config::notify::Channel;
 use crate::host;
 use crate::model::event::Event;
-use crate::model::id::DeliveryId;
+use crate::model::id::{ChannelId, DeliveryId};
 use crate::model::job::{Ended, Work};
 use crate::model::name::Name;
 use crate::model::notice::{Notice, NoticeKind};
@@ -16,16 +18,21 @@ use crate::notify::{self, Reason};
 use crate::ops::status::Status;
 use crate::policy::telling::{self, Tell, Told};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// So many are sent at once.
-const AT_ONCE: u32 = 8;
 /// Between the first two attempts; twice as long each time.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(10);
 /// No wait is longer.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
+/// A health check is told of the moment: a later success would be a lie.
+const MOMENT: SignedDuration = SignedDuration::from_hours(1);
+/// More notices do not wait in memory.
+const MOST_UNSTORED: usize = 1_000;
+/// How often is tried to put them down.
+const STORE: Duration = Duration::from_secs(5);
 /// More of a log is not sent, in bytes.
 const LOG: usize = 10_000;
 
@@ -34,7 +41,17 @@ pub(super) struct Teller {
     /// A connection of its own: what is sent takes time.
     catalog: Mutex<Catalog>,
     telling: Mutex<()>,
+    /// What could not be put down yet.
+    unstored: Mutex<VecDeque<Unstored>>,
+    /// Channels that something goes to just now: the next thing waits for that.
+    busy: Mutex<BTreeSet<ChannelId>>,
     wake: Notify,
+}
+
+/// A notice that is not in the catalog yet, with what becomes of its problem: that one's key, and itself where it is there.
+struct Unstored {
+    deliveries: Vec<Delivery>,
+    change: Option<(String, Option<Problem>)>,
 }
 
 /// When to tell of something that lasts.
@@ -52,8 +69,18 @@ impl Teller {
             settings,
             catalog: Mutex::new(catalog),
             telling: Mutex::default(),
+            unstored: Mutex::default(),
+            busy: Mutex::default(),
             wake: Notify::new(),
         }
+    }
+
+    fn busy(&self) -> MutexGuard<'_, BTreeSet<ChannelId>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn telling(&self) -> MutexGuard<'_, ()> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
@@ -66,25 +93,77 @@ impl Teller {
     }
 
     fn put(&self, notice: &Notice, problem: Option<ProblemChange<'_>>) {
+        let change = problem.map(|problem| match problem {
+            ProblemChange::Set(problem) => (problem.key.clone(), Some(problem.clone())),
+            ProblemChange::Clear(key) => (key.to_owned(), None),
+        });
+        self.keep(Unstored { deliveries: self.deliveries(notice), change });
+    }
+
+    /// Tell what is made already.
+    pub(super) fn tell(&self, deliveries: Vec<Delivery>) {
+        self.keep(Unstored { deliveries, change: None });
+    }
+
+    fn keep(&self, told: Unstored) {
+        if told.deliveries.is_empty() && told.change.is_none() {
+            return;
+        }
+        let mut unstored = self.unstored();
+        unstored.push_back(told);
+        self.store(&mut unstored);
+        // To deliver it, or to put it down later.
+        self.wake.notify_one();
+        if unstored.len() > MOST_UNSTORED {
+            unstored.pop_front();
+            tracing::error!("too many notices could not be kept: the oldest is given up");
+        }
+    }
+
+    /// Put down what could not be before, in its order. What cannot be now either, such as on a full disk, waits.
+    fn store(&self, unstored: &mut VecDeque<Unstored>) {
+        while let Some(Unstored { deliveries, change }) = unstored.front() {
+            let change = change.as_ref().map(|(key, problem)| {
+                problem.as_ref().map_or(ProblemChange::Clear(key), ProblemChange::Set)
+            });
+            let stored = self.catalog().put_notice(deliveries, change);
+            let trouble = stored.err().map(|error| format!("Notices wait in memory: {error}"));
+            let is_stored = trouble.is_none();
+            self.settings.trouble("notices", trouble);
+            if !is_stored {
+                return;
+            }
+            unstored.pop_front();
+        }
+    }
+
+    /// A lasting problem, as it is or will be in the catalog.
+    fn problem(&self, key: &str) -> Result<Option<Problem>, CatalogError> {
+        let unstored = self.unstored();
+        let changes = unstored.iter().rev().filter_map(|told| told.change.as_ref());
+        match changes.into_iter().find(|(changed, _)| changed == key) {
+            Some((_, problem)) => Ok(problem.clone()),
+            None => self.catalog().problem(key),
+        }
+    }
+
+    fn unstored(&self) -> MutexGuard<'_, VecDeque<Unstored>> {
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A notice on its way to all who want it.
+    fn deliveries(&self, notice: &Notice) -> Vec<Delivery> {
         let config = self.settings.config();
         let wanting = config.channels.iter().filter(|channel| channel.wants(notice));
         let channels: Vec<_> = wanting.map(Channel::id).collect();
-        if channels.is_empty() && problem.is_none() {
-            return;
-        }
-        let now = Timestamp::now();
-        let kept = self.catalog().put_notice(notice, &channels, problem, now, random_id);
-        match kept {
-            Ok(()) => self.wake.notify_one(),
-            Err(error) => tracing::error!("a notice could not be kept ({}): {error}", notice.title),
-        }
+        Delivery::to_each(notice, &channels, Timestamp::now(), random_id)
     }
 
     /// Something that lasts is there, as `notice` tells it; or it is not, and `notice` tells that it is over.
     fn lasting(&self, key: &str, is_there: bool, mut notice: Notice, only: Only) {
         // What was told is looked up and changed by one at a time.
-        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = match self.catalog().problem(key) {
+        let _telling = self.telling();
+        let before = match self.problem(key) {
             Ok(before) => before,
             Err(error) => {
                 tracing::error!("what was told of {key} could not be looked up: {error}");
@@ -129,6 +208,9 @@ impl Teller {
 
     /// A job ended; `is_last` says that it is not tried again by itself.
     pub(super) fn ended(&self, entry: &Entry, ended: &Ended, live: &Live, is_last: bool) {
+        if let Err(error) = self.tell_rewrites() {
+            tracing::error!("what was pushed away could not be told, and will be: {error}");
+        }
         let subject = entry.work.subject();
         let noun = entry.work.noun();
         let failure = ended.failure.as_ref();
@@ -158,7 +240,7 @@ impl Teller {
             self.once(&fill(notice(kind, entry, format!("{capital} of {subject} {how}"))));
         }
         let is_wrong = failure.is_some() || is_damaged;
-        if is_wrong && failure.is_some() && !is_last {
+        if failure.is_some() && !is_last {
             return;
         }
         let (kind, key) = match entry.work {
@@ -166,6 +248,8 @@ impl Teller {
             Work::Backup { .. } => (NoticeKind::Failure, format!("failure/{subject}")),
             Work::Prune { .. } => (NoticeKind::Failure, format!("failure/prune/{subject}")),
             Work::Recover { .. } => (NoticeKind::Failure, format!("failure/recovery/{subject}")),
+            // Who asked for it looks on, and decides what comes next.
+            Work::Restore(_) => return,
         };
         let notice = match (is_wrong, &entry.work) {
             (false, _) => notice(
@@ -195,15 +279,27 @@ impl Teller {
         self.lasting(&key, is_wrong, fill(notice), Only::Always);
     }
 
-    /// Due times went by.
-    pub(super) fn missed(&self, instance: Option<&Name>, title: String, body: String) {
+    /// What tells that due times went by. Whoever puts it down by himself says [`Self::wake`].
+    #[must_use]
+    pub(super) fn missed(
+        &self,
+        instance: Option<&Name>,
+        title: String,
+        body: String,
+    ) -> Vec<Delivery> {
         let about =
             Notice { instance: instance.cloned(), body, ..of_host(NoticeKind::Missed, title) };
-        self.once(&about);
+        self.deliveries(&about)
+    }
+
+    /// There is something to deliver.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
     }
 
     /// Tell of objectives that are not met, remind of what lasts, and forget what is not configured any more.
     pub(super) fn look(&self, config: &Config, status: &Status) -> Result<(), CatalogError> {
+        self.tell_rewrites()?;
         // Of one whose repository cannot be read nothing is known: neither that it is fresh nor that it is not.
         let known = status.instances.iter().filter(|instance| instance.snapshots.is_some());
         for instance in known.filter(|instance| instance.rpo_seconds.is_some()) {
@@ -269,7 +365,7 @@ impl Teller {
     pub(super) async fn run(self: Arc<Self>) {
         loop {
             let teller = Arc::clone(&self);
-            let delivered = tokio::task::spawn_blocking(move || teller.deliver_due()).await;
+            let delivered = tokio::task::spawn_blocking(move || teller.begin_due()).await;
             let wait = match delivered {
                 Ok(Ok(wait)) => wait,
                 Ok(Err(error)) => {
@@ -281,13 +377,20 @@ impl Teller {
                     Duration::from_mins(1)
                 }
             };
-            // Woken when there is something new.
+            // Woken when there is something new, and when something was delivered.
             let _ = tokio::time::timeout(wait, self.wake.notified()).await;
         }
     }
 
-    /// Deliver what is due, and say how long nothing else will be.
-    fn deliver_due(&self) -> Result<Duration, CatalogError> {
+    /// Begin to deliver what is due, and say how long nothing else will be. A receiver that does not answer holds up
+    /// what goes to it, and nothing else.
+    fn begin_due(self: &Arc<Self>) -> Result<Duration, CatalogError> {
+        let mut unstored = self.unstored();
+        self.store(&mut unstored);
+        if !unstored.is_empty() {
+            return Ok(STORE);
+        }
+        drop(unstored);
         let config = self.settings.config();
         let channels: Vec<_> = config.channels.iter().map(Channel::id).collect();
         for delivery in self.catalog().drop_deliveries_of_others(&channels)? {
@@ -296,18 +399,25 @@ impl Teller {
                 delivery.notice.title
             );
         }
-        loop {
-            let due = self.catalog().due_deliveries(Timestamp::now(), AT_ONCE)?;
-            if due.is_empty() {
-                break;
-            }
-            std::thread::scope(|scope| {
-                for delivery in &due {
-                    scope.spawn(|| self.deliver(&config, delivery));
-                }
-            });
-        }
         let now = Timestamp::now();
+        let moment = now.saturating_sub(MOMENT).unwrap_or(Timestamp::MIN);
+        for delivery in self.catalog().drop_stale_pings(moment)? {
+            tracing::warn!("{}: the health check is not told, that is over", delivery.notice.title);
+        }
+        let busy = self.busy().clone();
+        let due = self.catalog().due_deliveries(now, &busy)?;
+        for delivery in due {
+            let busy = Busy::begin(self, delivery.channel);
+            let config = Arc::clone(&config);
+            let deliver = move || {
+                busy.teller.deliver(&config, &delivery);
+                busy.end();
+            };
+            let spawned = std::thread::Builder::new().name("notice".into()).spawn(deliver);
+            if let Err(error) = spawned {
+                tracing::error!("no thread could be started: {error}");
+            }
+        }
         for delivery in self.catalog().drop_old_deliveries(now)? {
             let why = delivery.last_error.unwrap_or_default();
             tracing::error!(
@@ -315,7 +425,8 @@ impl Teller {
                 delivery.notice.title
             );
         }
-        let next = self.catalog().next_delivery_at()?;
+        let busy = self.busy().clone();
+        let next = self.catalog().next_delivery_at(&busy)?;
         let wait =
             next.map(|next| Duration::try_from(next.duration_since(now)).unwrap_or_default());
         Ok(wait.unwrap_or(Duration::MAX).clamp(Duration::from_secs(1), Duration::from_mins(10)))
@@ -353,6 +464,32 @@ impl Teller {
         if let Err(error) = recorded {
             tracing::error!("a delivery could not be recorded, and may come twice: {error}");
         }
+    }
+}
+
+/// A channel that something goes to.
+struct Busy {
+    teller: Arc<Teller>,
+    channel: ChannelId,
+}
+
+impl Busy {
+    fn begin(teller: &Arc<Teller>, channel: ChannelId) -> Self {
+        teller.busy().insert(channel);
+        Self { teller: Arc::clone(teller), channel }
+    }
+
+    /// Whether it came or not: the next one may go.
+    fn end(self) {
+        let teller = Arc::clone(&self.teller);
+        drop(self);
+        teller.wake.notify_one();
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.teller.busy().remove(&self.channel);
     }
 }
 
@@ -395,6 +532,7 @@ fn log_of(live: &Live) -> String {
             Event::Phase { phase, subject } => format!("{phase} {subject}"),
             Event::Warning { message } => format!("warning: {message}"),
             Event::Note { message } => message.clone(),
+            Event::HistoryRewritten { git, rewrite } => rewrite.told(git),
             Event::Sealed { .. } | Event::Progress { .. } | Event::Removed { .. } => continue,
         };
         length += text.len() + 1;

@@ -27,6 +27,8 @@ const MOST_STREAMS: usize = 128;
 static STREAMS: Semaphore = Semaphore::const_new(MOST_STREAMS);
 /// A reader who takes nothing for so long is left.
 const READING: Duration = Duration::from_mins(1);
+/// What begins within this has not waited.
+const SOON: Duration = Duration::from_secs(1);
 /// So much is made before the reader has taken what was made before.
 const AHEAD: usize = 16;
 
@@ -71,6 +73,10 @@ fn stream(body: Body) -> Response {
 /// Send what happens until the end, or until nobody listens.
 async fn tell(live: Arc<Live>, mut place: Place, sender: mpsc::Sender<Bytes>) {
     let mut changed = live.subscribe();
+    // One that begins at once is not told to wait.
+    if live.news(&mut Place::default()).is_waiting() {
+        let _ = tokio::time::timeout(SOON, changed.changed()).await;
+    }
     let mut told_running = false;
     loop {
         changed.borrow_and_update();
@@ -135,6 +141,7 @@ fn name_of(event: &crate::model::event::Event) -> &'static str {
         Event::Warning { .. } => "warning",
         Event::Note { .. } => "note",
         Event::Sealed { .. } => "sealed",
+        Event::HistoryRewritten { .. } => "history_rewritten",
         Event::Removed { .. } => "removed",
     }
 }

@@ -239,6 +239,7 @@ pub(super) async fn snapshots(
                     "sealed": record.sealed,
                     "key_fit": record.key_fit,
                     "size_bytes": record.size_bytes,
+                    "read_bytes": record.read_bytes,
                     "added_bytes": record.added_bytes,
                     "tags": record.tags,
                 })

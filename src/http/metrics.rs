@@ -100,7 +100,7 @@ fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
 
 fn instances(registry: &mut Registry, instances: &[InstanceStatus]) {
     type Value = fn(&InstanceStatus) -> Option<f64>;
-    let families: [(&str, &str, Option<Unit>, Value); 10] = [
+    let families: [(&str, &str, Option<Unit>, Value); 11] = [
         (
             "instance_last_success_timestamp",
             "When the last good snapshot was taken",
@@ -123,6 +123,12 @@ fn instances(registry: &mut Registry, instances: &[InstanceStatus]) {
         ("instance_last_size", "Content of the last good snapshot", Some(Unit::Bytes), |it| {
             it.size_bytes.map(|bytes| bytes as f64)
         }),
+        (
+            "instance_last_read",
+            "What was read for the last good snapshot; the rest was found unchanged",
+            Some(Unit::Bytes),
+            |it| it.read_bytes.map(|bytes| bytes as f64),
+        ),
         (
             "instance_last_added",
             "What the last good snapshot added to the repository",

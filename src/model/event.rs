@@ -1,5 +1,6 @@
 //! Events: what happens in a job, told while it happens. The command line and the API only render these.
 
+use crate::model::git::Rewrite;
 use crate::model::id::{FileId, SnapshotId};
 use crate::model::size::Bytes;
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,13 @@ pub enum Event {
         size: Bytes,
         /// Bytes that were new.
         added: Bytes,
+    },
+    /// A ref of a git repository moved backwards, vanished or was retargeted. What it led to is kept.
+    HistoryRewritten {
+        /// The git repository's name.
+        git: String,
+        /// What happened.
+        rewrite: Rewrite,
     },
     /// A file of the repository was removed.
     Removed {

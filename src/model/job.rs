@@ -19,6 +19,8 @@ pub enum Work {
         #[serde(default)]
         allow_empty: bool,
     },
+    /// Bring a snapshot back in place of an instance.
+    Restore(RestoreWork),
     /// Finish what interrupted runs have left of an instance, and start again what they had stopped.
     Recover {
         /// Which.
@@ -45,6 +47,40 @@ pub enum Work {
     },
 }
 
+/// What comes back, and in place of what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreWork {
+    /// An id, the beginning of one, or `latest:NAME`.
+    pub snapshot: String,
+    /// The instance that is overwritten.
+    pub instance: Name,
+    /// The repository that the snapshot is in; none is the instance's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<Name>,
+    /// Only these components.
+    #[serde(default)]
+    pub components: Vec<String>,
+    /// Only these paths, as they are shown.
+    #[serde(default)]
+    pub paths: Vec<String>,
+    /// The snapshot is of another instance, and that is meant.
+    #[serde(default)]
+    pub as_clone: bool,
+    /// The name of the instance that is overwritten by another's snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<String>,
+    /// Why the present state may be lost, where there is no room to keep it and it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discard_current: Option<String>,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// A person knows that the instance is overwritten, and wants that.
+    #[serde(default)]
+    pub yes: bool,
+}
+
 impl Work {
     /// Whether its parameters mean something, as far as that can be told without looking at anything.
     pub fn check(&self) -> Result<(), InvalidWork> {
@@ -60,6 +96,9 @@ impl Work {
             Self::Prune { max_unused: Some(percent), .. } if !(0.0..=100.0).contains(percent) => {
                 Err(InvalidWork::Percent(*percent))
             }
+            Self::Restore(RestoreWork { instance, dry_run: false, yes: false, .. }) => {
+                Err(InvalidWork::Unconfirmed(instance.clone()))
+            }
             _ => Ok(()),
         }
     }
@@ -68,6 +107,7 @@ impl Work {
     pub fn noun(&self) -> &'static str {
         match self {
             Self::Backup { .. } => "backup",
+            Self::Restore(_) => "restore",
             Self::Recover { .. } => "recovery",
             Self::Check { .. } => "check",
             Self::Prune { .. } => "prune",
@@ -77,7 +117,9 @@ impl Work {
     /// The instance that it is about, if it is about one.
     pub fn instance(&self) -> Option<&Name> {
         match self {
-            Self::Backup { instance, .. } | Self::Recover { instance } => Some(instance),
+            Self::Backup { instance, .. }
+            | Self::Restore(RestoreWork { instance, .. })
+            | Self::Recover { instance } => Some(instance),
             Self::Check { .. } | Self::Prune { .. } => None,
         }
     }
@@ -85,7 +127,9 @@ impl Work {
     /// What it is about: an instance or a repository.
     pub fn subject(&self) -> &Name {
         match self {
-            Self::Backup { instance, .. } | Self::Recover { instance } => instance,
+            Self::Backup { instance, .. }
+            | Self::Restore(RestoreWork { instance, .. })
+            | Self::Recover { instance } => instance,
             Self::Check { repository, .. } | Self::Prune { repository, .. } => repository,
         }
     }
@@ -102,6 +146,11 @@ pub enum InvalidWork {
     /// No share.
     #[error("max_unused: {0} is no share: a number from 0 to 100 is expected")]
     Percent(f64),
+    /// Nobody said that it is meant.
+    #[error(
+        "yes: a restore overwrites the instance '{0}': look at what it would do with \"dry_run\": true, and ask for it with \"yes\": true"
+    )]
+    Unconfirmed(Name),
 }
 
 /// How a job ended.
@@ -127,4 +176,26 @@ pub struct Failure {
     pub error: String,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restore_is_asked_for_with_a_yes_or_only_looked_at() {
+        let of = |more: &str| -> Result<Work, serde_json::Error> {
+            serde_json::from_str(&format!(
+                r#"{{"kind":"restore","snapshot":"latest:a","instance":"a"{more}}}"#
+            ))
+        };
+        assert!(matches!(of("").unwrap().check(), Err(InvalidWork::Unconfirmed(_))));
+        assert_eq!(of(r#","dry_run":true"#).unwrap().check(), Ok(()));
+        let meant = of(r#","yes":true"#).unwrap();
+        assert_eq!(meant.check(), Ok(()));
+        assert_eq!((meant.noun(), meant.subject().as_str()), ("restore", "a"));
+        let text = serde_json::to_string(&meant).unwrap();
+        assert_eq!(serde_json::from_str::<Work>(&text).unwrap(), meant);
+        assert!(of(r#","confrim":"a""#).is_err(), "a slip in a name is an error");
+    }
 }

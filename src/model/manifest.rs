@@ -55,6 +55,9 @@ pub struct Manifest {
     pub components: Vec<ComponentManifest>,
     /// Bytes of content in all components, before deduplication.
     pub size_bytes: u64,
+    /// Bytes that were read of it; the rest was found unchanged. None where an older version did not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bytes: Option<u64>,
     /// Bytes that the run added to the repository, up to the manifest itself.
     pub added_bytes: u64,
     /// What a person should know, such as a file that changed each time it was read.

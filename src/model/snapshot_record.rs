@@ -27,6 +27,8 @@ pub struct SnapshotRecord {
     pub key_fit: Option<KeyFit>,
     /// Bytes of content, before deduplication.
     pub size_bytes: u64,
+    /// Bytes that were read, where they were counted; the rest was found unchanged.
+    pub read_bytes: Option<u64>,
     /// Bytes that the run added to the repository.
     pub added_bytes: u64,
     /// restic's tags, in the order in which the snapshot has them.

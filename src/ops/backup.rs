@@ -2,6 +2,7 @@
 
 mod before;
 mod directory;
+mod git;
 pub mod import;
 mod keys;
 mod mongodb;
@@ -10,27 +11,30 @@ mod part;
 mod platform;
 mod redis;
 mod seal;
+mod trees;
+
+pub(super) use self::git::mirrors_of;
+pub(super) use self::trees::progress_of;
 
 use self::before::{Before, PreviousSnapshot};
 use self::seal::{Draft, Sealed};
+use self::trees::{Component, FilesRead, Tree, counts_of, tree_component, warnings_of};
 use super::checksums::ChecksumWriter;
 use super::job::{self, JobResult, JobSubject};
 use super::select::{self, TAG, TAG_BEFORE_RESTORE, TAG_INSTANCE, TAG_JOB, TAG_PLATFORM};
 use super::session::{InstanceLock, Session};
 use super::state::{PROGRAM, snapshot_file};
-use super::tree::{TreeBuilder, made_directory, made_file, made_node, made_tree};
+use super::tree::{TreeBuilder, made_directory, made_file, made_tree};
 use super::{Context, OpsError, sync};
 use crate::catalog::{Catalog, JobKind};
 use crate::component::files::swap;
-use crate::component::files::walk::{self, PathList, WalkOptions, WalkReport};
+use crate::component::files::walk::{self, WalkOptions};
 use crate::config::{Config, FilesRoot, Instance};
 use crate::host;
-use crate::model::event::{Event, Events};
+use crate::model::event::Event;
 use crate::model::id::{BlobId, InstanceId, JobId, RepositoryId, SnapshotId};
-use crate::model::manifest::{
-    ComponentManifest, FileManifest, InstanceRef, KeyFit, Manifest, SCHEMA_VERSION,
-};
-use crate::model::node::{NodeKind, display_path};
+use crate::model::manifest::{InstanceRef, KeyFit, Manifest, SCHEMA_VERSION};
+use crate::model::node::display_path;
 use crate::model::size::Bytes;
 use crate::repository::Snapshot;
 use crate::repository::blob_index::BlobIndex;
@@ -38,7 +42,7 @@ use crate::repository::format::snapshot::SnapshotFile;
 use crate::repository::format::tree::TreeNode;
 use crate::repository::lock::LockMode;
 use crate::repository::reader::Reader;
-use crate::repository::writer::{Content, Writer};
+use crate::repository::writer::Writer;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -50,8 +54,8 @@ use std::sync::Arc;
 /// half a minute by default (`vm.dirty_expire_centisecs`).
 const UNSETTLED: SignedDuration = SignedDuration::from_mins(2);
 
-/// Fewer entries that vanish while a component is read are nothing to warn of.
-const MANY_VANISHED: u64 = 100;
+/// The folder of a snapshot that has an instance's directories.
+const FILES: &str = "files";
 
 /// How the names begin of what restores put into an instance's directory.
 const OURS: [&str; 2] = [swap::BEFORE, swap::RESTORE];
@@ -80,6 +84,8 @@ pub struct BackupOutcome {
     pub key_fit: KeyFit,
     /// Bytes of content.
     pub size_bytes: u64,
+    /// Bytes that were read; the rest was found unchanged.
+    pub read_bytes: Option<u64>,
     /// Bytes that were new in the repository.
     pub added_bytes: u64,
     /// Files, directories and other entries, by kind.
@@ -226,12 +232,14 @@ impl Run<'_> {
             let component = self.read_component(root, &writer, &reader, &before)?;
             draft.add(component);
         }
+        let mirrors = self.read_mirrors(&writer, &reader, &before, &mut draft)?;
         let platform = self.read_platform(&writer, &before, &mut draft)?;
         let expected: Vec<&str> = self
             .instance
             .paths
             .iter()
             .map(|root| root.name.as_str())
+            .chain(mirrors.iter().map(String::as_str))
             .chain(platform.parts.iter().map(String::as_str))
             .collect();
         writer.settle()?;
@@ -283,10 +291,12 @@ impl Run<'_> {
         let events = &self.context.events;
         events.phase("reading", format!("{} of {}", name, self.instance.name));
         let previous = match before.newest() {
-            Some(previous) if !self.options.reread => previous.component(reader, name, writer)?,
+            Some(previous) if !self.options.reread => {
+                previous.component(reader, FILES, name, writer)?
+            }
             _ => None,
         };
-        let mut checksums = ChecksumWriter::new(writer.file());
+        let mut checksums = ChecksumWriter::new(writer.document());
         let mut builder = TreeBuilder::new(writer, previous, &mut checksums);
         let options = WalkOptions { exclude: self.exclude(root), ..WalkOptions::default() };
         let mut progress = progress_of(events);
@@ -331,6 +341,8 @@ impl Run<'_> {
             ));
         }
         Ok(tree_component(FilesRead {
+            kind: "files",
+            folder: FILES,
             name,
             source,
             started,
@@ -338,6 +350,7 @@ impl Run<'_> {
             sums,
             size_bytes: report.bytes,
             counts: counts_of(&report),
+            details: serde_json::Value::Null,
             warnings,
         }))
     }
@@ -384,6 +397,7 @@ impl Run<'_> {
             key_fit: KeyFit::Unproven,
             components: components.iter().map(|component| component.manifest.clone()).collect(),
             size_bytes: components.iter().map(|component| component.manifest.size_bytes).sum(),
+            read_bytes: Some(writer.statistics().read_bytes),
             added_bytes: writer.statistics().added_bytes,
             warnings: components.iter().flat_map(|component| component.warnings.clone()).collect(),
         }
@@ -404,19 +418,21 @@ impl Run<'_> {
             made_file(writer, "manifest.json", &json, time)?.0,
             made_file(writer, "belay.toml", self.config.source_text().as_bytes(), time)?.0,
         ];
-        let (mut trees, mut sums) = (Vec::new(), Vec::new());
+        let (mut folders, mut sums) = (BTreeMap::<&str, Vec<TreeNode>>::new(), Vec::new());
         for component in components {
-            match component.sums {
+            match component.among {
                 // A tree among others, and the list of its sums.
-                Some(list) => {
-                    trees.push(component.tree);
+                Some((folder, list)) => {
+                    folders.entry(folder).or_default().push(component.tree);
                     sums.push(list);
                 }
                 None => root.push(component.tree),
             }
         }
-        if !trees.is_empty() {
-            root.push(made_directory(writer, "files", trees, time)?);
+        for (folder, trees) in folders {
+            root.push(made_directory(writer, folder, trees, time)?);
+        }
+        if !sums.is_empty() {
             root.push(made_directory(writer, "checksums", sums, time)?);
         }
         let tree = made_tree(writer, &mut root)?;
@@ -476,109 +492,11 @@ impl Run<'_> {
             sealed: true,
             key_fit,
             size_bytes,
+            read_bytes: manifest.read_bytes,
             added_bytes,
             counts,
             duration_seconds,
             warnings,
         }
     }
-}
-
-/// A tree of files that was delivered to its end.
-struct Tree {
-    root: TreeNode,
-    checksums: ChecksumWriter,
-    report: WalkReport,
-}
-
-/// A component that was read to its end.
-pub(super) struct Component {
-    tree: TreeNode,
-    /// The sums of a tree's files, which lie beside it; none where the manifest has them.
-    sums: Option<TreeNode>,
-    manifest: ComponentManifest,
-    warnings: Vec<String>,
-}
-
-/// A tree of files that was read to its end.
-struct FilesRead<'a> {
-    name: &'a str,
-    source: String,
-    started: Timestamp,
-    tree: TreeNode,
-    /// The list of its sums.
-    sums: Content,
-    size_bytes: u64,
-    counts: BTreeMap<String, u64>,
-    warnings: Vec<String>,
-}
-
-fn tree_component(read: FilesRead<'_>) -> Component {
-    let FilesRead { name, source, started, tree, sums, size_bytes, counts, warnings } = read;
-    let sums_name = format!("{name}.sha256");
-    let checksums = Some(FileManifest {
-        path: format!("/checksums/{sums_name}"),
-        size_bytes: sums.size,
-        sha256: sums.sha256,
-    });
-    let sums_node = made_node(&sums_name, NodeKind::File { size: sums.size }, started);
-    let sums = TreeNode { node: sums_node, content: sums.blobs, subtree: None };
-    let manifest = ComponentManifest {
-        name: name.to_owned(),
-        kind: "files".into(),
-        path: format!("/files/{name}"),
-        source,
-        started,
-        finished: Timestamp::now(),
-        size_bytes,
-        counts,
-        files: Vec::new(),
-        checksums,
-        details: serde_json::Value::Null,
-    };
-    Component { tree, sums: Some(sums), manifest, warnings }
-}
-
-/// Tell progress at most five times a second.
-pub(super) fn progress_of(events: &Events) -> impl FnMut(u64, u64) + use<> {
-    let events = events.clone();
-    let mut told = std::time::Instant::now();
-    move |bytes, items| {
-        if told.elapsed() >= std::time::Duration::from_millis(200) {
-            told = std::time::Instant::now();
-            events.send(Event::Progress { bytes, total_bytes: None, items });
-        }
-    }
-}
-
-fn counts_of(report: &WalkReport) -> BTreeMap<String, u64> {
-    let counts = [
-        ("files", report.files),
-        ("directories", report.directories),
-        ("symlinks", report.symlinks),
-        ("others", report.others),
-        ("excluded", report.excluded),
-        ("vanished", report.vanished.count),
-    ];
-    counts.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect()
-}
-
-fn warnings_of(component: &str, report: &WalkReport) -> Vec<String> {
-    let changed = "changed each time it was read; the snapshot has it as it was read last";
-    // A few files that come and go are usual, and noted one by one.
-    let vanished = report.vanished.count;
-    let mass = (vanished > MANY_VANISHED && vanished > report.files / 10).then(|| {
-        let files = report.files;
-        format!("{vanished} entries vanished before they could be read, and {files} files did not: was the tree replaced meanwhile?")
-    });
-    let sentences =
-        told(&report.changed, changed).chain(mass).chain(report.warnings.iter().cloned());
-    sentences.map(|sentence| format!("{component}: {sentence}")).collect()
-}
-
-/// What is to be said of each path of a list, and of those that it only counts.
-fn told(list: &PathList, predicate: &str) -> impl Iterator<Item = String> {
-    let more = list.count.saturating_sub(list.paths.len() as u64);
-    let more = (more > 0).then(|| format!("{more} more: each {predicate}."));
-    list.paths.iter().map(move |path| format!("{path} {predicate}.")).chain(more)
 }

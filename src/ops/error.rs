@@ -11,8 +11,11 @@ use crate::component::mongodb::MongoError;
 use crate::component::postgres::PostgresError;
 use crate::component::redis::RedisError;
 use crate::config::{ConfigError, LocationError, SecretError, UnknownName};
+use crate::git::error::GitError;
 use crate::model::event::Cancelled;
+use crate::model::name::Name;
 use crate::ops::backup::import::ImportError;
+use crate::platform::http::HttpError;
 use crate::repository::RepositoryError;
 use std::io;
 use std::path::PathBuf;
@@ -95,6 +98,18 @@ pub enum OpsError {
         /// What went wrong.
         source: RedisError,
     },
+    /// A git repository.
+    #[error("git repository {name}: {message}")]
+    Git {
+        /// Its name in the configuration.
+        name: String,
+        /// What went wrong.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+        /// Whether it may go better later without anybody doing anything.
+        may_pass: bool,
+    },
     /// Importing a file.
     #[error("{file} was not imported: {source}", file = file.display())]
     Import {
@@ -125,6 +140,22 @@ pub enum OpsError {
         /// What is wrong.
         message: String,
         /// What to do.
+        hint: Option<String>,
+    },
+    /// The HTTP interface of an instance.
+    #[error("{instance}: {source}")]
+    Http {
+        /// The instance.
+        instance: String,
+        /// What went wrong.
+        source: HttpError,
+    },
+    /// A rule that protects an instance says no.
+    #[error("{message}")]
+    Gate {
+        /// Which, and why.
+        message: String,
+        /// What would make it pass.
         hint: Option<String>,
     },
     /// What was asked for would do harm.
@@ -168,6 +199,12 @@ impl OpsError {
     /// A refusal with a hint.
     pub(crate) fn refused(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Refused { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// A failure of a git repository's mirror.
+    pub(crate) fn git(name: &Name, error: &GitError) -> Self {
+        let (message, hint) = (error.to_string(), error.hint());
+        Self::Git { name: name.to_string(), message, hint, may_pass: false }
     }
 
     /// Whether somebody asked to stop.
@@ -226,8 +263,10 @@ impl OpsError {
             | Self::Secret(_)
             | Self::Usage { .. }
             | Self::Refused { .. }
+            | Self::Gate { .. }
             | Self::WrongFile { .. }
             | Self::Import { .. } => true,
+            Self::Git { may_pass, .. } => !may_pass,
             Self::Repository(error) => {
                 error.is_damage()
                     || matches!(
@@ -243,7 +282,11 @@ impl OpsError {
     /// What to do next, where there is something to say.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Usage { hint, .. } | Self::Refused { hint, .. } => hint.clone(),
+            Self::Usage { hint, .. }
+            | Self::Refused { hint, .. }
+            | Self::Gate { hint, .. }
+            | Self::Git { hint, .. } => hint.clone(),
+            Self::Http { source, .. } => Some(source.hint().into()),
             Self::Repository(error) | Self::Component { source: WalkError::Sink(error), .. } => {
                 error.hint().map(Into::into)
             }

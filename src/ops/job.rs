@@ -9,8 +9,7 @@ use crate::model::name::Name;
 use crate::repository::RepositoryError;
 use jiff::Timestamp;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a job is about.
 pub(super) struct JobSubject<'a> {
@@ -34,6 +33,67 @@ pub(super) fn random_job_id() -> Result<JobId, OpsError> {
     Ok(JobId(id))
 }
 
+/// What happens in a job, in the order and with the numbers with which whoever follows it is told. The catalog keeps it under
+/// the same numbers, also what happened before it knew of the job.
+#[derive(Default)]
+pub(super) struct History(Mutex<Recorded>);
+
+#[derive(Default)]
+struct Recorded {
+    /// A connection of its own, and the job there.
+    begun: Option<(Catalog, JobId)>,
+    /// What happened before that.
+    before: Vec<(Timestamp, Event)>,
+    next: u64,
+    warned: bool,
+}
+
+impl History {
+    /// Events that are kept, and told to `events`.
+    pub(super) fn recording(self: &Arc<Self>, events: &Events) -> Events {
+        let (history, events) = (Arc::clone(self), events.clone());
+        Events::new(move |event| {
+            let mut recorded = history.lock();
+            recorded.keep(&event);
+            // They come from several threads: told under the lock, they have one order for all.
+            events.send(event);
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on the catalog knows of the job.
+    fn begin(&self, catalog: Catalog, id: JobId) {
+        let mut recorded = self.lock();
+        for (ordinal, (at, event)) in (0..).zip(std::mem::take(&mut recorded.before)) {
+            // As below: the job is worth more than its history.
+            let _ = catalog.add_event(id, ordinal, at, &event);
+        }
+        recorded.warned = false;
+        recorded.begun = Some((catalog, id));
+    }
+}
+
+impl Recorded {
+    fn keep(&mut self, event: &Event) {
+        if matches!(event, Event::Progress { .. }) {
+            return;
+        }
+        self.warned |= matches!(event, Event::Warning { .. });
+        let at = Timestamp::now();
+        match &self.begun {
+            // A full disk under the catalog must not stop a backup that runs already; its end is recorded or told.
+            Some((catalog, id)) => {
+                let _ = catalog.add_event(*id, self.next, at, event);
+            }
+            None => self.before.push((at, event.clone())),
+        }
+        self.next += 1;
+    }
+}
+
 /// Run `work` as a job. Returns besides whether it warned of something.
 pub(super) fn run<T: JobResult>(
     state_dir: &Path,
@@ -42,26 +102,34 @@ pub(super) fn run<T: JobResult>(
     context: &Context,
     work: impl FnOnce(&Context) -> Result<T, OpsError>,
 ) -> Result<(T, bool), OpsError> {
-    // A connection of its own: events come from several threads.
     let catalog = begin(state_dir, id, subject)?;
-    let catalog = Arc::new(Mutex::new(catalog));
-    let warned = Arc::new(AtomicBool::new(false));
-    let recorded = recording(&context.events, Arc::clone(&catalog), id, Arc::clone(&warned));
-    let result = work(&context.with_events(recorded));
-    let warned = warned.load(Ordering::SeqCst);
-    let (outcome, failure) = match &result {
-        Ok(_) if warned => (Outcome::Warned, None),
-        Ok(_) => (Outcome::Done, None),
-        Err(error) => outcome_of(error),
+    let (history, events) = if let Some(history) = context.history_of(id) {
+        (history, context.events.clone())
+    } else {
+        let history = Arc::<History>::default();
+        let events = history.recording(&context.events);
+        (history, events)
     };
-    let snapshot = result.as_ref().ok().and_then(JobResult::snapshot);
-    let catalog = catalog.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Err(error) =
-        catalog.finish_job(id, Timestamp::now(), outcome, snapshot, failure.as_ref())
-    {
+    history.begin(catalog, id);
+    let result = work(&context.with_events(events));
+    let finished = {
+        let recorded = history.lock();
+        let (outcome, failure) = match &result {
+            Ok(_) if recorded.warned => (Outcome::Warned, None),
+            Ok(_) => (Outcome::Done, None),
+            Err(error) => outcome_of(error),
+        };
+        let snapshot = result.as_ref().ok().and_then(JobResult::snapshot);
+        let (catalog, id) = recorded.begun.as_ref().expect("it began above");
+        let now = Timestamp::now();
+        let finished = catalog.finish_job(*id, now, outcome, snapshot, failure.as_ref());
+        finished.map(|()| recorded.warned).map_err(|error| (error, recorded.warned))
+    };
+    let warned = finished.unwrap_or_else(|(error, warned)| {
         // What the job did is done, and is in the repository: the catalog follows with the next command.
         context.events.warn(format!("The end of the job could not be recorded: {error}."));
-    }
+        warned
+    });
     result.map(|value| (value, warned))
 }
 
@@ -75,7 +143,11 @@ pub(super) fn record_failure(
     let id = context.job_id()?;
     let catalog = begin(state_dir, id, subject)?;
     let (outcome, failure) = outcome_of(error);
-    Ok(catalog.finish_job(id, Timestamp::now(), outcome, None, failure.as_ref())?)
+    catalog.finish_job(id, Timestamp::now(), outcome, None, failure.as_ref())?;
+    if let Some(history) = context.history_of(id) {
+        history.begin(catalog, id);
+    }
+    Ok(())
 }
 
 fn begin(state_dir: &Path, id: JobId, subject: &JobSubject<'_>) -> Result<Catalog, OpsError> {
@@ -101,26 +173,6 @@ fn outcome_of(error: &OpsError) -> (Outcome, Option<JobFailure>) {
         error if error.is_no_room() => (Outcome::NoRoom, failure()),
         _ => (Outcome::Failed, failure()),
     }
-}
-
-fn recording(
-    events: &Events,
-    catalog: Arc<Mutex<Catalog>>,
-    id: JobId,
-    warned: Arc<AtomicBool>,
-) -> Events {
-    let events = events.clone();
-    Events::new(move |event| {
-        if matches!(event, Event::Warning { .. }) {
-            warned.store(true, Ordering::SeqCst);
-        }
-        if !matches!(event, Event::Progress { .. }) {
-            let catalog = catalog.lock().unwrap_or_else(PoisonError::into_inner);
-            // A full disk under the catalog must not stop a backup that runs already; its end is recorded or told.
-            let _ = catalog.add_event(id, Timestamp::now(), &event);
-        }
-        events.send(event);
-    })
 }
 
 /// Mark the jobs of processes that are gone as interrupted; returns what they were about.

@@ -74,6 +74,12 @@ impl PrivateDirectory {
         Ok(opened)
     }
 
+    /// To whom the state directory belongs, where that is another user than root and root runs this.
+    pub(super) fn other_owner(&self) -> Option<(u32, u32)> {
+        let (uid, _) = self.owner;
+        (uid != 0 && rustix::process::geteuid().is_root()).then_some(self.owner)
+    }
+
     /// The path of a file, for people.
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)

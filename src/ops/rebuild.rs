@@ -1,5 +1,6 @@
 //! Making the catalog again from the repository alone.
 
+use super::backup::mirrors_of;
 use super::session::{Session, store_at};
 use super::{Context, OpsError, sync};
 use crate::catalog::{self, Catalog};
@@ -134,10 +135,28 @@ fn rebuild_from(
         rebuilt.snapshots += view.records.len();
         rebuilt.pins += view.pins.len();
         adopt_own(&session, &name, context)?;
+        remember_mirrors(&session)?;
         note_recovery_key(&session)?;
     }
     rebuilt.instances = Catalog::open(state_dir)?.instances()?.len();
     Ok(rebuilt)
+}
+
+/// What the newest snapshot of each mirror says of it. People were told of what was pushed away when it was seen.
+fn remember_mirrors(session: &Session) -> Result<(), OpsError> {
+    let catalog = session.require_catalog()?;
+    let id = RepositoryId(session.repository.id().0);
+    // Newest first: an older one says nothing of a mirror that is known already.
+    for record in catalog.snapshots(id)? {
+        let Some(manifest) = catalog.manifest(id, record.id)? else { continue };
+        for (git, mirror) in mirrors_of(&manifest) {
+            let known = catalog.mirror(&git)?;
+            if known.is_none_or(|known| known.fetched_at < mirror.fetched_at) {
+                catalog.record_mirror(&git, &mirror, Some(Timestamp::now()))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The key that is called the recovery key is the one, where the old catalog did not say.

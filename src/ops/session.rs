@@ -16,7 +16,7 @@ use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A process's number is not longer.
 const MOST_DIGITS: u64 = 20;
@@ -211,7 +211,30 @@ pub struct InstanceLock(
     #[expect(dead_code, reason = "the lock lasts as long as the file is open")] File,
 );
 
+/// How often who waits for an instance looks.
+const LOOKS_EVERY: Duration = Duration::from_millis(200);
+
 impl InstanceLock {
+    /// Lock the instance, and wait so long for who holds it.
+    pub(super) fn wait(
+        state_dir: &Path,
+        instance: &Name,
+        longest: Duration,
+        context: &Context,
+    ) -> Result<Self, OpsError> {
+        let begun = Instant::now();
+        loop {
+            match Self::acquire(state_dir, instance) {
+                Err(OpsError::Busy { .. }) if begun.elapsed() < longest => {
+                    context.cancel.check()?;
+                    context.events.phase("waiting", format!("for another job on {instance}"));
+                    std::thread::sleep(LOOKS_EVERY);
+                }
+                other => return other,
+            }
+        }
+    }
+
     /// Lock the instance, or say who holds it.
     pub fn acquire(state_dir: &Path, instance: &Name) -> Result<Self, OpsError> {
         let directory = PrivateDirectory::make(state_dir, "locks")?;

@@ -66,6 +66,9 @@ pub struct InstanceStatus {
     /// Bytes of content of the last good snapshot.
     #[serde(default)]
     pub size_bytes: Option<u64>,
+    /// Bytes that were read for it; none without one, or where they were not counted.
+    #[serde(default)]
+    pub read_bytes: Option<u64>,
     /// Bytes that it added to the repository.
     #[serde(default)]
     pub added_bytes: Option<u64>,
@@ -190,11 +193,12 @@ fn unknown(instance: &Instance) -> InstanceStatus {
         last_run_at: None,
         last_failure: None,
         frozen: false,
-        rpo_seconds: instance.objectives.rpo.map(|rpo| rpo.as_secs()),
+        rpo_seconds: None,
         rpo_breached: false,
         known_since: None,
         duration_seconds: None,
         size_bytes: None,
+        read_bytes: None,
         added_bytes: None,
         next_run: None,
         now: None,
@@ -226,22 +230,33 @@ impl Status {
             };
             instance.next_run = next_run(configured);
             let was_breached = instance.rpo_breached;
-            if let Some(rpo) = configured.objectives.rpo {
-                // One that never had a good snapshot is measured from when the daemon learned of it.
-                let known_since = instance.known_since.unwrap_or(now);
+            // One that never had a good snapshot is measured from when the daemon learned of it.
+            let known_since = instance.known_since.unwrap_or(now);
+            let by_schedule = || {
+                let schedule = configured.schedule.as_ref()?;
+                objectives::of_schedule(schedule, instance.last_good_at, known_since, now)
+            };
+            let rpo = configured.objectives.rpo.or_else(by_schedule);
+            instance.rpo_seconds = rpo.map(|rpo| rpo.as_secs());
+            if let Some(rpo) = rpo {
                 let standing = objectives::rpo(instance.last_good_at, known_since, rpo, now);
                 instance.rpo_breached = standing.breached;
             }
             if instance.rpo_breached
                 && !was_breached
-                && let Some(rpo) = configured.objectives.rpo
+                && let Some(rpo) = rpo
             {
                 let rpo = SignedDuration::try_from(rpo).unwrap_or(SignedDuration::MAX);
                 self.problems.insert(
                     0,
                     format!(
-                        "The last good snapshot of {} is older than its objective, {rpo:#}.",
-                        instance.name
+                        "The last good snapshot of {} is older than its {}, {rpo:#}.",
+                        instance.name,
+                        if configured.objectives.rpo.is_some() {
+                            "objective"
+                        } else {
+                            "schedule allows"
+                        }
                     ),
                 );
             }
@@ -314,11 +329,12 @@ fn of_instance(
             .transpose()?
             .flatten()
             .is_some(),
-        rpo_seconds: instance.objectives.rpo.map(|rpo| rpo.as_secs()),
+        rpo_seconds: None,
         rpo_breached: false,
         known_since: known_since(catalog, instance)?,
         duration_seconds: last_good.and_then(|record| duration(record.id)),
         size_bytes: last_good.map(|record| record.size_bytes),
+        read_bytes: last_good.and_then(|record| record.read_bytes),
         added_bytes: last_good.map(|record| record.added_bytes),
         next_run: None,
         now: None,

@@ -212,6 +212,7 @@ pub(super) fn record_of(snapshot: &Snapshot, manifest: Option<&Manifest>) -> Sna
         sealed: manifest.is_some_and(|manifest| manifest.sealed),
         key_fit: manifest.map(|manifest| manifest.key_fit),
         size_bytes: manifest.map_or(0, |manifest| manifest.size_bytes),
+        read_bytes: manifest.and_then(|manifest| manifest.read_bytes),
         added_bytes: manifest.map_or(0, |manifest| manifest.added_bytes),
         tags: file.tags().to_vec(),
     }

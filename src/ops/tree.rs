@@ -336,7 +336,7 @@ mod tests {
     }
 
     fn build(writer: &Writer, limit: usize) -> Result<TreeNode, RepositoryError> {
-        let mut checksums = ChecksumWriter::new(writer.file());
+        let mut checksums = ChecksumWriter::new(writer.document());
         let mut builder = TreeBuilder::new(writer, None, &mut checksums);
         builder.limit = limit;
         builder.enter(&made_node("data", NodeKind::Directory, Timestamp::UNIX_EPOCH))?;

@@ -174,8 +174,8 @@ impl Recipe {
     pub fn of(platform: Platform) -> Self {
         let text = match platform {
             Platform::Appsmith => include_str!("../../config/platforms/appsmith.toml"),
-            // Directories say themselves what they are.
-            Platform::Files => "",
+            // These say themselves what they are.
+            Platform::Files | Platform::Git => "",
             Platform::Mongodb => include_str!("../../config/platforms/mongodb.toml"),
             Platform::Postgres => include_str!("../../config/platforms/postgres.toml"),
             Platform::Tooljet => include_str!("../../config/platforms/tooljet.toml"),

@@ -1,11 +1,16 @@
 //! The recovery point objective: how old an instance's last good snapshot may become.
 //!
 //! What always holds: silence is no comfort. A snapshot dated later than the clock has no age and is not fresh, and an
-//! instance that never had a good one breaches its objective, too, when it has been known for so long.
+//! instance that never had a good one breaches its objective, too, when it has been known for so long. One that has a
+//! schedule and no objective is measured by that ([`of_schedule`]).
 
+use crate::policy::schedule::Schedule;
 use crate::policy::time::{age, earlier, later};
 use jiff::Timestamp;
 use std::time::Duration;
+
+/// A run is given so long at least before it counts as missed, however soon the next is due.
+const GRACE: Duration = Duration::from_mins(15);
 
 /// How an instance stands against its objective.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +35,35 @@ pub fn rpo(
     rpo: Duration,
     now: Timestamp,
 ) -> Standing {
-    let age = last_good.and_then(|last_good| age(last_good, now));
-    let since = if age.is_some() { last_good.unwrap_or(known_since) } else { known_since };
+    let (age, since) = measured(last_good, known_since, now);
     let kept_until = later(since, rpo);
     Standing { age, breached: now > kept_until || now < earlier(since, rpo), kept_until }
+}
+
+/// What an instance without an objective is measured against, in the place of `rpo` in [`rpo()`]: until the second run
+/// after its last good snapshot is due, and half of the time to the third is over. None where the calendar ends.
+pub fn of_schedule(
+    schedule: &Schedule,
+    last_good: Option<Timestamp>,
+    known_since: Timestamp,
+    now: Timestamp,
+) -> Option<Duration> {
+    let (_, since) = measured(last_good, known_since, now);
+    let second = schedule.next_after(schedule.next_after(since)?)?;
+    let period = schedule.next_after(second)?.duration_since(second).unsigned_abs();
+    let due = second.duration_since(since).unsigned_abs();
+    Some(due + (period / 2).max(GRACE) + schedule.jitter())
+}
+
+/// The age of what counts, and from when on is measured.
+fn measured(
+    last_good: Option<Timestamp>,
+    known_since: Timestamp,
+    now: Timestamp,
+) -> (Option<Duration>, Timestamp) {
+    let age = last_good.and_then(|last_good| age(last_good, now));
+    let since = if age.is_some() { last_good.unwrap_or(known_since) } else { known_since };
+    (age, since)
 }
 
 #[cfg(test)]
@@ -93,6 +123,37 @@ mod tests {
             assert_eq!(rpo(None, at(known), RPO, now).breached, breached, "{known}");
             assert_eq!(rpo(Some(at("2037-01-01T00:00Z")), at(known), RPO, now).breached, breached);
         }
+    }
+
+    #[test]
+    fn without_an_objective_the_second_missed_run_is_a_breach() {
+        use crate::policy::schedule::tests::zone;
+        let jitter = Duration::from_mins(10);
+        let minutes = |pattern: &str, last_good: Option<&str>, now: &str| {
+            let schedule =
+                Schedule::parse(pattern, zone("Europe/Berlin"), jitter, Duration::ZERO).unwrap();
+            let known_since = at("2026-11-16T01:30Z");
+            let found = of_schedule(&schedule, last_good.map(at), known_since, at(now)).unwrap();
+            found.checked_sub(jitter).unwrap().as_secs() / 60
+        };
+        let now = "2026-11-20T01:30Z";
+        let nightly = "30 2 * * *";
+        assert_eq!(minutes(nightly, Some("2026-11-20T01:30Z"), now), 60 * 60);
+        assert_eq!(minutes(nightly, Some("2026-11-19T21:30Z"), now), 40 * 60, "one by hand");
+        assert_eq!(minutes(nightly, None, now), 60 * 60);
+        assert_eq!(
+            minutes(nightly, Some("2030-01-01T00:00Z"), now),
+            60 * 60,
+            "one from the future"
+        );
+        // Of working days, on a Friday: until Tuesday noon.
+        let working = "30 2 * * MON-FRI";
+        assert_eq!(minutes(working, Some("2026-11-20T01:30Z"), now), 108 * 60);
+        // Clocks are put back in that night.
+        assert_eq!(minutes(nightly, Some("2026-10-24T00:30Z"), now), 61 * 60);
+        assert_eq!(minutes("*/5 * * * *", Some("2026-11-20T01:30Z"), now), 10 + 15);
+        let february = Schedule::parse("0 0 29 2 *", zone("UTC"), jitter, jitter).unwrap();
+        assert_eq!(of_schedule(&february, None, at("9996-03-01T00:00Z"), at(now)), None);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! What always holds:
 //! - An instance has one running job at most; a repository and the daemon have no more than their limits.
 //! - A prune runs alone on its repository.
-//! - What is ready goes in this order: backups and what is neither of the others, checks, prunes; then first come, first
-//!   served. A prune does not start while a backup of its repository is ready, and gives way to one that becomes ready.
+//! - What is ready goes in this order: restores, backups and what is none of the others, checks, prunes; then first come,
+//!   first served. A prune does not start while a backup of its repository or a restore from it is ready, and gives way to
+//!   one that becomes ready.
 //! - Nothing starves: a job that has been ready for a day, and a prune that gave way [`GIVES_WAY_MOST`] times, *insists*.
 //!   It goes before all that do not and gives way to none; until it starts its instance is kept free for it, and for a
 //!   prune its repository, too.
@@ -20,13 +21,15 @@ pub const GIVES_WAY_MOST: u32 = 5;
 /// What a job does, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Brings a snapshot back: somebody waits for it.
+    Restore,
     /// Takes a snapshot.
     Backup,
     /// Reclaims room in a repository.
     Prune,
     /// Verifies a repository.
     Check,
-    /// Anything else, such as a restore.
+    /// Anything else.
     Other,
 }
 
@@ -34,9 +37,10 @@ impl Kind {
     /// Less goes first.
     fn rank(self) -> u8 {
         match self {
-            Self::Backup | Self::Other => 0,
-            Self::Check => 1,
-            Self::Prune => 2,
+            Self::Restore => 0,
+            Self::Backup | Self::Other => 1,
+            Self::Check => 2,
+            Self::Prune => 3,
         }
     }
 }
@@ -104,8 +108,8 @@ pub fn may_start(queued: &[Job], running: &[Job], limits: Limits, now: Timestamp
         });
         let repository_free = !kept_repositories.contains(job.repository)
             && if job.kind == Kind::Prune {
-                let backup_waits = waiting.iter().any(|other| is_backup_of(other, job));
-                here.is_empty() && (insists || !backup_waits)
+                let is_awaited = waiting.iter().any(|other| goes_before(other, job));
+                here.is_empty() && (insists || !is_awaited)
             } else {
                 here.len() < limits.per_repository
                     && here.iter().all(|other| other.kind != Kind::Prune)
@@ -123,23 +127,24 @@ pub fn may_start(queued: &[Job], running: &[Job], limits: Limits, now: Timestamp
     starting
 }
 
-/// The ids of the running prunes to cancel, because a backup of their repository is ready and could start without them.
+/// The ids of the running prunes to cancel, because a backup or a restore of their repository is ready and could start
+/// without them.
 /// They are to be queued again as they were, with `gave_way` one higher.
 pub fn give_way(queued: &[Job], running: &[Job], now: Timestamp) -> Vec<JobId> {
-    let could_start = |backup: &&Job| {
-        let busy = running.iter().any(|other| other.instance == backup.instance);
-        backup.is_ready(now) && (backup.instance.is_none() || !busy)
+    let could_start = |job: &&Job| {
+        let busy = running.iter().any(|other| other.instance == job.instance);
+        job.is_ready(now) && (job.instance.is_none() || !busy)
     };
-    let backups: Vec<&Job> = queued.iter().filter(could_start).collect();
+    let urgent: Vec<&Job> = queued.iter().filter(could_start).collect();
     let prunes = running.iter().filter(|job| job.kind == Kind::Prune && !job.insists(now));
     prunes
-        .filter(|prune| backups.iter().any(|backup| is_backup_of(backup, prune)))
+        .filter(|prune| urgent.iter().any(|job| goes_before(job, prune)))
         .map(|prune| prune.id)
         .collect()
 }
 
-fn is_backup_of(job: &Job, prune: &Job) -> bool {
-    job.kind == Kind::Backup && job.repository == prune.repository
+fn goes_before(job: &Job, prune: &Job) -> bool {
+    matches!(job.kind, Kind::Backup | Kind::Restore) && job.repository == prune.repository
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ struct Chunk {
 /// What a run has written so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WriteStatistics {
+    /// Bytes of content that came in, whether they were new or not.
+    pub read_bytes: u64,
     /// Bytes of new blobs, compressed and sealed.
     pub added_bytes: u64,
     /// Blobs that were new.
@@ -89,6 +91,7 @@ struct Shared {
     stored: Mutex<Stored>,
     failed: AtomicBool,
     failure: Mutex<Option<RepositoryError>>,
+    read_bytes: AtomicU64,
     added_bytes: AtomicU64,
     new_blobs: AtomicU64,
 }
@@ -131,6 +134,7 @@ impl Writer {
             stored: Mutex::default(),
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
+            read_bytes: AtomicU64::new(0),
             added_bytes: AtomicU64::new(0),
             new_blobs: AtomicU64::new(0),
         });
@@ -148,7 +152,12 @@ impl Writer {
 
     /// Begin a file. Several may be open at once, each in a thread of its own.
     pub fn file(&self) -> FileStream {
-        FileStream::new(Arc::clone(&self.shared))
+        FileStream::new(Arc::clone(&self.shared), true)
+    }
+
+    /// The same for one that is about the content, and none of it: nobody has read it anywhere.
+    pub fn document(&self) -> FileStream {
+        FileStream::new(Arc::clone(&self.shared), false)
     }
 
     /// Store the directory at `path`, whose nodes must be sorted by name, each of another name.
@@ -184,6 +193,7 @@ impl Writer {
     /// What was written so far.
     pub fn statistics(&self) -> WriteStatistics {
         WriteStatistics {
+            read_bytes: self.shared.read_bytes.load(Ordering::Relaxed),
             added_bytes: self.shared.added_bytes.load(Ordering::Relaxed),
             new_blobs: self.shared.new_blobs.load(Ordering::Relaxed),
         }

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)] // Each test program uses a part.
 #![allow(clippy::unwrap_used)]
 
+pub mod disk;
 pub mod nspawn;
 mod postgres;
 mod random;
@@ -19,8 +20,10 @@ pub use run::{Run, Running, wait_until};
 pub use tree::{Tree, assert_same};
 pub use trees::{add_link_to_bytes, change_tree, make_strange_tree, make_tree, write_file};
 
+use belay::model::event::{Cancel, Events};
 use belay::repository::Repository;
 use belay::repository::format::key::ScryptCost;
+use belay::repository::lock::{Lock, LockMode, LockRequest};
 use belay::store::local::LocalStore;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -202,6 +205,16 @@ impl Sandbox {
             self.backup()
         };
         (0..count).map(night).collect()
+    }
+
+    /// Hold the repository as another host's prune does, until this is dropped.
+    pub fn held(&self) -> Lock {
+        let store = Arc::new(LocalStore::new(self.repository()));
+        let repository = Repository::open(store, PASSWORD.as_bytes()).unwrap();
+        let purpose = "a test".to_owned();
+        let request =
+            LockRequest { mode: LockMode::Exclusive, purpose, wait: Duration::from_mins(1) };
+        Lock::acquire(&Arc::new(repository), request, &Events::ignored(), &Cancel::new()).unwrap()
     }
 
     /// Starts `belay --config … ARGUMENTS`.

@@ -75,14 +75,14 @@ fn events_are_kept_in_order_and_progress_is_not() {
     let (_directory, catalog) = open();
     let id = JobId([1; 8]);
     let note = |text: &str| Event::Note { message: text.to_owned() };
-    let error = catalog.add_event(id, at(0), &note("too early")).unwrap_err();
+    let error = catalog.add_event(id, 0, at(0), &note("too early")).unwrap_err();
     assert!(matches!(error, CatalogError::Unknown { what: "job", .. }), "{error:?}");
     catalog.begin_job(&job(1, 0)).unwrap();
-    catalog.add_event(id, at(2), &note("first")).unwrap();
+    catalog.add_event(id, 0, at(2), &note("first")).unwrap();
     catalog
-        .add_event(id, at(2), &Event::Progress { bytes: 1, total_bytes: None, items: 1 })
+        .add_event(id, 1, at(2), &Event::Progress { bytes: 1, total_bytes: None, items: 1 })
         .unwrap();
-    catalog.add_event(id, at(1), &note("second")).unwrap();
+    catalog.add_event(id, 1, at(1), &note("second")).unwrap();
     let events = catalog.events(id).unwrap();
     assert_eq!(events.iter().map(|event| event.ordinal).collect::<Vec<_>>(), [0, 1]);
     assert_eq!(events[1].at, at(1));
@@ -95,7 +95,7 @@ fn old_jobs_go_with_their_events_but_not_the_last_of_a_kind() {
     for number in 1..=15 {
         catalog.begin_job(&job(number, i64::from(number))).unwrap();
         let event = Event::Note { message: "here".to_owned() };
-        catalog.add_event(JobId([number; 8]), at(0), &event).unwrap();
+        catalog.add_event(JobId([number; 8]), 0, at(0), &event).unwrap();
         if number != 2 {
             catalog.finish_job(JobId([number; 8]), at(20), Outcome::Done, None, None).unwrap();
         }

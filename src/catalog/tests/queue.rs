@@ -63,12 +63,19 @@ fn a_schedule_is_dealt_with_together_with_what_it_wants_and_a_rebuild_keeps_both
         detail: None,
     };
     assert_eq!(catalog.handled("check:main").unwrap(), None);
-    catalog.put_scheduled("check:main", &handled(10), None).unwrap();
+    catalog.put_scheduled("check:main", &handled(10), None, &[]).unwrap();
     catalog.set_schedule_detail("check:main", "3/29").unwrap();
     let wanted = entry(1, EntryState::Queued);
-    catalog.put_scheduled("check:main", &handled(20), Some(&wanted)).unwrap();
+    catalog.put_scheduled("check:main", &handled(20), Some(&wanted), &[]).unwrap();
+    // What was missed is told, or is not dealt with yet.
+    let missed = super::outbox::delivery(7);
+    let twice = [missed.clone(), missed.clone()];
+    catalog.put_scheduled("check:main", &handled(30), None, &twice).unwrap_err();
+    assert_eq!(catalog.waiting_deliveries().unwrap(), 0);
     let known = Handled { detail: Some("3/29".into()), ..handled(20) };
     assert_eq!(catalog.handled("check:main").unwrap(), Some(known.clone()));
+    catalog.put_scheduled("check:main", &handled(20), None, &[missed]).unwrap();
+    assert_eq!(catalog.waiting_deliveries().unwrap(), 1);
     drop(catalog);
     let catalog = Catalog::recreate(directory.path(), at(0)).unwrap().catalog;
     assert_eq!(catalog.handled("check:main").unwrap(), Some(known));

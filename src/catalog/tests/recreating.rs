@@ -12,7 +12,7 @@ fn filled() -> (TempDir, Catalog) {
     for number in 1..=3 {
         catalog.begin_job(&job(number, 10 - i64::from(number))).unwrap();
         let event = Event::Note { message: format!("event of {number}") };
-        catalog.add_event(JobId([number; 8]), at(0), &event).unwrap();
+        catalog.add_event(JobId([number; 8]), 0, at(0), &event).unwrap();
     }
     let why = JobFailure { error: "why".into(), hint: None };
     catalog.finish_job(JobId([1; 8]), at(20), Outcome::Failed, None, Some(&why)).unwrap();

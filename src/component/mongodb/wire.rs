@@ -4,6 +4,7 @@
 //! job waits for nothing; no message has anything of the connection string but its host.
 
 mod dump;
+mod having;
 mod listing;
 mod made;
 pub mod restore;

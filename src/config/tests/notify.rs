@@ -53,7 +53,7 @@ fn each_kind_of_channel_is_read_with_its_defaults() {
          [[notify]]\nmail = {{ {MAIL}, tls = 'implicit', user = 'u', password = 'file:/p' }}\n\
          [[notify]]\nmail = {{ {MAIL}, tls = 'none' }}\n\
          [[notify]]\nmail = {{ {MAIL}, port = 2525 }}\n\
-         [[notify]]\nping = {{ url = 'http://hc.example.com:8000/ping/x' }}\n"
+         [[notify]]\ninstances = ['b']\nping = {{ url = 'http://hc.example.com:8000/ping/x' }}\n"
     );
     let channels = channels(&entries);
     let shown: Vec<String> = channels.iter().map(ToString::to_string).collect();
@@ -111,7 +111,7 @@ fn a_channel_keeps_its_id_whatever_else_is_configured() {
         id("webhook = { url = 'https://example.com/b' }"),
         id("webhook = { url = 'https://example.com/a', style = 'ntfy' }"),
         id("webhook = { url = 'credential:a' }"),
-        id("ping = { url = 'https://example.com/a' }"),
+        id("instances = ['b']\nping = { url = 'https://example.com/a' }"),
         id(&format!("mail = {{ {MAIL} }}")),
         id(&format!("mail = {{ {MAIL}, port = 25 }}")),
         hook,
@@ -243,6 +243,22 @@ fn a_line_break_in_an_address_of_mail_is_refused() {
 }
 
 #[test]
+fn a_health_check_of_several_instances_is_refused() {
+    insta::assert_snapshot!(refused_channel("ping = { url = 'https://x/y' }\n[[notify]]\ninstances = ['b', 'uploads']\nping = { url = 'https://x/z' }"), @r#"
+    f:10:1: ping: a health check cannot tell several instances apart
+      10 | [[notify]]
+         | ^^^^^^^^^^
+      hint: write a [[notify]] with instances = ["NAME"] and a check of its own for each
+    f:13:13: ping: a health check cannot tell several instances apart
+      13 | instances = ['b', 'uploads']
+         |             ^^^^^^^^^^^^^^^^
+      hint: write a [[notify]] with instances = ["NAME"] and a check of its own for each
+    "#);
+    let one = format!("{REPOSITORY}{UPLOADS}[[notify]]\nping = {{ url = 'https://x/y' }}\n");
+    assert_eq!(good(&one).channels.len(), 1);
+}
+
+#[test]
 fn what_may_be_secret_in_an_address_is_never_shown() {
     let secret = "hunter2";
     for url in [
@@ -251,7 +267,7 @@ fn what_may_be_secret_in_an_address_is_never_shown() {
         "https://hunter2@example.com/",
     ] {
         let config = good(&with(&format!(
-            "[[notify]]\nwebhook = {{ url = '{url}' }}\n[[notify]]\nping = {{ url = '{url}' }}\n"
+            "[[notify]]\nwebhook = {{ url = '{url}' }}\n[[notify]]\ninstances = ['b']\nping = {{ url = '{url}' }}\n"
         )));
         for shown in [format!("{config:?}"), config.show()] {
             assert!(!shown.contains(secret) && shown.contains("example.com"), "{shown}");
@@ -272,10 +288,10 @@ fn what_may_be_secret_in_an_address_is_never_shown() {
     ] {
         for lines in [
             format!("webhook = {{ url = '{url}' }}"),
-            format!("ping = {{ url = '{url}' }}"),
+            format!("instances = ['b']\nping = {{ url = '{url}' }}"),
             format!("webhook = {{ style = 'json', ulr = '{url}' }}"),
             format!("webhook = '{url}'"),
-            format!("ping = {{\n  url = '{url}' }}"),
+            format!("instances = ['b']\nping = {{\n  url = '{url}' }}"),
         ] {
             let error = Config::parse(&with(&format!("[[notify]]\n{lines}")), "f").expect_err(url);
             assert!(!format!("{error} {error:?}").contains(secret), "{error}");
@@ -285,7 +301,7 @@ fn what_may_be_secret_in_an_address_is_never_shown() {
 
 #[test]
 fn an_address_that_is_a_secret_is_found_there() {
-    let ping = channel("ping = { url = 'env:URL' }");
+    let ping = channel("instances = ['b']\nping = { url = 'env:URL' }");
     let Target::Ping(Ping { url }) = ping.target else { panic!() };
     let resolve = |value: Option<&'static str>| {
         url.resolve(&SecretSources::new(vec![], move |_| value.map(Into::into)))
@@ -304,7 +320,7 @@ fn what_is_shown_of_channels_reads_back_as_the_same() {
         "[[notify]]\non = ['rpo']\ninstances = ['b']\n\
          webhook = {{ url = 'credential:u', secret = 'env:S', style = 'ntfy' }}\n\
          [[notify]]\nmail = {{ {MAIL}, user = 'u', password = 'file:/p' }}\n\
-         [[notify]]\nping = {{ url = 'env:PING' }}\n"
+         [[notify]]\ninstances = ['b']\nping = {{ url = 'env:PING' }}\n"
     )));
     assert_eq!(good(&config.show()).channels, config.channels, "{}", config.show());
 }

@@ -3,8 +3,10 @@
 use super::{Checker, Defaults, did_you_mean, overlap};
 use crate::config::location::{Location, absolute_path};
 use crate::config::raw::{RawConfig, RawInstance, RawMongodb, RawPaths, RawPostgres};
+use crate::config::web;
 use crate::config::{
-    FilesRoot, Instance, MongodbSettings, MongodbWay, Platform, PostgresSettings, Repository,
+    Credentials, FilesRoot, Instance, MongodbSettings, MongodbWay, Platform, PostgresSettings,
+    Repository, Web,
 };
 use crate::model::name::Name;
 use crate::model::via::{ParseViaError, Via};
@@ -18,9 +20,9 @@ impl Checker<'_> {
         name: &Spanned<Name>,
         repository: Option<Name>,
         raw: &RawInstance,
+        platform: Option<Platform>,
         defaults: &Defaults,
     ) -> Option<Instance> {
-        let platform = self.platform(&raw.platform);
         let via = raw.via.as_ref().map_or(Some(Via::local()), |via| self.via(via));
         if let Some(platform) = platform {
             self.fitting(name, platform, via.as_ref(), raw);
@@ -34,6 +36,7 @@ impl Checker<'_> {
         let mongodb = raw.component.mongodb.as_ref().map(Spanned::get_ref);
         let mongodb =
             mongodb.map_or(Some(MongodbSettings::default()), |mongodb| self.mongodb(mongodb));
+        let web = self.web(raw);
         let exclude = self.exclude(&raw.exclude);
         let timezone = match &raw.timezone {
             Some(name) => self.timezone(name),
@@ -52,6 +55,8 @@ impl Checker<'_> {
             },
             postgres: postgres?,
             mongodb: mongodb?,
+            web: web?,
+            gits: Vec::new(),
             quiesce: raw.quiesce.as_ref().is_some_and(|quiesce| *quiesce.get_ref()),
             exclude: exclude?,
             keep: raw.keep.clone().unwrap_or_else(|| defaults.keep.clone()),
@@ -63,7 +68,7 @@ impl Checker<'_> {
         })
     }
 
-    fn platform(&mut self, platform: &Spanned<String>) -> Option<Platform> {
+    pub(super) fn platform(&mut self, platform: &Spanned<String>) -> Option<Platform> {
         let named = |known: &Platform| known.as_str() == platform.get_ref();
         let found = Platform::ALL.into_iter().find(named);
         if found.is_none() {
@@ -102,7 +107,16 @@ impl Checker<'_> {
             self.foreign(
                 platform,
                 raw,
-                &["environment", "quiesce", "component.postgres", "component.mongodb"],
+                &[
+                    "environment",
+                    "quiesce",
+                    "url",
+                    "plain_http",
+                    "login",
+                    "token",
+                    "component.postgres",
+                    "component.mongodb",
+                ],
             );
             return;
         }
@@ -112,9 +126,19 @@ impl Checker<'_> {
             self.refuse(&paths.span(), message, hint);
         }
         match platform {
-            Platform::Appsmith | Platform::Files => {}
+            Platform::Appsmith => self.foreign(platform, raw, &["token"]),
+            Platform::Files | Platform::Git => {}
             Platform::Mongodb => {
-                self.foreign(platform, raw, &["environment", "quiesce", "component.postgres"]);
+                let keys = [
+                    "environment",
+                    "quiesce",
+                    "url",
+                    "plain_http",
+                    "login",
+                    "token",
+                    "component.postgres",
+                ];
+                self.foreign(platform, raw, &keys);
                 if raw.component.mongodb.as_ref().is_none_or(|it| it.get_ref().url.is_none()) {
                     let message = format!(
                         "the instance '{}' does not say where its database is",
@@ -125,9 +149,20 @@ impl Checker<'_> {
                 }
             }
             Platform::Postgres => {
-                self.foreign(platform, raw, &["environment", "quiesce", "component.mongodb"]);
+                let keys = [
+                    "environment",
+                    "quiesce",
+                    "url",
+                    "plain_http",
+                    "login",
+                    "token",
+                    "component.mongodb",
+                ];
+                self.foreign(platform, raw, &keys);
             }
-            Platform::Tooljet => self.foreign(platform, raw, &["quiesce", "component.mongodb"]),
+            Platform::Tooljet => {
+                self.foreign(platform, raw, &["quiesce", "login", "component.mongodb"]);
+            }
         }
         let is_in_container = via.is_some_and(|via| via.container().is_some());
         let file = match platform {
@@ -151,6 +186,10 @@ impl Checker<'_> {
         let given = [
             ("environment", raw.environment.as_ref().map(Spanned::span)),
             ("quiesce", raw.quiesce.as_ref().map(Spanned::span)),
+            ("url", raw.url.as_ref().map(Spanned::span)),
+            ("plain_http", raw.plain_http.as_ref().map(Spanned::span)),
+            ("login", raw.login.as_ref().map(Spanned::span)),
+            ("token", raw.token.as_ref().map(Spanned::span)),
             ("component.postgres", component.postgres.as_ref().map(Spanned::span)),
             ("component.mongodb", component.mongodb.as_ref().map(Spanned::span)),
         ];
@@ -161,6 +200,43 @@ impl Checker<'_> {
                 self.refuse(&span, message, hint);
             }
         }
+    }
+
+    /// How its HTTP interface is reached; `Some(None)` where nothing is said.
+    #[expect(clippy::option_option, reason = "none is wrong, and nothing is fine")]
+    fn web(&mut self, raw: &RawInstance) -> Option<Option<Web>> {
+        let problems_before = self.problems.len();
+        let login = raw.login.as_ref().map(Spanned::get_ref);
+        let credentials = if let Some(login) = login {
+            self.secret("login.password", &login.password)
+                .map(|password| Credentials::Login { user: login.user.clone(), password })
+        } else {
+            raw.token.as_ref().and_then(|it| self.secret("token", it)).map(Credentials::Token)
+        };
+        let plain_http = raw.plain_http.as_ref().is_some_and(|it| *it.get_ref());
+        let Some(text) = &raw.url else {
+            let spans = [
+                ("login", raw.login.as_ref().map(Spanned::span)),
+                ("token", raw.token.as_ref().map(Spanned::span)),
+                ("plain_http", raw.plain_http.as_ref().map(Spanned::span)),
+            ];
+            for (key, span) in spans {
+                if let Some(span) = span {
+                    let message = format!("{key} means nothing without url");
+                    self.refuse(&span, message, "add url = \"https://HOST\", where people open it");
+                }
+            }
+            return (self.problems.len() == problems_before).then_some(None);
+        };
+        let url = web::parse(text.get_ref(), plain_http);
+        let url = url.map_err(|reason| {
+            let hint =
+                "write https://HOST; http:// is for this machine only, or with plain_http = true";
+            self.refuse(&text.span(), format!("url: {reason}"), hint);
+        });
+        let url = url.ok()?;
+        let is_fine = self.problems.len() == problems_before;
+        is_fine.then_some(Some(Web { url, plain_http, credentials }))
     }
 
     fn postgres(&mut self, raw: &RawPostgres) -> Option<PostgresSettings> {

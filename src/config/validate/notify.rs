@@ -24,7 +24,19 @@ impl Checker<'_> {
         let target = match (&raw.webhook, &raw.mail, &raw.ping) {
             (Some(webhook), None, None) => self.webhook(webhook),
             (None, Some(mail), None) => self.mail(mail),
-            (None, None, Some(ping)) => self.ping(ping),
+            (None, None, Some(ping)) => {
+                let several = match (&instances, &raw.instances) {
+                    (Some(Some(named)), Some(given)) if named.len() > 1 => Some(given.span()),
+                    (None, _) if config.instance.len() > 1 => Some(entry.span()),
+                    _ => None,
+                };
+                if let Some(span) = several {
+                    let message = "ping: a health check cannot tell several instances apart";
+                    let hint = "write a [[notify]] with instances = [\"NAME\"] and a check of its own for each";
+                    self.refuse(&span, message, hint);
+                }
+                self.ping(ping)
+            }
             (None, None, None) => {
                 let hint = "add webhook = { url = … }, mail = { … } or ping = { url = … }";
                 self.refuse(&entry.span(), "this notify tells nobody", hint);
@@ -74,7 +86,13 @@ impl Checker<'_> {
             self.refuse(&names.span(), "instances: nothing is named", "leave it out for all");
             return None;
         }
-        let known = |name| self.known_name("instance", "instances", name, &config.instance);
+        let git = |name: &Spanned<String>| {
+            let mut known = config.git.keys().map(Spanned::get_ref);
+            known.find(|known| known.as_str() == name.get_ref()).cloned()
+        };
+        let known = |name| {
+            git(name).or_else(|| self.known_name("instance", "instances", name, &config.instance))
+        };
         let found: Vec<_> = names.get_ref().iter().map(known).collect();
         found.into_iter().collect()
     }

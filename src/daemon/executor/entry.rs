@@ -4,11 +4,15 @@ use super::State;
 use crate::catalog::{Catalog, Entry, EntryState, JobFailure, Origin, Outcome};
 use crate::config::{Config, UnknownName};
 use crate::model::id::JobId;
-use crate::model::job::{Ended, Failure, Work};
+use crate::model::job::{Ended, Failure, RestoreWork, Work};
 use crate::model::name::Name;
 use crate::ops::{self, OpsError};
 use crate::policy::queue::{self, Kind};
 use jiff::Timestamp;
+use std::time::Duration;
+
+/// How long a job that looks after a repository may take.
+const UPKEEP_DEADLINE: Duration = Duration::from_hours(24);
 
 pub(super) fn new_entry(
     work: Work,
@@ -80,11 +84,32 @@ pub(super) fn failed(error: &str, hint: Option<&str>, exit_code: u8) -> Ended {
     }
 }
 
+/// How long it may take. Nobody wants a restore to end half-way because a night may not take longer.
+pub(super) fn deadline_of(config: &Config, work: &Work) -> Duration {
+    let instance = work.instance().and_then(|name| config.instances.get(name));
+    match (instance, work) {
+        (_, Work::Restore(_)) => Duration::MAX,
+        (Some(instance), _) => instance.deadline,
+        (None, _) => UPKEEP_DEADLINE,
+    }
+}
+
+/// What is never begun again by itself: a person has to look first.
+pub(super) fn is_of_a_person(work: &Work) -> bool {
+    matches!(work, Work::Restore(_))
+}
+
 /// The repository that a job works with.
 pub(super) fn repository_of<'a>(config: &'a Config, work: &Work) -> Result<&'a Name, UnknownName> {
     match work {
-        Work::Backup { instance, .. } | Work::Recover { instance } => {
+        Work::Backup { instance, .. }
+        | Work::Recover { instance }
+        | Work::Restore(RestoreWork { repository: None, instance, .. }) => {
             Ok(&config.instance(instance.as_str())?.repository)
+        }
+        Work::Restore(RestoreWork { repository: Some(repository), instance, .. }) => {
+            config.instance(instance.as_str())?;
+            Ok(&config.repository(repository.as_str())?.name)
         }
         Work::Check { repository, .. } | Work::Prune { repository, .. } => {
             Ok(&config.repository(repository.as_str())?.name)
@@ -103,6 +128,7 @@ pub(super) fn sorted<'a>(
         // What the configuration does not have any more fails by itself, and holds nobody up.
         let repository = repository_of(config, work).unwrap_or_else(|_| work.subject());
         let kind = match work {
+            Work::Restore(_) => Kind::Restore,
             Work::Backup { .. } => Kind::Backup,
             Work::Check { .. } => Kind::Check,
             Work::Recover { .. } | Work::Prune { dry_run: true, .. } => Kind::Other,

@@ -27,6 +27,9 @@ pub(super) fn log_event(id: JobId, work: &Work, event: &Event) {
         Event::Note { message } => {
             tracing::info!(JOB = %id, INSTANCE = instance, "{noun} of {subject}: {message}");
         }
+        Event::HistoryRewritten { git, rewrite } => {
+            tracing::warn!(JOB = %id, INSTANCE = git, "{noun} of {subject}: {}", rewrite.told(git));
+        }
         Event::Phase { phase, subject: of } => {
             tracing::debug!(JOB = %id, INSTANCE = instance, "{noun} of {subject}: {phase} {of}");
         }

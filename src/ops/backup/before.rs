@@ -50,6 +50,7 @@ impl PreviousSnapshot {
     pub(super) fn component<'a>(
         &self,
         reader: &'a Reader,
+        folder: &str,
         name: &str,
         writer: &Writer,
     ) -> Result<Option<Previous<'a>>, OpsError> {
@@ -59,7 +60,7 @@ impl PreviousSnapshot {
             let nodes = reader.tree(tree)?;
             Ok(nodes.into_iter().find(|node| node.node.name == name.as_bytes()))
         };
-        let found = find("files", name)
+        let found = find(folder, name)
             .and_then(|root| Ok(root.zip(find("checksums", &format!("{name}.sha256"))?)));
         match found {
             Ok(Some((root, sums))) => Ok(Some(Previous {

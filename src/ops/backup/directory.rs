@@ -43,7 +43,7 @@ impl Run<'_> {
         let mut attempt = 1;
         loop {
             events.phase("reading", format!("{name} of {}", self.instance.name));
-            let mut checksums = ChecksumWriter::new(writer.file());
+            let mut checksums = ChecksumWriter::new(writer.document());
             let mut builder = TreeBuilder::new(writer, None, &mut checksums);
             let mut progress = progress_of(events);
             let cancel = &self.context.cancel;

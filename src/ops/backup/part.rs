@@ -93,6 +93,6 @@ impl<'a> Part<'a> {
             checksums: None,
             details,
         };
-        Ok(Component { tree, sums: None, manifest, warnings: self.warnings })
+        Ok(Component { tree, among: None, manifest, warnings: self.warnings })
     }
 }

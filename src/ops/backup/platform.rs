@@ -74,7 +74,7 @@ impl Run<'_> {
         before: &Before,
         draft: &mut Draft,
     ) -> Result<PlatformRead, OpsError> {
-        if self.instance.platform == Platform::Files {
+        if matches!(self.instance.platform, Platform::Files | Platform::Git) {
             // Nothing is encrypted in plain files.
             return Ok(PlatformRead::default());
         }

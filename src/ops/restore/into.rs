@@ -19,7 +19,7 @@ use crate::model::exact_path::ExactPath;
 use crate::model::id::{JobId, SnapshotId};
 use crate::model::name::Name;
 use crate::model::node::display_path;
-use crate::ops::job::{self, JobResult};
+use crate::ops::job::JobResult;
 use crate::ops::select::{self, SnapshotRef};
 use crate::ops::session::{InstanceLock, Session};
 use crate::ops::{Context, OpsError, adopt};
@@ -187,7 +187,7 @@ pub fn prepare<'a>(
             "restore it into a directory with --to-dir, and put the files in place by hand",
         ));
     };
-    let job = job::random_job_id()?;
+    let job = context.job_id()?;
     let from = (&source, manifest);
     let places = (config, session);
     let mut items = items::find(from, places, instance, &options.wanted, &unfinished, job)?;
@@ -296,7 +296,13 @@ impl Prepared<'_> {
     /// Do what was planned.
     pub fn execute(self, context: &Context) -> Result<RestoredInto, OpsError> {
         let place = (self.config, self.session, self.instance);
-        as_job(place, self.job, context, |context| self.run(context))
+        as_job(place, self.job, context, |context| {
+            let restored = self.run(context)?;
+            for warning in restored.done.iter().flat_map(|done| &done.warnings) {
+                context.events.warn(format!("Not restored as it was: {warning}."));
+            }
+            Ok(restored)
+        })
     }
 
     fn run(mut self, context: &Context) -> Result<RestoredInto, OpsError> {

@@ -260,7 +260,7 @@ mod tests {
             let context = Context::new(Events::ignored(), Cancel::new());
             let index = BlobIndex::load(&repository).unwrap();
             let writer = Writer::start(&repository, index, &context.cancel).unwrap();
-            let mut sums = ChecksumWriter::new(writer.file());
+            let mut sums = ChecksumWriter::new(writer.document());
             let mut builder = TreeBuilder::new(&writer, None, &mut sums);
             let options = WalkOptions::default();
             read_tree(source, b"files", &options, &context.cancel, &mut builder, &mut |_, _| {})

@@ -30,7 +30,7 @@ fn giving_way(queued: &[Job], running: &[Job]) -> Vec<u8> {
     give_way(queued, running, now()).iter().map(|id| id.0[7]).collect()
 }
 
-use Kind::{Backup, Check, Other, Prune};
+use Kind::{Backup, Check, Other, Prune, Restore};
 
 #[test]
 fn an_instance_has_one_job_and_limits_hold() {
@@ -60,6 +60,14 @@ fn backups_go_before_checks_and_these_before_prunes() {
     let mut turned = queued;
     turned.reverse();
     assert_eq!(started(&turned, &[]), [3, 4, 1]);
+}
+
+#[test]
+fn a_restore_goes_before_all_that_waits_and_a_prune_gives_way_to_it() {
+    let queued = [job(1, Backup, "x"), job(2, Other, "y"), job(3, Restore, "x")];
+    assert_eq!(started(&queued, &[]), [3, 2]);
+    assert_eq!(giving_way(&queued[2..], &[job(4, Prune, "")]), [3 + 1]);
+    assert_eq!(started(&[job(1, Prune, ""), job(3, Restore, "x")], &[]), [3]);
 }
 
 #[test]
@@ -127,10 +135,10 @@ const REPOSITORIES: [&str; 2] = ["a", "b"];
 
 prop_compose! {
     fn jobs(most: usize)(
-        parts in prop::collection::vec((0..4_usize, 0..4_usize, 0..2_usize, -30..3_i64, 0..7_u32, any::<u64>()), 0..most),
+        parts in prop::collection::vec((0..5_usize, 0..4_usize, 0..2_usize, -30..3_i64, 0..7_u32, any::<u64>()), 0..most),
     ) -> Vec<Job<'static>> {
         parts.into_iter().enumerate().map(|(number, (kind, instance, repository, hours, gave_way, order))| {
-            let kind = [Backup, Other, Check, Prune][kind];
+            let kind = [Backup, Other, Check, Prune, Restore][kind];
             Job {
                 repository: REPOSITORIES[repository],
                 not_before: Timestamp::from_second(now().as_second() + hours * 3_600).unwrap(),
@@ -183,7 +191,7 @@ proptest! {
             running.extend(starting.iter().copied());
             prop_assert!(fits(&running, limits), "{:?}", running);
             for prune in starting.iter().filter(|job| job.kind == Prune && !job.insists(now())) {
-                prop_assert!(!queue.iter().any(|job| job.kind == Backup && job.repository == prune.repository && job.not_before <= now()));
+                prop_assert!(!queue.iter().any(|job| matches!(job.kind, Backup | Restore) && job.repository == prune.repository && job.not_before <= now()));
             }
             // Nothing more may start now, and nothing that has just started gives way.
             prop_assert_eq!(may_start(&queue, &running, limits, now()), Vec::new());

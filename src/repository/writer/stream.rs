@@ -7,6 +7,7 @@ use crate::repository::format::chunker::MAX_BYTES;
 use crate::repository::format::pack::BlobKind;
 use crate::repository::format::sum::FileSum;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// A cut is looked for once so many bytes are there: nearly all chunks are shorter, so few are scanned twice.
@@ -15,6 +16,8 @@ const SCAN_BYTES: usize = 4 * 1024 * 1024;
 /// A file that is being written. Dropping it abandons the file; its chunks stay unreferenced.
 pub struct FileStream {
     shared: Arc<Shared>,
+    /// Whether it counts as read.
+    counts: bool,
     /// Bytes from `start` on have not been cut yet.
     buffer: Vec<u8>,
     start: usize,
@@ -71,9 +74,10 @@ impl Drop for Slot {
 }
 
 impl FileStream {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, counts: bool) -> Self {
         Self {
             shared,
+            counts,
             buffer: Vec::new(),
             start: 0,
             scan_at: SCAN_BYTES,
@@ -86,6 +90,9 @@ impl FileStream {
     /// Append bytes; waits while the workers are busy.
     pub fn append(&mut self, mut bytes: &[u8]) -> Result<(), RepositoryError> {
         self.size += bytes.len() as u64;
+        if self.counts {
+            self.shared.read_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
         while !bytes.is_empty() {
             let room = self.scan_at - self.waiting();
             let (now, later) = bytes.split_at(room.min(bytes.len()));

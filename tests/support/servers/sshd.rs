@@ -77,6 +77,10 @@ impl Sshd {
         self.directory.path().join("ssh_config")
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }

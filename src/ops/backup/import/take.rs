@@ -12,7 +12,7 @@ use crate::ops::backup::keys::documents::DocumentProof;
 use crate::ops::backup::mongodump::{self, Taken, Taking};
 use crate::ops::backup::part::Part;
 use crate::ops::backup::seal::Draft;
-use crate::ops::backup::{BackupOutcome, Component, FilesRead, Run, tree_component};
+use crate::ops::backup::{BackupOutcome, Component, FILES, FilesRead, Run, tree_component};
 use crate::ops::checksums::ChecksumWriter;
 use crate::ops::export::MANIFEST;
 use crate::ops::tree::{TreeBuilder, made_node};
@@ -97,15 +97,16 @@ impl Importing<'_> {
         }
         writer.settle()?;
         let own = run.manifest(looked.time, &[], writer);
-        let (instance, job, added_bytes) = (own.instance, own.job, own.added_bytes);
-        let manifest = Manifest { instance, job, added_bytes, ..manifest.clone() };
+        let (instance, job) = (own.instance, own.job);
+        let (read_bytes, added_bytes) = (own.read_bytes, own.added_bytes);
+        let manifest = Manifest { instance, job, read_bytes, added_bytes, ..manifest.clone() };
         let json = serde_json::to_vec_pretty(&manifest).expect("it was read from JSON");
         let mut stream = writer.file();
         stream.append(&json)?;
         let kind = NodeKind::File { size: json.len() as u64 };
         tree.put(made_node(MANIFEST, kind, looked.time), stream.finish()?);
         // The snapshot has the lists of its sums already.
-        let mut unused = ChecksumWriter::new(writer.file());
+        let mut unused = ChecksumWriter::new(writer.document());
         let mut builder = TreeBuilder::new(writer, None, &mut unused);
         tree.deliver(&mut builder)?;
         let root = builder
@@ -199,12 +200,14 @@ impl Importing<'_> {
     /// The gathered tree, stored.
     fn files(&self, git: Gathered, writer: &Writer) -> Result<Component, OpsError> {
         let (size_bytes, counts) = (git.size_bytes, git.counts.clone());
-        let mut checksums = ChecksumWriter::new(writer.file());
+        let mut checksums = ChecksumWriter::new(writer.document());
         let mut builder = TreeBuilder::new(writer, None, &mut checksums);
         git.deliver(&mut builder)?;
         let tree = builder.finish()?;
         let sums = checksums.finish()?.wait()?;
         Ok(tree_component(FilesRead {
+            kind: "files",
+            folder: FILES,
             name: GIT,
             source: self.looked.file.clone(),
             started: self.looked.time,
@@ -212,6 +215,7 @@ impl Importing<'_> {
             sums,
             size_bytes,
             counts,
+            details: serde_json::Value::Null,
             warnings: Vec::new(),
         }))
     }

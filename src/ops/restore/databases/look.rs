@@ -20,7 +20,7 @@ use crate::ops::restore::stored::{component, read_small};
 use crate::ops::restore::variables::{SnapshotVariables, Words, merged, tell_others};
 use crate::ops::select::SnapshotRef;
 use crate::ops::session::Session;
-use crate::ops::{Context, OpsError, job};
+use crate::ops::{Context, OpsError};
 use std::collections::BTreeSet;
 
 /// Plan a restore in place of `instance`. Nothing is changed by that.
@@ -38,7 +38,7 @@ pub fn prepare<'a>(
     let (manifest, mut details) = details_of(&source)?;
     let living = Living::look(config, instance, context)?;
     let databases = living.databases(&session.secrets)?;
-    let job = job::random_job_id()?;
+    let job = context.job_id()?;
     let failed = |source| OpsError::Postgres { instance: instance.name.to_string(), source };
     let mut words = Words::default();
     let notes = &mut words.notes;

@@ -17,7 +17,7 @@ use crate::ops::restore::variables::{SnapshotVariables, Words, merged, tell_othe
 use crate::ops::restore::{Source, Wanted, begin};
 use crate::ops::select::SnapshotRef;
 use crate::ops::session::Session;
-use crate::ops::{Context, OpsError, job};
+use crate::ops::{Context, OpsError};
 use crate::platform::recipe::ComponentKind;
 
 /// Plan a restore in place of `instance`. Nothing is changed by that.
@@ -35,7 +35,7 @@ pub fn prepare<'a>(
     let manifest = manifest_of(&source)?;
     let chosen = Chosen::of(&options.wanted, manifest)?;
     let living = Living::look(config, instance, context)?;
-    let job = job::random_job_id()?;
+    let job = context.job_id()?;
     let mut words = Words::default();
     if manifest.key_fit == KeyFit::Unfit {
         words.notes.push("the keys in this snapshot do not decrypt what is encrypted in it".into());

@@ -1,0 +1,77 @@
+//! One process at a time changes a mirror, also when the one that asked for it is gone; and what a killed one left is removed.
+
+use super::Mirror;
+use crate::git::error::GitError;
+use rustix::fs::FlockOperation;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+/// How the names begin of what libgit2 has not finished: objects, and packs.
+const UNFINISHED: [&str; 2] = ["tmp_object_git2_", "pack_git2_"];
+
+/// The right to change a mirror; it lasts as long as the process, or until it is dropped.
+pub struct Claim(#[expect(dead_code, reason = "the lock lasts as long as the file is open")] File);
+
+impl Claim {
+    /// Wait for it.
+    pub fn wait(mirror: &Path) -> Result<Self, GitError> {
+        let failed = |error: io::Error| GitError::Write {
+            action: "lock it".to_owned(),
+            mirror: mirror.to_owned(),
+            reason: error.to_string(),
+        };
+        let path = mirror.with_extension("lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+        let file = file.map_err(failed)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)
+            .map_err(|error| failed(error.into()))?;
+        Ok(Self(file))
+    }
+
+    /// Remove the locks and the unfinished files of whoever was killed: with this claim there is nobody else.
+    pub fn clean_up(&self, mirror: &Mirror) -> Result<(), GitError> {
+        let clean = || {
+            for name in ["HEAD.lock", "config.lock", "packed-refs.lock"] {
+                remove(&mirror.path().join(name))?;
+            }
+            clean(&mirror.path().join("refs"), &is_lock)?;
+            clean(&mirror.path().join("objects"), &|name| {
+                is_lock(name) || UNFINISHED.iter().any(|prefix| name.starts_with(prefix))
+            })
+        };
+        clean().map_err(|error: io::Error| GitError::Write {
+            action: "remove what an interrupted run left".to_owned(),
+            mirror: mirror.path().to_owned(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+fn is_lock(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "lock")
+}
+
+/// Remove files by their names, in a directory and those below it.
+fn clean(directory: &Path, is_left: &dyn Fn(&str) -> bool) -> io::Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            clean(&entry.path(), is_left)?;
+        } else if is_left(&entry.file_name().to_string_lossy()) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
