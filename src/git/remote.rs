@@ -80,7 +80,17 @@ impl Address {
         mirror: &Repository,
         heard: Heard<'_>,
     ) -> Result<Advertised, GitError> {
-        let mut remote = self.remote(mirror)?;
+        self.listed(self.remote(mirror)?, heard)
+    }
+
+    /// The same without a mirror.
+    pub(super) fn look(&self, heard: Heard<'_>) -> Result<Advertised, GitError> {
+        let remote = Remote::create_detached(self.url.as_str());
+        let remote = remote.map_err(|error| self.unreachable(&error, &Answered::default()))?;
+        self.listed(remote, heard)
+    }
+
+    fn listed(&self, mut remote: Remote<'_>, heard: Heard<'_>) -> Result<Advertised, GitError> {
         self.connected(&mut remote, Direction::Fetch, heard, |remote| {
             let heads = remote.list()?;
             let mut advertised = Advertised::default();
