@@ -93,7 +93,7 @@ pub fn answer(request: &Request, heard: Heard<'_>) -> Line {
             }
             Work::Restore { restoring, from } => {
                 if let Some(from) = from {
-                    Address::of_directory(from).download(mirror.repository(), heard)?;
+                    mirror.take_commit(from, &restoring.commit, heard)?;
                 }
                 Ok(Line::Restored(restore::branch(&mirror, restoring)?))
             }

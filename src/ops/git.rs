@@ -161,8 +161,9 @@ pub(super) fn record_of(
     fetched_at: Timestamp,
 ) -> Result<MirrorRecord, OpsError> {
     let read = || {
-        let refs = mirror.refs()?.into_iter().map(|(name, id)| (name, id.to_string())).collect();
-        let (url, head, digest) = (git.url.to_string(), mirror.head(), mirror.digest()?);
+        let refs = mirror.refs()?;
+        let (url, head, digest) = (git.url.to_string(), mirror.head(), mirror.digest_of(&refs));
+        let refs = refs.into_iter().map(|(name, id)| (name, id.to_string())).collect();
         Ok(MirrorRecord { url, fetched_at, head, refs, rewrites: journal::kept(mirror)?, digest })
     };
     read().map_err(|error| OpsError::git(&git.name, &error))

@@ -16,17 +16,13 @@ pub struct Claim(#[expect(dead_code, reason = "the lock lasts as long as the fil
 impl Claim {
     /// Wait for it.
     pub fn wait(mirror: &Path) -> Result<Self, GitError> {
-        let failed = |error: io::Error| GitError::Write {
-            action: "lock it".to_owned(),
-            mirror: mirror.to_owned(),
-            reason: error.to_string(),
+        let lock = || {
+            let path = mirror.with_extension("lock");
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+            Ok(Self(file))
         };
-        let path = mirror.with_extension("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-        let file = file.map_err(failed)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(|error| failed(error.into()))?;
-        Ok(Self(file))
+        lock().map_err(GitError::unwritten::<io::Error>("lock it", mirror))
     }
 
     /// Remove the locks and the unfinished files of whoever was killed: with this claim there is nobody else.
@@ -40,11 +36,8 @@ impl Claim {
                 is_lock(name) || UNFINISHED.iter().any(|prefix| name.starts_with(prefix))
             })
         };
-        clean().map_err(|error: io::Error| GitError::Write {
-            action: "remove what an interrupted run left".to_owned(),
-            mirror: mirror.path().to_owned(),
-            reason: error.to_string(),
-        })
+        let action = "remove what an interrupted run left";
+        clean().map_err(GitError::unwritten::<io::Error>(action, mirror.path()))
     }
 }
 
