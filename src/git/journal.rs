@@ -55,11 +55,7 @@ pub(super) fn make_tags(
     Ok(made)
 }
 
-fn make_tag(
-    repository: &Repository,
-    mirror: &Mirror,
-    rewrite: &Rewrite,
-) -> Result<Oid, GitError> {
+fn make_tag(repository: &Repository, mirror: &Mirror, rewrite: &Rewrite) -> Result<Oid, GitError> {
     let failed =
         |what: &str| GitError::unwritten(format!("keep {} ({what})", rewrite.name), mirror.path());
     let target = Oid::from_str(&rewrite.from).map_err(failed("its old target"))?;
@@ -69,9 +65,7 @@ fn make_tag(
     let message = message_of(rewrite);
     let kept = &rewrite.kept;
     let short = kept.strip_prefix("refs/").unwrap_or(kept).replace('/', "-");
-    repository
-        .tag_annotation_create(&short, &target, &tagger, &message)
-        .map_err(failed("its tag"))
+    repository.tag_annotation_create(&short, &target, &tagger, &message).map_err(failed("its tag"))
 }
 
 /// A rewrite as JSON, without the ref that has it.

@@ -79,8 +79,8 @@ impl Address {
     ) -> Result<Advertised, GitError> {
         let mut remote = self.remote(into)?;
         self.connected(&mut remote, Direction::Fetch, heard, |remote| {
-            let advertised = listed(remote)
-                .map_err(|error| self.unreachable(&error, &Answered::default()))?;
+            let advertised =
+                listed(remote).map_err(|error| self.unreachable(&error, &Answered::default()))?;
             let Some(wanted) = decide(&advertised)? else { return Ok(advertised) };
             match self.directory() {
                 Some(path) => self.take_from_directory(path, into, &wanted, heard)?,
@@ -296,7 +296,9 @@ fn listed(remote: &Remote<'_>) -> Result<Advertised, git2::Error> {
         // git2 has no other way to a name, and panics at one that is not UTF-8.
         let named = std::panic::AssertUnwindSafe(|| head.name());
         let name = std::panic::catch_unwind(named).map_err(|_| {
-            git2::Error::from_str("it has a ref whose name is not UTF-8, which cannot be mirrored: rename it there")
+            git2::Error::from_str(
+                "it has a ref whose name is not UTF-8, which cannot be mirrored: rename it there",
+            )
         })?;
         if name == "HEAD" {
             let target = head.symref_target();

@@ -42,10 +42,7 @@ fn what_was_taken_and_pushed_away_before_refs_could_lead_to_it_is_kept() {
             let (second, third, topic) = (second.to_string(), third.to_string(), topic.to_string());
             assert_eq!(
                 told,
-                [
-                    ("refs/heads/main", second, Some(third), 1),
-                    ("refs/heads/topic", topic, None, 1)
-                ],
+                [("refs/heads/main", second, Some(third), 1), ("refs/heads/topic", topic, None, 1)],
                 "step {steps}"
             );
         }
@@ -107,8 +104,7 @@ fn what_was_refused_and_pushed_away_is_kept_once_a_person_says_that_it_is_meant(
     assert!(matches!(pair.fetch_as(false), Err(GitError::Unrelated { .. })));
     let fetched = pair.fetch_as(true).unwrap();
     let said: Vec<_> = fetched.rewritten.iter().map(|it| (&*it.from, it.to.as_deref())).collect();
-    let [first_text, stranger_text, other_text] =
-        [first, stranger, other].map(|id| id.to_string());
+    let [first_text, stranger_text, other_text] = [first, stranger, other].map(|id| id.to_string());
     assert_eq!(
         said,
         [

@@ -56,7 +56,10 @@ fn tags_of_directories_files_and_tags_are_in_nobodys_way() {
     for _ in 0..3 {
         pair.fetch();
         let mirror = pair.mirror();
-        assert_eq!(mirror.refs().unwrap(), Mirror::open(pair.server.path()).unwrap().unwrap().refs().unwrap());
+        assert_eq!(
+            mirror.refs().unwrap(),
+            Mirror::open(pair.server.path()).unwrap().unwrap().refs().unwrap()
+        );
         git(mirror.path(), &["fsck", "--full", "--strict", "--no-dangling"]);
         tip = pair.commit(&[tip]);
         pair.set("refs/heads/main", tip);
