@@ -26,7 +26,8 @@ pub(super) fn find_missing(
             seen.trees.insert(tree);
         }
     }
-    for id in new {
+    let known: HashSet<&Oid> = known.iter().collect();
+    for id in new.iter().filter(|id| !known.contains(id)) {
         if !odb.exists(*id) {
             return Ok(Some((*id, Missing(id.to_string()))));
         }
