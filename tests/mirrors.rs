@@ -1,12 +1,12 @@
 //! Mirrors of git repositories whose fetches and snapshots are killed, refused and disturbed: no commit that a fetch took is lost, and
-//! no snapshot says what it has not.
+//! no snapshot says what it has not. `BELAY_MIRROR_HISTORIES` sets how many random histories are tried.
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
 use git2::{ObjectType, Oid, Repository};
 use proptest::prelude::*;
-use proptest::test_runner::TestRunner;
+use proptest::test_runner::{TestRng, TestRunner};
 use rustix::process::{Pid, Signal, kill_process};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{Run, Running, Sandbox, text, wait_until};
+use support::{Run, Running, Sandbox, size, text, wait_until};
 
 fn git(directory: &Path, arguments: &[&str]) -> String {
     let mut git = Command::new("git");
@@ -440,9 +440,12 @@ impl History {
 
 #[test]
 fn a_commit_once_seen_is_in_the_mirror_and_in_every_snapshot_after_it() {
-    let config = ProptestConfig { cases: 6, max_shrink_iters: 40, ..ProptestConfig::default() };
+    let cases = size("BELAY_MIRROR_HISTORIES", 6) as u32;
+    let config = ProptestConfig { cases, max_shrink_iters: 40, ..ProptestConfig::default() };
+    // The same ones each time; more of them where more are asked for.
+    let random = TestRng::deterministic_rng(config.rng_algorithm);
     let (snapshots, killed) = (Cell::new(0), Cell::new(0));
-    let checked = TestRunner::new(config).run(&steps(), |steps| {
+    let checked = TestRunner::new_with_rng(config, random).run(&steps(), |steps| {
         let mut history = History::new();
         // The last one shows what came of all.
         for step in steps.iter().chain(&[Step::Fetch { is_new_history: true }, Step::Snapshot]) {
