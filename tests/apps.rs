@@ -124,6 +124,28 @@ fn samples() -> Host {
 }
 
 #[test]
+fn doctor_asks_the_git_repository_itself() {
+    let (host, _work) = Host::with_orders();
+    let of_orders = |run: &Run| {
+        let findings = run.json();
+        let all = findings.as_array().or_else(|| findings["findings"].as_array()).unwrap().clone();
+        all.into_iter().find(|it| it["subject"] == "git repository orders").unwrap()
+    };
+    let found = of_orders(&host.belay(&["doctor", "orders", "--json"]));
+    assert_eq!(found["verdict"], "ok", "{found}");
+    assert!(found["message"].as_str().unwrap().ends_with("can be read: 1 ref"), "{found}");
+    assert!(
+        !host.mirror().exists(),
+        "a look makes no mirror that a fetch would take for the lost one"
+    );
+    let server = host.sandbox.path("orders.git");
+    fs::rename(&server, host.sandbox.path("elsewhere")).unwrap();
+    let found = of_orders(&host.belay(&["doctor", "orders", "--json"]).code(1));
+    assert_eq!(found["verdict"], "failure", "{found}");
+    assert!(found["hint"].as_str().unwrap().contains("`url`"), "{found}");
+}
+
+#[test]
 fn the_samples_are_listed_to_the_last_page_and_query_and_compared() {
     let host = samples();
     prints(&host.belay(&["apps", "list"]).code(3), &["never fetched", "belay apps fetch"]);

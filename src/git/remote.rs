@@ -69,6 +69,13 @@ struct Answered {
 }
 
 impl Address {
+    /// What is there, without a mirror.
+    pub(super) fn look(&self, heard: Heard<'_>) -> Result<Advertised, GitError> {
+        let remote = Remote::create_detached(self.url.as_str());
+        let mut remote = remote.map_err(|error| self.unreachable(&error, &Answered::default()))?;
+        self.connected(&mut remote, Direction::Fetch, heard, |remote| self.listed(remote))
+    }
+
     /// What is there; and, where `decide` wants any of it, what belongs to that and is not in `into` yet. All on one connection:
     /// what is taken is what was listed. No ref is touched.
     pub(super) fn take(
@@ -88,6 +95,10 @@ impl Address {
             }
             Ok(advertised)
         })
+    }
+
+    fn listed(&self, remote: &Remote<'_>) -> Result<Advertised, GitError> {
+        listed(remote).map_err(|error| self.unreachable(&error, &Answered::default()))
     }
 
     /// The directory of this machine that it is.

@@ -29,6 +29,8 @@ pub struct Request {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
+    /// See whether the git repository can be reached; there need not be a mirror.
+    Look,
     /// Bring the mirror up to date.
     Fetch {
         /// The git repository may have been emptied or replaced.
@@ -63,6 +65,11 @@ pub enum Line {
         /// Objects taken or looked at so far.
         objects: u64,
     },
+    /// It can be reached.
+    Seen {
+        /// How many refs it has.
+        refs: u64,
+    },
     /// The mirror is up to date.
     Fetched(Fetched),
     /// There is a branch that brings it back.
@@ -80,28 +87,38 @@ pub enum Line {
     },
 }
 
+/// The mirror, and the right to change it for as long as the claim is there.
+fn claimed(request: &Request) -> Result<(Claim, Mirror), GitError> {
+    let claim = Claim::wait(&request.mirror)?;
+    let mirror = Mirror::make(&request.mirror)?;
+    claim.clean_up(&mirror)?;
+    Ok((claim, mirror))
+}
+
 /// Do what is asked.
 pub fn answer(request: &Request, heard: Heard<'_>) -> Line {
-    let work = || {
-        let claim = Claim::wait(&request.mirror)?;
-        let mirror = Mirror::make(&request.mirror)?;
-        claim.clean_up(&mirror)?;
-        match &request.work {
-            Work::Fetch { is_new_history, now } => {
-                let fetched = fetch(&mirror, &request.address, *is_new_history, *now, heard)?;
-                Ok(Line::Fetched(fetched))
+    let work = || match &request.work {
+        Work::Look => {
+            let refs = request.address.look(heard)?.refs.len() as u64;
+            Ok(Line::Seen { refs })
+        }
+        Work::Fetch { is_new_history, now } => {
+            let (_claim, mirror) = claimed(request)?;
+            let fetched = fetch(&mirror, &request.address, *is_new_history, *now, heard)?;
+            Ok(Line::Fetched(fetched))
+        }
+        Work::Restore { restoring, from } => {
+            let (_claim, mirror) = claimed(request)?;
+            if let Some(from) = from {
+                mirror.take_commit(from, &restoring.commit, heard)?;
             }
-            Work::Restore { restoring, from } => {
-                if let Some(from) = from {
-                    mirror.take_commit(from, &restoring.commit, heard)?;
-                }
-                Ok(Line::Restored(restore::branch(&mirror, restoring)?))
-            }
-            Work::Push { commit, branch } => {
-                let id = mirror.commit(commit)?;
-                request.address.push(mirror.repository(), id, branch, heard)?;
-                Ok(Line::Pushed)
-            }
+            Ok(Line::Restored(restore::branch(&mirror, restoring)?))
+        }
+        Work::Push { commit, branch } => {
+            let (_claim, mirror) = claimed(request)?;
+            let id = mirror.commit(commit)?;
+            request.address.push(mirror.repository(), id, branch, heard)?;
+            Ok(Line::Pushed)
         }
     };
     work().unwrap_or_else(|error: GitError| Line::Failed {

@@ -2,10 +2,11 @@
 
 mod platform;
 
+use super::git::{self, Worker};
 use super::session::Session;
 use super::{Context, OpsError, status, sync};
 use crate::catalog::Catalog;
-use crate::config::{self, Config, Instance, Location, Platform, SecretSources};
+use crate::config::{self, Config, GitRepository, Instance, Location, Platform, SecretSources};
 use crate::model::size::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -92,6 +93,7 @@ pub fn doctor(
         }
         Err(error) => findings.error("catalog", &error),
     }
+    let mut worker = Worker::new(config, secrets, context);
     for repository in config.repositories.values() {
         let instances: Vec<&Instance> = config
             .instances
@@ -109,9 +111,13 @@ pub fn doctor(
         }
         for instance in instances {
             look_at_instance(instance, repository, &mut findings);
-            if instance.platform != Platform::Files {
-                let with = (secrets, context);
-                platform::look_at(config, instance, repository, with, &mut findings);
+            match config.gits.get(&instance.name) {
+                Some(git) => look_at_git(&mut worker, git, &mut findings),
+                None if instance.platform == Platform::Files => {}
+                None => {
+                    let with = (secrets, context);
+                    platform::look_at(config, instance, repository, with, &mut findings);
+                }
             }
             look_at_last_run(config, instance, &mut findings);
         }
@@ -221,6 +227,22 @@ fn look_at_instance(instance: &Instance, repository: &config::Repository, findin
             ),
             _ => {}
         }
+    }
+}
+
+/// With the secrets that a fetch would use.
+fn look_at_git(worker: &mut Worker<'_>, git: &GitRepository, findings: &mut Findings) {
+    let subject = format!("git repository {}", git.name);
+    match git::look(worker, git) {
+        Ok(0) => {
+            let hint = "is `url` right? A fetch takes nothing from it";
+            findings.add(Verdict::Warning, &subject, format!("{} is empty", git.url), Some(hint));
+        }
+        Ok(refs) => {
+            let s = if refs == 1 { "" } else { "s" };
+            findings.ok(&subject, format!("{} can be read: {refs} ref{s}", git.url));
+        }
+        Err(error) => findings.error(&subject, &error),
     }
 }
 

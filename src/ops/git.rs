@@ -213,6 +213,14 @@ pub(super) fn record_of(
     read().map_err(|error| OpsError::git(&git.name, &error))
 }
 
+/// See whether a git repository can be reached; tells how many refs it has.
+pub(super) fn look(worker: &mut Worker<'_>, git: &GitRepository) -> Result<u64, OpsError> {
+    match worker.ask(git, Work::Look)? {
+        Line::Seen { refs } => Ok(refs),
+        _ => Err(unexpected(git)),
+    }
+}
+
 /// Push a commit of a mirror to a branch that is not there yet.
 pub(super) fn push(
     worker: &mut Worker<'_>,
