@@ -53,9 +53,9 @@ fn carry_out(mirror: &Mirror, note: &Note, heard: Heard<'_>) -> Result<(), GitEr
     // What is kept, what moves and what goes: all in one step.
     mirror.change_refs(&set, &note.remove.iter().cloned().collect())?;
     still_alive()?;
-    let head = note.head.as_ref().filter(|head| Reference::is_valid_name(head));
-    if let Some(head) = head.filter(|head| mirror.head().as_ref() != Some(head)) {
-        let set = mirror.repository().set_head(head);
+    let branch = note.head.as_ref().filter(|branch| Reference::is_valid_name(branch));
+    if let Some(branch) = branch.filter(|branch| mirror.head().as_ref() != Some(branch)) {
+        let set = mirror.repository().set_head(branch);
         set.map_err(GitError::unwritten("set HEAD", mirror.path()))?;
     }
     seen::forget(mirror)?;

@@ -323,10 +323,7 @@ proptest! {
                     let earlier = std::mem::take(&mut taken);
                     let is_done = pair.fetch_as(false).is_ok();
                     kill_after(None);
-                    if !is_done {
-                        taken.extend(earlier);
-                        taken.extend(there.into_iter().filter(|id| pair.has_taken(*id)));
-                    } else {
+                    if is_done {
                         seen.extend(there.into_iter().chain(earlier));
                         let server: BTreeMap<String, Oid> = Mirror::open(pair.server.path()).unwrap().unwrap().refs().unwrap();
                         let mirror = pair.mirror();
@@ -340,6 +337,9 @@ proptest! {
                         prop_assert!(kept.len() >= rewrites);
                         rewrites = kept.len();
                         before = theirs;
+                    } else {
+                        taken.extend(earlier);
+                        taken.extend(there.into_iter().filter(|id| pair.has_taken(*id)));
                     }
                     let there = reachable(pair.mirror().repository());
                     prop_assert!(there.is_superset(&seen), "lost: {:?}", seen.difference(&there).collect::<Vec<_>>());
