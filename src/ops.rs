@@ -17,6 +17,7 @@ pub mod init;
 mod instance;
 mod job;
 pub mod keys;
+pub mod newest;
 pub mod pins;
 mod private;
 pub mod prune;
