@@ -19,6 +19,7 @@ mod job;
 pub mod keys;
 pub mod pins;
 mod private;
+pub mod probe;
 pub mod prune;
 mod quiesce;
 pub mod rebuild;
