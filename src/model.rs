@@ -16,5 +16,6 @@ pub mod pin;
 pub mod size;
 pub mod snapshot_record;
 pub mod upgrade;
+pub mod trial;
 pub mod version;
 pub mod via;

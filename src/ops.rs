@@ -20,6 +20,7 @@ pub mod keys;
 pub mod newest;
 pub mod pins;
 mod private;
+pub mod probe;
 pub mod prune;
 mod quiesce;
 pub mod rebuild;
