@@ -4,6 +4,7 @@
 //! with all that it started, also where it lives elsewhere; and a test changes nothing in an instance.
 
 pub mod driver;
+pub mod maintenance;
 mod script;
 pub mod tests;
 
