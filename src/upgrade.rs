@@ -10,6 +10,7 @@ pub mod driver;
 pub mod evidence;
 pub mod gate;
 pub mod machine;
+pub mod maintenance;
 pub mod path;
 pub mod plan;
 pub mod rules;
