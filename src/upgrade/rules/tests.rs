@@ -1,7 +1,5 @@
 //! Each rule passes, fails, and is overridden where that may be.
 
-mod unread;
-
 use super::*;
 use crate::model::id::{InstanceId, SnapshotId};
 use crate::model::manifest::KeyFit;
@@ -11,6 +9,7 @@ use crate::platform::recipe::Recipe;
 use crate::policy::readable::Readability;
 use crate::upgrade::words::later;
 
+mod unread;
 mod ways;
 
 use ways::{Spoilt, production_snapshot, staging_snapshot, ways};
