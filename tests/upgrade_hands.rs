@@ -26,8 +26,9 @@ const TESTS: &str = r#"tests = ["health", "version", "apps-open", "counts", "key
 
 /// An instance `production` of a sandbox, its small platform, and what has been told.
 struct Stage {
-    sandbox: Sandbox,
+    /// Stopped while its files are still there.
     platform: Platform,
+    sandbox: Sandbox,
     config: Config,
     context: Context,
     told: Arc<Mutex<Vec<String>>>,
@@ -45,14 +46,14 @@ impl Stage {
         sandbox.configure(&["data"], "last = 1000");
         let mut config = fs::read_to_string(sandbox.config()).unwrap();
         for name in ["staging", "production"] {
-            config.push_str(&format!(
+            config.extend([format!(
                 "\n[instance.{name}]\nurl = 'http://127.0.0.1:{port}'\n{instance}\n"
-            ));
+            )]);
         }
-        config.push_str(&format!(
+        config.extend([format!(
             "\n[pair.main]\nstaging = 'staging'\nproduction = 'production'\n{tests}\n\
              driver = {{ command = '{script}', stop = ['{script}', 'stop'], start = ['{script}', 'start'], timeout = '60s' }}\n"
-        ));
+        )]);
         fs::write(sandbox.config(), config).unwrap();
         let config = Config::load(&sandbox.config()).unwrap();
         let told = Arc::new(Mutex::new(Vec::new()));
@@ -471,13 +472,13 @@ fn by_ssh_a_script_that_takes_too_long_ends_there_with_all_it_started() {
         "echo replacing $BELAY_PREVIOUS_VERSION by $BELAY_VERSION; (sleep 1000 & echo $! >> {0}; wait) & echo $$ >> {0}; trap \"\" TERM HUP; wait",
         text(&pids)
     );
-    config.push_str(&format!(
+    config.extend([format!(
         "\n[access]\nssh_config = '{}'\n[instance.staging]\nplatform = 'tooljet'\nvia = 'ssh:far/docker:a'\n[instance.production]\nplatform = 'tooljet'\nvia = 'ssh:far/docker:b'\n\
          [pair.main]\nstaging = 'staging'\nproduction = 'production'\ntests = ['version']\ndriver = {{ command = ['/bin/sh', '-c', '{slow}'], timeout = '3s' }}\n\
          maintenance = {{ on = ['/bin/sh', '-c', 'echo $BELAY_INSTANCE > {1}'], off = ['/bin/rm', '-f', '{1}'] }}\n",
         text(&sshd.config()),
         text(&state),
-    ));
+    )]);
     fs::write(sandbox.config(), config).unwrap();
     let config = Config::load(&sandbox.config()).unwrap();
     let upgrades = config.pair("main").unwrap().upgrades.as_ref().unwrap();
