@@ -4,6 +4,7 @@
 
 mod support;
 
+use belay::config::pair::DriverSettings;
 use belay::config::{Config, Instance, SecretSources};
 use belay::model::event::{Cancel, Event, Events};
 use belay::model::manifest::Manifest;
@@ -52,7 +53,7 @@ impl Stage {
         }
         config.extend([format!(
             "\n[pair.main]\nstaging = 'staging'\nproduction = 'production'\n{tests}\n\
-             driver = {{ command = '{script}', stop = ['{script}', 'stop'], start = ['{script}', 'start'], timeout = '60s' }}\n"
+             driver = {{ command = '{script}', stop = ['{script}', 'stop'], start = ['{script}', 'start'], timeout = '5m' }}\n"
         )]);
         fs::write(sandbox.config(), config).unwrap();
         let config = Config::load(&sandbox.config()).unwrap();
@@ -299,11 +300,7 @@ fn a_release_that_hangs_is_given_up_and_so_is_a_script() {
     let tests = r#"tests = ["health", { http = { url = "/api/health" }, timeout = "2s" }, { command = ["/bin/sh", "-c", "echo waiting; sleep 1000"], timeout = "2s" }]"#;
     let (postgres, stage) = tooljet();
     let config = fs::read_to_string(stage.sandbox.config()).unwrap();
-    fs::write(
-        stage.sandbox.config(),
-        config.replace(TESTS, tests).replace("timeout = '60s'", "timeout = '20s'"),
-    )
-    .unwrap();
+    fs::write(stage.sandbox.config(), config.replace(TESTS, tests)).unwrap();
     let stage = Stage { config: Config::load(&stage.sandbox.config()).unwrap(), ..stage };
     stage.platform.breaks(&[("v3.16.12", &["hangs"])]);
     stage.install("v3.16.12", "v3.16.11").unwrap();
@@ -328,8 +325,11 @@ fn a_release_that_hangs_is_given_up_and_so_is_a_script() {
 
     let pid = stage.platform.pid().unwrap();
     stage.platform.is_slow(true);
-    let error = stage.install("v3.16.13", "v3.16.12").unwrap_err();
-    assert!(error.contains("was ended: it took longer than 20 seconds"), "{error}");
+    let DriverSettings::Command(command) = &mut short.driver else { panic!("{short:?}") };
+    command.timeout = Duration::from_secs(15);
+    let driver = Driver::of(&stage.config, &short, stage.instance(), &stage.context).unwrap();
+    let error = driver.install("v3.16.13", Some("v3.16.12"), None).unwrap_err().to_string();
+    assert!(error.contains("was ended: it took longer than 15 seconds"), "{error}");
     assert!(!Path::new(&format!("/proc/{pid}")).exists(), "the version before was stopped");
     drop(postgres);
 }
