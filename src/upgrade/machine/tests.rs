@@ -115,18 +115,18 @@ impl Scene {
     }
 
     /// Everything succeeds, and what is waited for comes, up to a step, which is not begun.
-    fn up_to(&mut self, stop: Step) -> Vec<Step> {
+    fn up_to(&mut self, end: Step) -> Vec<Step> {
         let mut done = Vec::new();
         for _ in 0..200 {
             match self.next() {
-                Decision::Do(step) if step == stop => return done,
+                Decision::Do(step) if step == end => return done,
                 Decision::Do(_) => done.push(self.succeed()),
                 Decision::Wait { waiting: Waiting::Approval, .. } => self.approve(),
                 Decision::Wait { until: Some(until), .. } => self.now = until.max(self.now),
-                other => panic!("{other:?} on the way to {stop}"),
+                other => panic!("{other:?} on the way to {end}"),
             }
         }
-        panic!("{stop} does not come");
+        panic!("{end} does not come");
     }
 
     /// The same up to an end or to a person's turn.
