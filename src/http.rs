@@ -69,7 +69,7 @@ async fn status(State(daemon): State<Arc<Daemon>>) -> Answer {
 
 /// Whether the process lives and its executor does its work.
 async fn healthz(State(daemon): State<Arc<Daemon>>) -> Answer {
-    blocking(move || match daemon.executor.hangs() {
+    blocking(move || match daemon.executor.hangs(None) {
         None => Ok(Answer::text("ok\n")),
         Some(why) => Err(Answer::unavailable(&format!("the executor hangs: {why}"))),
     })

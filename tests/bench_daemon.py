@@ -92,7 +92,11 @@ def fill(root):
         for number in range(SNAPSHOTS)
     )
     with catalog:
-        catalog.executemany("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        catalog.executemany(
+            "INSERT INTO snapshots (repository_id, snapshot_id, instance_id, instance_name, host, platform, time, sealed,"
+            " key_fit, size_bytes, added_bytes, tags_json) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
     catalog.close()
 
 

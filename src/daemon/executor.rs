@@ -344,11 +344,12 @@ impl Executor {
         }
     }
 
-    /// Why it does not do its work, if it does not: it has not looked around for long, or a job does not end.
-    pub fn hangs(&self) -> Option<String> {
+    /// Why it does not do its work, if it does not: it has not looked around for long, or a job does not end. A service manager may
+    /// have less patience.
+    pub fn hangs(&self, patience: Option<Duration>) -> Option<String> {
         let beat = Duration::from_millis(self.beat.load(Ordering::SeqCst));
         let silent = self.began.elapsed().saturating_sub(beat);
-        if silent > SILENT {
+        if silent > patience.map_or(SILENT, |patience| patience.min(SILENT)) {
             return Some(format!("it has not looked around for {} s", silent.as_secs()));
         }
         let state = self.lock();

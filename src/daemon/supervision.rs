@@ -26,15 +26,16 @@ pub(super) fn stopping() {
 
 /// Ping the watchdog, unless the executor hangs; keep the status text.
 pub(super) async fn watch(daemon: Arc<Daemon>) {
-    let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
-    let mut every = tokio::time::interval(watchdog.map_or(STATUS, |ping| ping.min(STATUS)));
+    let patience = sd_notify::watchdog_enabled();
+    let ping = patience.map_or(STATUS, |patience| (patience / 3).min(STATUS));
+    let mut every = tokio::time::interval(ping);
     let mut told = String::new();
     loop {
         every.tick().await;
         // Both wait for the executor, which may be at the catalog.
         let asked = Arc::clone(&daemon);
-        let looked =
-            tokio::task::spawn_blocking(move || (asked.executor.hangs(), asked.in_a_line()));
+        let look = move || (asked.executor.hangs(patience), asked.in_a_line());
+        let looked = tokio::task::spawn_blocking(look);
         let Ok((hangs, text)) = looked.await else { continue };
         match hangs {
             None => tell(&[NotifyState::Watchdog]),
