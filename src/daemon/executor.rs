@@ -95,6 +95,8 @@ pub struct Executor {
     began: Instant,
     /// When it last looked around, in milliseconds after it began.
     beat: AtomicU64,
+    /// Since when it looks around; none while it waits.
+    looks_since: Mutex<Option<Instant>>,
     counts: Counts,
 }
 
@@ -151,6 +153,7 @@ impl Executor {
             finished: Notify::new(),
             began: Instant::now(),
             beat: AtomicU64::new(0),
+            looks_since: Mutex::default(),
             counts: Counts::default(),
         })
     }
@@ -330,6 +333,7 @@ impl Executor {
     pub(super) async fn run(self: Arc<Self>) {
         loop {
             let executor = Arc::clone(&self);
+            *self.looks_since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             // It writes to the catalog, which may take a while.
             let looked = tokio::task::spawn_blocking(move || executor.look_around());
             if let Err(error) = looked.await {
@@ -337,6 +341,7 @@ impl Executor {
             }
             let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.beat.store(now, Ordering::SeqCst);
+            *self.looks_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
             // Deadlines and times not to begin before pass by themselves.
             let is_idle = self.lock().held.is_empty();
             let look = if is_idle { LOOK_IDLE } else { LOOK };
@@ -344,12 +349,18 @@ impl Executor {
         }
     }
 
-    /// Why it does not do its work, if it does not: it has not looked around for long, or a job does not end. A service manager may
-    /// have less patience.
+    /// Why it does not do its work, if it does not: it has not looked around for long, does not come to an end of it, or a job does
+    /// not end. A service manager may have less patience with one look.
     pub fn hangs(&self, patience: Option<Duration>) -> Option<String> {
+        let since = *self.looks_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(since), Some(patience)) = (since, patience)
+            && since.elapsed() > patience
+        {
+            return Some(format!("it looks around for {} s already", since.elapsed().as_secs()));
+        }
         let beat = Duration::from_millis(self.beat.load(Ordering::SeqCst));
         let silent = self.began.elapsed().saturating_sub(beat);
-        if silent > patience.map_or(SILENT, |patience| patience.min(SILENT)) {
+        if silent > SILENT {
             return Some(format!("it has not looked around for {} s", silent.as_secs()));
         }
         let state = self.lock();
