@@ -24,6 +24,8 @@ struct Stage {
     docker: Docker,
     registry: Registry,
     _sshd: Sshd,
+    config: &'static Config,
+    context: &'static Context,
     /// Finding out which Compose there is takes a while.
     driver: Driver<'static>,
 }
@@ -68,7 +70,7 @@ impl Stage {
         let upgrades = config.pair("main").unwrap().upgrades.as_ref().unwrap();
         let instance = config.instance("production").unwrap();
         let driver = Driver::of(config, upgrades, instance, context).unwrap();
-        Self { sandbox, docker, registry, _sshd: sshd, driver }
+        Self { sandbox, docker, registry, _sshd: sshd, config, context, driver }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -289,19 +291,18 @@ fn what_runs_under_a_floating_tag_is_adopted_under_its_own_version() {
 #[test]
 fn the_evidence_has_the_images_that_are_there_by_digest_and_gets_none() {
     let stage = Stage::new("v1.96");
-    let fetched =
-        |version: &str| stage.with_driver(|driver| driver.fetched_image(version)).unwrap();
+    let fetched = |version: &str| stage.driver.fetched_image(version).unwrap();
     assert_eq!((fetched("v1.97"), fetched("latest")), (None, None));
-    stage.with_driver(|driver| driver.start()).unwrap();
-    let old = stage.with_driver(|driver| driver.running_image()).unwrap().unwrap();
+    stage.driver.start().unwrap();
+    let old = stage.driver.running_image().unwrap().unwrap();
     let seen = |digest: Option<&str>| {
         let pair = stage.config.pair("main").unwrap();
         let scene = Scene {
-            config: &stage.config,
+            config: stage.config,
             secrets: &SecretSources::of_process(),
             pair,
             upgrades: pair.upgrades.as_ref().unwrap(),
-            context: &stage.context,
+            context: stage.context,
         };
         let question = Question {
             gate: Gate::Staging,
