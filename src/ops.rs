@@ -20,7 +20,7 @@ pub mod keys;
 pub mod pins;
 mod private;
 pub mod prune;
-mod quiesce;
+pub mod quiesce;
 pub mod rebuild;
 pub mod recover_config;
 pub mod restore;
