@@ -10,6 +10,7 @@ mod excerpt;
 mod git;
 mod location;
 pub mod notify;
+pub mod pair;
 mod raw;
 mod schedule;
 mod secret;
@@ -24,6 +25,7 @@ pub use error::{ConfigError, Problem, UnknownName};
 pub use excerpt::Excerpt;
 pub use git::{GitRepository, GitUrl, GitUrlError};
 pub use location::{Location, LocationError, redact_url};
+pub use pair::Pair;
 pub use schedule::{Daemon, Objectives};
 pub use secret::{
     InvalidSecret, ParseSecretRefError, Secret, SecretError, SecretRef, SecretSources,
@@ -123,6 +125,8 @@ pub struct Instance {
     pub mongodb: MongodbSettings,
     /// How its own HTTP interface is reached.
     pub web: Option<Web>,
+    /// Where Docker Compose has it.
+    pub compose: Option<pair::Compose>,
     /// The git repositories whose mirrors go into its snapshots, too, which are in [`Config::gits`].
     pub gits: Vec<Name>,
     /// Whether a backup stops what writes while it reads.
@@ -252,17 +256,6 @@ pub struct FilesRoot {
     pub name: Name,
     /// The directory; absolute, without `.` and `..`.
     pub path: PathBuf,
-}
-
-/// A staging and a production instance that belong together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
-    /// Its name.
-    pub name: Name,
-    /// The staging instance, which is in [`Config::instances`].
-    pub staging: Name,
-    /// The production instance, which is another one of [`Config::instances`].
-    pub production: Name,
 }
 
 impl Config {

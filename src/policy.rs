@@ -14,3 +14,4 @@ pub mod slices;
 mod spread;
 pub mod telling;
 mod time;
+pub mod window;

@@ -18,6 +18,7 @@ pub mod lock;
 pub mod prune;
 mod queue;
 pub mod reader;
+mod whole;
 pub mod writer;
 
 pub use error::RepositoryError;

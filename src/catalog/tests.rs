@@ -91,6 +91,7 @@ fn manifest() -> Manifest {
         finished: at(1),
         sealed: true,
         key_fit: KeyFit::Unproven,
+        writers: None,
         components: vec![
             component.clone(),
             ComponentManifest { name: "more".to_owned(), ..component },

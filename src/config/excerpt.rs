@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::ops::Range;
 
 /// Keys whose values are no secrets.
-const HARMLESS_KEYS: [&str; 23] = [
+const HARMLESS_KEYS: [&str; 32] = [
     "compression",
     "lock_wait",
     "dir",
@@ -32,6 +32,15 @@ const HARMLESS_KEYS: [&str; 23] = [
     "style",
     "port",
     "tls",
+    "driver",
+    "window",
+    "fresh",
+    "soak",
+    "approvers",
+    "on_failure",
+    "drilled",
+    "commit_after",
+    "tolerance",
 ];
 
 /// What stands for hidden text.

@@ -5,9 +5,14 @@
 
 mod git;
 mod notify;
+mod pair;
 
 pub(super) use git::RawGit;
 pub(super) use notify::{RawMail, RawNotify, RawPing, RawWebhook};
+pub(super) use pair::{
+    RawCommandDriver, RawCompose, RawCounts, RawDriver, RawHttp, RawMaintenance, RawPair, RawTexts,
+    RawTrial, RawTrialTable,
+};
 
 use crate::config::secret::SecretRef;
 use crate::model::name::Name;
@@ -176,6 +181,9 @@ pub(super) struct RawInstance {
     /// The access token of its external API; for the platform "tooljet".
     #[schemars(with = "Option<SecretRef>")]
     pub token: Option<Spanned<String>>,
+    /// Where Docker Compose has it: for upgrades with `driver = "compose"`.
+    #[schemars(with = "Option<RawCompose>")]
+    pub compose: Option<Spanned<RawCompose>>,
     /// Names of git repositories whose mirrors go into its snapshots, too.
     #[serde(default)]
     #[schemars(with = "Vec<Name>")]
@@ -288,18 +296,6 @@ pub(super) struct RawPostgres {
     /// A directory with the server's own programs, by absolute path.
     #[schemars(with = "Option<String>")]
     pub tools: Option<Spanned<String>>,
-}
-
-/// A staging and a production instance that belong together.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawPair {
-    /// The name of the staging instance.
-    #[schemars(with = "Name")]
-    pub staging: Spanned<String>,
-    /// The name of the production instance.
-    #[schemars(with = "Name")]
-    pub production: Spanned<String>,
 }
 
 /// Directories: a list, or a table of names.

@@ -3,9 +3,10 @@
 //! What is written here reads back as the same configuration, but for what is hidden in addresses.
 
 mod notify;
+mod pair;
 
 use super::{
-    Config, Credentials, GitRepository, Instance, MongodbSettings, MongodbWay, Objectives, Pair,
+    Config, Credentials, GitRepository, Instance, MongodbSettings, MongodbWay, Objectives,
     Platform, PostgresSettings, Repository,
 };
 use crate::config::location::redact_url;
@@ -30,7 +31,7 @@ struct Shown<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     instance: BTreeMap<&'a Name, ShownInstance<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pair: BTreeMap<&'a Name, ShownPair<'a>>,
+    pair: BTreeMap<&'a Name, pair::ShownPair<'a>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     git: BTreeMap<&'a Name, ShownGit<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -92,6 +93,8 @@ struct ShownInstance<'a> {
     looked_after: ShownUpkeep<'a>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     paths: BTreeMap<&'a Name, Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compose: Option<pair::ShownCompose<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     login: Option<ShownLogin<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -190,12 +193,6 @@ struct ShownAccess<'a> {
     ssh_config: Cow<'a, str>,
 }
 
-#[derive(Serialize)]
-struct ShownPair<'a> {
-    staging: &'a Name,
-    production: &'a Name,
-}
-
 impl Config {
     /// The configuration in effect as TOML, with defaults filled in and secrets as references.
     #[expect(clippy::missing_panics_doc, reason = "it cannot")]
@@ -224,7 +221,7 @@ impl Config {
                 .values()
                 .filter_map(|it| Some((&it.name, git(it, self.instances.get(&it.name)?))))
                 .collect(),
-            pair: self.pairs.values().map(|it| (&it.name, pair(it))).collect(),
+            pair: self.pairs.values().map(|it| (&it.name, pair::pair(it))).collect(),
             notify: self.channels.iter().map(notify::channel).collect(),
         };
         toml::to_string(&shown).expect("names, texts and numbers can all be written as TOML")
@@ -276,6 +273,7 @@ fn instance(instance: &Instance) -> ShownInstance<'_> {
             .iter()
             .map(|root| (&root.name, root.path.to_string_lossy()))
             .collect(),
+        compose: instance.compose.as_ref().map(pair::compose),
         component: components(instance),
     }
 }
@@ -340,8 +338,4 @@ fn shown_postgres(settings: &PostgresSettings) -> ShownPostgres<'_> {
         databases: &settings.databases,
         tools: settings.tools.as_ref().map(|path| path.to_string_lossy()),
     }
-}
-
-fn pair(pair: &Pair) -> ShownPair<'_> {
-    ShownPair { staging: &pair.staging, production: &pair.production }
 }

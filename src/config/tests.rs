@@ -2,6 +2,7 @@
 
 mod messages;
 mod notify;
+mod pair;
 
 use super::*;
 
@@ -288,4 +289,8 @@ fn the_schema_knows_the_keys_and_refuses_others() {
     assert_eq!(at("/$defs/RawInstance/required"), &serde_json::json!(["platform"]));
     assert_eq!(at("/$defs/Paths/anyOf/0/type"), "array");
     assert_eq!(at("/$defs/Keep/additionalProperties"), false);
+    assert_eq!(at("/$defs/RawPair/required"), &serde_json::json!(["staging", "production"]));
+    assert_eq!(at("/$defs/Driver/anyOf/0/type"), "string");
+    assert_eq!(at("/$defs/RawCommandDriver/required"), &serde_json::json!(["command"]));
+    assert_eq!(at("/$defs/RawTrialTable/additionalProperties"), false);
 }

@@ -6,14 +6,15 @@
 mod git;
 mod instance;
 mod notify;
+mod pair;
 mod schedule;
 
 use super::error::{Problem, did_you_mean};
 use super::location::{Location, LocationError, absolute_path};
-use super::raw::{RawConfig, RawDefaults, RawPair, RawRepository, Tables};
+use super::raw::{RawConfig, RawDefaults, RawRepository, Tables};
 use super::secret::SecretRef;
 use super::syntax::problem;
-use super::{Config, DEFAULT_STATE_DIR, Instance, Pair, Repository, SourceText};
+use super::{Config, DEFAULT_STATE_DIR, Instance, Repository, SourceText};
 use crate::model::name::Name;
 use crate::policy::retention::Keep;
 use jiff::tz::TimeZone;
@@ -38,7 +39,7 @@ pub(super) fn validate(raw: &RawConfig, origin: &str, text: &str) -> Result<Conf
     checker.separate_places(raw, &repositories, &state_dir);
     let mut instances = checker.instances(raw, &repositories, &state_dir, &defaults);
     let gits = checker.gits(raw, &mut instances, &defaults);
-    let pairs = checker.pairs(&raw.pair, raw);
+    let pairs = checker.pairs(&raw.pair, raw, &instances);
     let ssh_config = raw.access.ssh_config.as_ref();
     let ssh_config = ssh_config.and_then(|path| checker.path("ssh_config", path));
     let daemon = checker.daemon(&raw.daemon);
@@ -253,29 +254,6 @@ impl Checker<'_> {
             }
         }
         instances
-    }
-
-    fn pairs(&mut self, raw_pairs: &Tables<RawPair>, raw: &RawConfig) -> BTreeMap<Name, Pair> {
-        let mut pairs = BTreeMap::new();
-        for (name, raw_pair) in raw_pairs {
-            let staging = self.known_name("instance", "staging", &raw_pair.staging, &raw.instance);
-            let production =
-                self.known_name("instance", "production", &raw_pair.production, &raw.instance);
-            let (Some(staging), Some(production)) = (staging, production) else { continue };
-            if staging == production {
-                let message =
-                    format!("production: '{production}' is the pair's staging instance, too");
-                self.refuse(
-                    &raw_pair.production.span(),
-                    message,
-                    "a pair is of two different instances",
-                );
-                continue;
-            }
-            let name = name.get_ref().clone();
-            pairs.insert(name.clone(), Pair { name, staging, production });
-        }
-        pairs
     }
 
     /// A reference by name to one of the tables.

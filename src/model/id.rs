@@ -96,6 +96,10 @@ hex_id!(
     JobId, 8, "job id"
 );
 hex_id!(
+    /// Identifies one upgrade of a pair for good: random.
+    UpgradeId, 8, "upgrade id"
+);
+hex_id!(
     /// Identifies one delivery of a notice to one channel, the same at every try: random.
     DeliveryId, 16, "delivery id"
 );

@@ -24,6 +24,16 @@ pub enum KeyFit {
     Unproven,
 }
 
+/// What became of who writes to the instance, where a backup stopped them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Writers {
+    /// They stood still from before the first database was read until after the last one was.
+    Stopped,
+    /// They went on before all was read.
+    StartedEarly,
+}
+
 /// What a snapshot holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -51,6 +61,9 @@ pub struct Manifest {
     pub sealed: bool,
     /// The verdict on the keys.
     pub key_fit: KeyFit,
+    /// Whether who writes stood still meanwhile; none where nobody was stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writers: Option<Writers>,
     /// One for each part of the instance, in the order in which they were read.
     pub components: Vec<ComponentManifest>,
     /// Bytes of content in all components, before deduplication.

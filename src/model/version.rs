@@ -1,5 +1,6 @@
 //! Versions of servers: numbers, in order.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
@@ -26,6 +27,58 @@ impl Version {
     /// The three numbers.
     pub fn numbers(&self) -> [u32; 3] {
         self.numbers
+    }
+
+    /// The edition, where what follows the numbers tells it: `ee` or `ce` among the words there.
+    pub fn edition(&self) -> Option<Edition> {
+        let (_, rest) = self.text.split_once(['-', '+'])?;
+        rest.split(['-', '+', '.']).find_map(|word| match word.to_ascii_lowercase().as_str() {
+            "ee" => Some(Edition::Enterprise),
+            "ce" => Some(Edition::Community),
+            _ => None,
+        })
+    }
+}
+
+/// Which edition of a platform it is, where it has several: their data do not fit each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Edition {
+    /// The free one.
+    Community,
+    /// The paid one.
+    Enterprise,
+}
+
+impl Edition {
+    /// As manifests and recipes call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Community => "community",
+            Self::Enterprise => "enterprise",
+        }
+    }
+}
+
+impl fmt::Display for Edition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+/// What was given is no edition.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no edition: they are community and enterprise")]
+pub struct NotAnEdition(String);
+
+impl FromStr for Edition {
+    type Err = NotAnEdition;
+
+    fn from_str(text: &str) -> Result<Self, NotAnEdition> {
+        [Self::Community, Self::Enterprise]
+            .into_iter()
+            .find(|edition| edition.as_str() == text)
+            .ok_or_else(|| NotAnEdition(text.chars().take(64).collect()))
     }
 }
 
@@ -58,6 +111,18 @@ impl FromStr for Version {
 impl fmt::Display for Version {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.text)
+    }
+}
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -109,6 +174,30 @@ mod tests {
         assert_eq!(version("3.20.40-lts").line(), (3, 20));
         assert_eq!(version("3.20.40-lts").numbers(), [3, 20, 40]);
         assert_eq!(version(" v2.5.0 ").to_string(), "v2.5.0");
+    }
+
+    #[test]
+    fn what_follows_the_numbers_may_tell_the_edition() {
+        for (text, edition) in [
+            ("v2.5.0", None),
+            ("3.16.0-LTS", None),
+            ("v2.5.0-ee", Some(Edition::Enterprise)),
+            ("3.16.0-ee-lts", Some(Edition::Enterprise)),
+            ("3.16.0-CE", Some(Edition::Community)),
+            ("3.16.0-free", None),
+        ] {
+            assert_eq!(version(text).edition(), edition, "{text}");
+        }
+        assert_eq!("enterprise".parse(), Ok(Edition::Enterprise));
+        assert!("Enterprise".parse::<Edition>().is_err());
+    }
+
+    #[test]
+    fn a_version_is_written_as_it_was_given() {
+        let json = serde_json::to_string(&version("v2.5")).unwrap();
+        assert_eq!(json, "\"v2.5\"");
+        assert_eq!(serde_json::from_str::<Version>(&json).unwrap().to_string(), "v2.5");
+        assert!(serde_json::from_str::<Version>("\"latest\"").is_err());
     }
 
     #[test]

@@ -64,6 +64,12 @@ impl Via {
             (Hop::Ssh { .. }, _) => None,
         }
     }
+
+    /// The way to the host that it is on: without the container, where the last hop leads into one.
+    #[must_use]
+    pub fn host(&self) -> Self {
+        self.container().map_or_else(|| self.clone(), |(engine, _)| engine)
+    }
 }
 
 impl fmt::Display for Via {
@@ -206,6 +212,9 @@ mod tests {
     fn the_last_container_is_told_with_the_way_to_its_engine() {
         let via: Via = "ssh:a/docker:b".parse().unwrap();
         assert_eq!(via.container(), Some(("ssh:a".parse().unwrap(), "b")));
-        assert_eq!("docker:b/ssh:a".parse::<Via>().unwrap().container(), None);
+        assert_eq!(via.host(), "ssh:a".parse().unwrap());
+        let via: Via = "docker:b/ssh:a".parse().unwrap();
+        assert_eq!((via.container(), via.host()), (None, via.clone()));
+        assert_eq!("docker:b".parse::<Via>().unwrap().host(), Via::local());
     }
 }

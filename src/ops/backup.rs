@@ -250,6 +250,7 @@ impl Run<'_> {
             manifest.key_fit = platform.key_fit;
             manifest.version = platform.version;
             manifest.edition = platform.edition;
+            manifest.writers = platform.writers;
             manifest.warnings.extend(platform.warnings);
             manifest
         })?;
@@ -397,6 +398,7 @@ impl Run<'_> {
             finished: Timestamp::now(),
             sealed: true,
             key_fit: KeyFit::Unproven,
+            writers: None,
             components: components.iter().map(|component| component.manifest.clone()).collect(),
             size_bytes: components.iter().map(|component| component.manifest.size_bytes).sum(),
             read_bytes: Some(writer.statistics().read_bytes),

@@ -1,7 +1,9 @@
-//! The HTTP interfaces of platforms, as far as apps are imported and pulled through them.
+//! The HTTP interfaces of platforms, as far as apps are imported, pulled and looked at through them.
 //!
 //! What always holds: a call has a limit of time and its answer one of size; nothing is asked twice, and no redirect is followed; a
 //! secret is in no call that is shown, in no error and in no answer that is told.
+
+pub mod plain;
 
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderValue, LOCATION, SET_COOKIE};
@@ -81,6 +83,26 @@ impl Call {
         Self::reading(format!("/api/v1/applications/home?workspaceId={}", &*escaped(workspace)))
     }
 
+    /// The pages of an app as users see it: `data.pages` is a list with `id` and `name`.
+    pub fn appsmith_pages(application: &str) -> Self {
+        let application = escaped(application);
+        Self::reading(format!("/api/v1/pages?applicationId={}&mode=PUBLISHED", &*application))
+    }
+
+    /// All that a page needs in view mode; each member of `data` has a `responseMeta` of its own.
+    pub fn appsmith_view(application: &str, page: &str) -> Self {
+        let (application, page) = (escaped(application), escaped(page));
+        Self::reading(format!(
+            "/api/v1/consolidated-api/view?applicationId={}&defaultPageId={}",
+            &*application, &*page
+        ))
+    }
+
+    /// A page in view mode, as releases have it that know no consolidated one.
+    pub fn appsmith_page(page: &str) -> Self {
+        Self::reading(format!("/api/v1/pages/{}/view", &*escaped(page)))
+    }
+
     /// Import an app from a git repository, by the key that the user made there for imports.
     pub fn appsmith_import(workspace: &str, remote_url: &str) -> Self {
         Self {
@@ -107,6 +129,13 @@ impl Call {
     /// The apps of a workspace: a list with `id` and `name`.
     pub fn tooljet_apps(workspace: &str) -> Self {
         Self::reading(format!("/api/ext/workspace/{}/apps", &*escaped(workspace)))
+    }
+
+    /// All of an app, as an export has it. It is a POST that changes nothing.
+    pub fn tooljet_export(workspace: &str, app: &str) -> Self {
+        let path =
+            format!("/api/ext/export/workspace/{}/apps/{}", &*escaped(workspace), &*escaped(app));
+        Self { method: "POST", path, body: Some(json!({})), changes: false }
     }
 
     /// Make an app out of the workspace's git repository. `app` is what it is known by there, `version` a branch or a tag.
@@ -462,6 +491,14 @@ mod tests {
             let call = Call::appsmith_pull(id);
             assert_eq!(call.path, format!("/api/v1/git/applications/{path}/pull"));
             assert!(call.changes, "a GET that changes things");
+            for call in [
+                Call::appsmith_pages(id),
+                Call::appsmith_page(id),
+                Call::appsmith_view("a", id),
+                Call::tooljet_export("w", id),
+            ] {
+                assert!(call.path.contains(path) && !call.changes, "{call}");
+            }
             assert_eq!(is_id(id), is_fine, "{id}");
         }
     }

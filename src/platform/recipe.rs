@@ -1,6 +1,7 @@
 //! Recipes: of what an instance of a platform is made, as data (`config/platforms/*.toml`).
 
 use crate::config::Platform;
+use crate::model::version::{Edition, Version};
 use serde::Deserialize;
 
 /// What is known of a platform.
@@ -31,6 +32,27 @@ pub struct Recipe {
     pub quiesce: Option<QuiesceRecipe>,
     /// What is encrypted with its keys.
     pub key_fit: Option<KeyFitRecipe>,
+    /// Versions that an upgrade may not skip, oldest first.
+    #[serde(default, rename = "checkpoint")]
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// Versions that an upgrade may not skip: who is older than `from` stops at one of them before going to `before` or newer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The oldest version that will do.
+    pub from: Version,
+    /// The first after it that will not.
+    pub below: Version,
+    /// The first version that asks for it.
+    pub before: Version,
+    /// Where to stop, where nobody says.
+    pub stop: Version,
+    /// The edition that it is of; none is each.
+    pub edition: Option<Edition>,
+    /// Why, as a clause that follows "because".
+    pub why: String,
 }
 
 /// A kind of component.
@@ -207,6 +229,10 @@ mod tests {
             if let Some(KeyFitRecipe::Tooljet { database, .. }) = &recipe.key_fit {
                 assert!(recipe.databases.iter().any(|it| it.name == *database), "{platform}");
             }
+            for Checkpoint { from, below, before, stop, .. } in &recipe.checkpoints {
+                assert!(from <= stop && stop < below && stop < before, "{platform}: {stop}");
+            }
+            assert!(recipe.checkpoints.is_sorted_by_key(|it| it.from.clone()), "{platform}");
             let urls = recipe.mongodb.iter().flat_map(|mongodb| &mongodb.url);
             let redis = recipe.redis.iter().flat_map(|redis| [&redis.url, &redis.password]);
             let places = recipe.files.iter().filter_map(|files| files.variable.as_ref());

@@ -4,15 +4,19 @@
 mod appsmith;
 mod docker;
 mod mongod;
+mod platform;
 mod postgres;
 mod redis;
+mod registry;
 mod sshd;
 
 pub use appsmith::Appsmith;
 pub use docker::Docker;
 pub use mongod::{Mongod, python_packages};
+pub use platform::Platform;
 pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres};
 pub use redis::{PASSWORD as REDIS_PASSWORD, Redis};
+pub use registry::Registry;
 pub use sshd::Sshd;
 
 use std::net::{Ipv4Addr, TcpListener};

@@ -86,6 +86,7 @@ impl RawGit {
             plain_http: None,
             login: None,
             token: None,
+            compose: None,
             exclude: Vec::new(),
             keep: self.keep.clone(),
             schedule: self.schedule.clone(),

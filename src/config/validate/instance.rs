@@ -37,6 +37,7 @@ impl Checker<'_> {
         let mongodb =
             mongodb.map_or(Some(MongodbSettings::default()), |mongodb| self.mongodb(mongodb));
         let web = self.web(raw);
+        let compose = raw.compose.as_ref().map(|compose| self.compose(compose.get_ref()));
         let exclude = self.exclude(&raw.exclude);
         let timezone = match &raw.timezone {
             Some(name) => self.timezone(name),
@@ -56,6 +57,10 @@ impl Checker<'_> {
             postgres: postgres?,
             mongodb: mongodb?,
             web: web?,
+            compose: match compose {
+                Some(given) => Some(given?),
+                None => None,
+            },
             gits: Vec::new(),
             quiesce: raw.quiesce.as_ref().is_some_and(|quiesce| *quiesce.get_ref()),
             exclude: exclude?,
@@ -114,6 +119,7 @@ impl Checker<'_> {
                     "plain_http",
                     "login",
                     "token",
+                    "compose",
                     "component.postgres",
                     "component.mongodb",
                 ],
@@ -190,6 +196,7 @@ impl Checker<'_> {
             ("plain_http", raw.plain_http.as_ref().map(Spanned::span)),
             ("login", raw.login.as_ref().map(Spanned::span)),
             ("token", raw.token.as_ref().map(Spanned::span)),
+            ("compose", raw.compose.as_ref().map(Spanned::span)),
             ("component.postgres", component.postgres.as_ref().map(Spanned::span)),
             ("component.mongodb", component.mongodb.as_ref().map(Spanned::span)),
         ];

@@ -218,7 +218,7 @@ impl Checker<'_> {
     }
 
     /// One of a few words, or what holds where there is none.
-    fn word<T: Copy + Default, const N: usize>(
+    pub(super) fn word<T: Copy + Default, const N: usize>(
         &mut self,
         key: &str,
         word: Option<&Spanned<String>>,

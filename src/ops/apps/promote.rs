@@ -118,7 +118,7 @@ pub fn prepare<'a>(
     let (app, git_app) = app_of(&chosen, &inventory, &branch)?;
     let verdict = verdict(config, instance, promotion.version.as_ref(), &inventory)?;
     ensure_readable(&verdict, instance)?;
-    let mut client = client(secrets, instance)?;
+    let mut client = client(secrets, instance, Limits::default())?;
     context.events.phase("asking", instance.name.to_string());
     let failed = failed(instance);
     let mut calls = Vec::new();
@@ -293,7 +293,12 @@ fn ensure_readable(verdict: &Readability, instance: &Instance) -> Result<(), Ops
     }
 }
 
-fn client(secrets: &SecretSources, instance: &Instance) -> Result<Client, OpsError> {
+/// A way to an instance's HTTP interface, for who is configured; nothing is asked yet.
+pub(crate) fn client(
+    secrets: &SecretSources,
+    instance: &Instance,
+    limits: Limits,
+) -> Result<Client, OpsError> {
     let name = &instance.name;
     let missing = |what: &str, how: &str| {
         OpsError::usage(format!("nothing says {what} {name}"), format!("[instance.{name}] {how}"))
@@ -316,7 +321,7 @@ fn client(secrets: &SecretSources, instance: &Instance) -> Result<Client, OpsErr
         None => return Err(missing("who asks", example)),
     };
     install_crypto();
-    Client::new(url.clone(), identity, Limits::default()).map_err(failed(instance))
+    Client::new(url.clone(), identity, limits).map_err(failed(instance))
 }
 
 /// A name that is there already would be overwritten, or become another.

@@ -13,7 +13,7 @@ use crate::component::postgres::{
     Begun, Connection, DumpedDatabase, PostgresDetails, PostgresError, Tap,
 };
 use crate::config::{Platform, PostgresSettings};
-use crate::model::manifest::KeyFit;
+use crate::model::manifest::{KeyFit, Writers};
 use crate::ops::OpsError;
 use crate::ops::instance::{AllDatabases, Databases, Living};
 use crate::ops::quiesce::{self, Quiesced};
@@ -35,6 +35,8 @@ pub(super) struct PlatformRead {
     /// The platform's version and edition, where they are told.
     pub(super) version: Option<String>,
     pub(super) edition: Option<String>,
+    /// What became of who writes, where they were stopped.
+    pub(super) writers: Option<Writers>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -128,7 +130,12 @@ impl Run<'_> {
                 }
             }
         }
+        let was_stopped = stopped.is_some();
         let started_early = stopped.map(Quiesced::resume).transpose()?.flatten();
+        let writers = was_stopped.then(|| match started_early {
+            None => Writers::Stopped,
+            Some(_) => Writers::StartedEarly,
+        });
         if let Some(component) = Self::read_environment(&living, writer)? {
             draft.add(component);
             parts.push("environment".to_owned());
@@ -158,7 +165,7 @@ impl Run<'_> {
             self.context.events.warn(warning.as_str());
             warnings.push(warning);
         }
-        Ok(PlatformRead { parts, key_fit, version, edition, warnings })
+        Ok(PlatformRead { parts, key_fit, version, edition, writers, warnings })
     }
 
     /// The version that the instance's own file tells; none where it has no such file.

@@ -1,0 +1,14 @@
+//! Another version for a pair: staging first, production only when every rule says yes, and back when it fails.
+//!
+//! [`path`] and [`rules`] decide and do nothing: their answers depend on their arguments only, `now` being one. [`driver`] puts a
+//! version in place, and [`tests`] look at what an instance is like before and after, which changes nothing in it; what runs for too
+//! long is ended with all that it started, also where it lives elsewhere.
+
+pub mod driver;
+pub mod path;
+pub mod rules;
+mod script;
+pub mod tests;
+mod words;
+
+pub use script::ScriptError;
