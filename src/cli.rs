@@ -15,6 +15,7 @@ mod discover;
 mod doctor;
 mod exit;
 mod export;
+mod gate;
 mod git_worker;
 mod import;
 mod init;
@@ -97,6 +98,7 @@ fn dispatch(command: Command, environment: &Environment) -> Result<Exit, Failure
         Command::Daemon => daemon::run(environment),
         Command::Job(arguments) => job::run(&arguments, environment),
         Command::Backup(arguments) => backup::run(&arguments, environment),
+        Command::Gate(arguments) => gate::run(&arguments, environment),
         Command::Apps(arguments) => apps::run(&arguments, environment),
         Command::List => list::run(environment),
         Command::Show(arguments) => show::run(&arguments, environment),

@@ -16,7 +16,7 @@
 //! | [`catalog`] | the local SQLite database | model |
 //! | [`notify`] | webhooks, mail and health-check pings | model, config |
 //! | [`ops`] | one file per operation, readable as a story | all above |
-//! | [`upgrade`] | whether and how a pair gets another version: the path, the gate's rules, the machine, the plan | all above |
+//! | [`upgrade`] | whether and how a pair gets another version: the path, the gate's rules and evidence, drivers, tests of an instance, the machine, the plan | all above |
 //! | [`daemon`] | schedules, the queue, what runs, who is told | all above |
 //! | [`http`] | the daemon's API over a Unix socket, and its metrics | all above |
 //! | [`cli`] | the command line; the only layer that knows a terminal | all above |

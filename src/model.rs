@@ -15,7 +15,7 @@ pub mod notice;
 pub mod pin;
 pub mod size;
 pub mod snapshot_record;
-pub mod upgrade;
 pub mod trial;
+pub mod upgrade;
 pub mod version;
 pub mod via;

@@ -26,6 +26,7 @@ pub mod quiesce;
 pub mod rebuild;
 pub mod recover_config;
 pub mod restore;
+pub mod room;
 mod select;
 pub mod session;
 pub mod show;

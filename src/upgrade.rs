@@ -1,10 +1,13 @@
 //! Another version for a pair: staging first, production only when every rule says yes, and back when it fails.
 //!
-//! [`path`] and [`rules`] decide and do nothing: their answers depend on their arguments only, `now` being one. [`driver`] puts a
-//! version in place, and [`tests`] look at what an instance is like before and after, which changes nothing in it; what runs for too
-//! long is ended with all that it started, also where it lives elsewhere.
+//! [`path`] and [`rules`] decide and do nothing: their answers depend on their arguments only, `now` being one. [`evidence`] reads what
+//! the rules look at, and [`gate`] asks them. [`driver`] puts a version in place, and [`tests`] look at what an instance is like before
+//! and after, which changes nothing in it; what runs for too long is ended with all that it started, also where it lives elsewhere.
 
+mod draft;
 pub mod driver;
+pub mod evidence;
+pub mod gate;
 pub mod path;
 pub mod rules;
 mod script;

@@ -16,10 +16,12 @@ use support::{Run, Sandbox, Tree, assert_same, text, write_secret};
 mod apps;
 #[path = "documents/markdown.rs"]
 mod markdown;
+#[path = "documents/upgrades.rs"]
+mod upgrades;
 
 use markdown::{Block, Mark, anchors, blocks, links};
 
-/// The scripts that have a test below, or in `apps` for those of docs/APPS.md; `api` is run by tests/api.rs.
+/// The scripts that have a test below, in `apps` for those of docs/APPS.md, or in `upgrades` for those of docs/UPGRADES.md; `api` is run by tests/api.rs.
 const SCRIPTS: &[&str] = &[
     "api",
     "apps",
@@ -33,6 +35,8 @@ const SCRIPTS: &[&str] = &[
     "check",
     "export",
     "first-backup",
+    "gate",
+    "gate-script",
     "lost-password",
     "new-host",
     "nightly",

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[command(name = "belay", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done; 1 failed; 2 usage or configuration; 3 done with warnings or partly; \
-4 damage found; 6 not a file of the expected kind; 10 no such repository; 11 locked; 12 wrong password; 130 interrupted."
+4 damage found; 5 the gate is closed; 6 not a file of the expected kind; 10 no such repository; 11 locked; 12 wrong password; 130 interrupted."
 )]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -63,6 +63,8 @@ pub(super) enum Command {
     Job(JobArguments),
     /// Take snapshots of instances
     Backup(BackupArguments),
+    /// Ask whether a pair may get another version: every rule, what it saw, and what would make it pass
+    Gate(GateArguments),
     /// Look after apps that are stored in git repositories: history, differences, what was pushed away
     Apps(AppsArguments),
     /// List the snapshots
@@ -134,6 +136,7 @@ impl Command {
             Self::Daemon => ("daemon", Takes::Nothing),
             Self::Job(_) => ("job", Takes::Nothing),
             Self::Backup(_) => ("backup", Takes::Nothing),
+            Self::Gate(_) => ("gate", Takes::Nothing),
             Self::Apps(_) => ("apps", Takes::Nothing),
             Self::List => ("list", Takes::Url),
             Self::Show(_) => ("show", Takes::Url),
@@ -241,6 +244,29 @@ pub(super) struct BackupArguments {
     /// Take a component that has no files any more for what it is, and not for a file system that is not mounted
     #[arg(long)]
     pub(super) allow_empty: bool,
+}
+
+/// `gate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 the gate is open; 5 it is closed.")]
+pub(super) struct GateArguments {
+    /// The pair
+    pub(super) pair: String,
+    /// The version to go to, such as v2.5.1
+    #[arg(long, value_name = "VERSION")]
+    pub(super) to: String,
+    /// What stands behind the gate
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = EnvironmentArgument::Production)]
+    pub(super) environment: EnvironmentArgument,
+}
+
+/// One of the two instances of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum EnvironmentArgument {
+    /// Where a version is tried
+    Staging,
+    /// Where users work
+    Production,
 }
 
 /// `show`.

@@ -19,7 +19,7 @@ pub use details::{DatabaseDetails, PostgresDetails};
 pub use dump::{Begun, DumpedDatabase, Tap};
 pub use error::PostgresError;
 pub use facts::{DatabaseFacts, ServerFacts, Setting};
-pub use room::ServerDisk;
+pub use room::{ServerDisk, size_of};
 pub use session::{Session, identifier, literal};
 pub use tools::Tools;
 pub use url::{ServerUrl, UrlProblem};

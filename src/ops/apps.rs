@@ -5,6 +5,7 @@ pub mod promote;
 pub mod pulled;
 pub mod restore;
 pub mod status;
+pub mod to_come;
 
 use super::git::open_mirror;
 use super::{Context, OpsError};

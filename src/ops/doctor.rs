@@ -4,7 +4,7 @@ mod platform;
 
 use super::git::{self, Worker};
 use super::session::Session;
-use super::{Context, OpsError, status, sync};
+use super::{Context, OpsError, room, status, sync};
 use crate::catalog::Catalog;
 use crate::config::{self, Config, GitRepository, Instance, Location, Platform, SecretSources};
 use crate::model::size::Bytes;
@@ -173,13 +173,7 @@ fn look_at_repository(
             None => findings.ok("recovery key", "it has opened the repository"),
         }
     }
-    let Location::Local(path) = &repository.location;
-    let filesystem = rustix::fs::statvfs(path).map_err(|error| OpsError::Io {
-        action: "look for room in",
-        path: path.clone(),
-        source: error.into(),
-    })?;
-    let free = filesystem.f_bavail.saturating_mul(filesystem.f_frsize);
+    let free = room::free_in_repository(repository)?;
     let message = format!("{} free on its file system", Bytes(free));
     if free < LITTLE_ROOM {
         findings.add(Verdict::Warning, &subject, message, Some("make room, or run `belay prune`"));

@@ -105,8 +105,12 @@ fn of_another(snapshots: &[Snapshot], instance: &Instance) -> Option<InstanceId>
 fn unadopted(instance: &Instance, other: InstanceId) -> OpsError {
     let name = &instance.name;
     OpsError::refused(
-        format!("the repository has snapshots of an instance called '{name}', and this host has never backed it up"),
-        format!("if this is the same instance: `belay adopt {name} --id {other}`; if it is another one: `belay adopt {name} --new`"),
+        format!(
+            "the repository has snapshots of an instance called '{name}', and this host has never backed it up"
+        ),
+        format!(
+            "if this is the same instance: `belay adopt {name} --id {other}`; if it is another one: `belay adopt {name} --new`"
+        ),
     )
 }
 
@@ -144,8 +148,8 @@ fn of_id(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::manifest::{ComponentManifest, InstanceRef};
     use crate::model::id::JobId;
+    use crate::model::manifest::{ComponentManifest, InstanceRef};
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
 

@@ -40,7 +40,8 @@ impl Reader {
                 Err(error) => return Err(error),
             };
             for node in nodes {
-                let lost = node.content.iter().find(|id| !self.index().contains(BlobKind::Data, **id));
+                let lost =
+                    node.content.iter().find(|id| !self.index().contains(BlobKind::Data, **id));
                 if let Some(id) = lost {
                     let error = RepositoryError::MissingBlob { kind: "data", id: *id };
                     return Ok(Some(error.to_string()));

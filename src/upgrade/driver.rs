@@ -208,6 +208,14 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// The image that a version's tag means where the instance lives, without getting it; none where there is none.
+    pub fn fetched_image(&self, version: &str) -> Result<Option<Image>, DriverError> {
+        match self {
+            Self::Command(_) => Ok(None),
+            Self::Compose(compose) => compose.fetched(version),
+        }
+    }
+
     /// Whether an image is there, by its digest, without getting it.
     pub fn has(&self, image: &Image) -> Result<bool, DriverError> {
         match self {

@@ -11,7 +11,7 @@ mod tests;
 mod versions;
 
 pub use seen::{
-    App, Drill, Images, InstanceSeen, Room, Running, Seen, SnapshotSeen, Tested, Window,
+    App, Drill, Images, InstanceSeen, Room, Running, Seen, SnapshotSeen, Tested, Unread, Window,
 };
 
 use crate::model::upgrade::{
@@ -103,7 +103,7 @@ pub fn is_open(results: &[RuleResult]) -> bool {
 }
 
 fn judge_one(rule: RuleName, case: &Case<'_>) -> RuleResult {
-    let finding = match rule {
+    let mut finding = match rule {
         RuleName::BothBackedUp => backups::both_backed_up(case),
         RuleName::Fresh => backups::fresh(case),
         RuleName::KeyFit => backups::key_fit(case),
@@ -118,6 +118,12 @@ fn judge_one(rule: RuleName, case: &Case<'_>) -> RuleResult {
         RuleName::AppsReadable => conditions::apps_readable(case),
         RuleName::Drilled => conditions::drilled(case),
     };
+    if finding.is_applicable {
+        for it in case.seen.unread.iter().filter(|it| it.rules.contains(&rule)) {
+            finding.saw(it.why.as_str());
+            finding.needs(it.needed.as_str());
+        }
+    }
     let fails = finding.is_applicable && !finding.needed.is_empty();
     let overridden = if fails { overriding(rule, case) } else { None };
     let verdict = match (finding.is_applicable, fails, overridden.is_some()) {

@@ -7,6 +7,7 @@
 
 pub mod disk;
 pub mod nspawn;
+pub mod pair;
 mod postgres;
 mod random;
 mod run;

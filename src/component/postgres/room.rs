@@ -1,7 +1,7 @@
 //! Room on a server's disk: asked for where the server's programs run, and believed where that is the server's own host.
 
 use super::session::Session;
-use super::{Connection, PostgresError};
+use super::{Connection, PostgresError, literal};
 use crate::access::Command;
 use crate::model::via::Hop;
 use serde::Deserialize;
@@ -18,6 +18,23 @@ pub struct ServerDisk {
     pub free_bytes: u64,
     /// The number of the file system's device, where the server runs on this host.
     pub device: Option<u64>,
+}
+
+/// Bytes that the databases of these names take on their server: what a restore beside them takes once more.
+pub fn size_of<S: AsRef<str>>(
+    session: &mut Session,
+    databases: &[S],
+) -> Result<u64, PostgresError> {
+    #[derive(Deserialize)]
+    struct Size {
+        bytes: u64,
+    }
+    let names: Vec<String> = databases.iter().map(|name| literal(name.as_ref())).collect();
+    let Size { bytes } = session.row(&format!(
+        "SELECT coalesce(sum(pg_database_size(oid)), 0)::int8 AS bytes FROM pg_database WHERE datname::text = ANY (ARRAY[{}]::text[])",
+        names.join(", ")
+    ))?;
+    Ok(bytes)
 }
 
 impl Connection {

@@ -2,7 +2,9 @@
 //! and a repository on the server's own disk.
 
 use super::{CLOCK_TOLERANCE, Findings, Verdict, device};
-use crate::component::postgres::{Connection, PostgresError, ServerDisk, Session, literal};
+use crate::component::postgres::{
+    Connection, PostgresError, ServerDisk, Session, literal, size_of,
+};
 use crate::config::{self, Config, Instance, Location, SecretSources};
 use crate::model::size::Bytes;
 use crate::ops::instance::{AllDatabases, Living};
@@ -176,15 +178,7 @@ impl Server<'_> {
         repository: &config::Repository,
         findings: &mut Findings,
     ) -> Result<(), PostgresError> {
-        #[derive(Deserialize)]
-        struct Size {
-            bytes: u64,
-        }
-        let names: Vec<String> = databases.iter().map(|name| literal(name)).collect();
-        let Size { bytes } = session.row(&format!(
-            "SELECT coalesce(sum(pg_database_size(oid)), 0)::int8 AS bytes FROM pg_database WHERE datname::text = ANY (ARRAY[{}]::text[])",
-            names.join(", ")
-        ))?;
+        let bytes = size_of(session, databases)?;
         let size = Bytes(bytes);
         let Some(ServerDisk { directory, free_bytes, device: disk }) = connection.disk(session)?
         else {

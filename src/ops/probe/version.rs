@@ -43,7 +43,12 @@ pub fn version(
     let living = Living::look(config, instance, context)?;
     let found = match by_file(&living, &mut without)? {
         Some(found) => Some(found),
-        None => by_database(&living, secrets, &mut without)?,
+        None => match instance.platform {
+            Platform::Postgres | Platform::Mongodb => {
+                by_server(&living, secrets, &mut without, context)?
+            }
+            _ => by_database(&living, secrets, &mut without)?,
+        },
     };
     Ok((found, without))
 }
@@ -111,6 +116,27 @@ fn by_file(
         None => Some(String::from_utf8_lossy(&content).trim().to_owned()),
     };
     Ok(found(text.as_deref(), file, without))
+}
+
+/// Where the platform is a database server and nothing else, its version is the server's.
+fn by_server(
+    living: &Living<'_>,
+    secrets: &SecretSources,
+    without: &mut Vec<String>,
+    context: &Context,
+) -> Result<Option<VersionFound>, OpsError> {
+    if living.instance.platform == Platform::Postgres {
+        let databases = living.databases(secrets)?;
+        let database = databases.names.first().map_or("postgres", String::as_str);
+        let connection = connection(living, &databases, database)?;
+        return Ok(found(Some(&connection.server().version), "the PostgreSQL server", without));
+    }
+    let place = living.mongodb(secrets)?;
+    if place.dumped_by()?.is_some() {
+        without.push("mongodump does not tell the version of its server".to_owned());
+        return Ok(None);
+    }
+    Ok(found(Some(&place.open(context)?.version), "the MongoDB server", without))
 }
 
 #[derive(Deserialize)]

@@ -9,7 +9,7 @@ mod beside;
 mod collections;
 mod journal;
 mod look;
-mod room;
+pub(in crate::ops) mod room;
 
 use self::beside::Making;
 use self::collections::Collections;

@@ -3,6 +3,7 @@
 //! What always holds: a file of a person's own is changed by one line only, in one step, and only where Compose makes of it what it
 //! made before but for the image.
 
+mod fetched;
 mod override_file;
 mod state;
 

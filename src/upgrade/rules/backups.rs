@@ -2,7 +2,8 @@
 
 use super::{Case, Finding, SnapshotSeen};
 use crate::model::manifest::KeyFit;
-use crate::model::upgrade::{Environment, Gate};
+use crate::model::name::Name;
+use crate::model::upgrade::{Environment, Gate, RuleName};
 use crate::upgrade::words::{ago, span, time};
 use jiff::Timestamp;
 use std::time::Duration;
@@ -12,16 +13,40 @@ fn said(environment: Environment, snapshot: &SnapshotSeen, now: Timestamp) -> St
     format!("{environment}: snapshot {} of {} ({})", id.short(), time(*taken), ago(*taken, now))
 }
 
-fn missing(finding: &mut Finding, environment: Environment) {
-    finding.saw(format!("{environment}: no snapshot"));
-    finding.needs(format!("back up {environment}"));
+/// There is no snapshot, as far as is known.
+fn missing(rule: RuleName, case: &Case<'_>, finding: &mut Finding, environment: Environment) {
+    // Why it is not known is told for all rules alike.
+    if !case.seen.is_unread(rule, environment) {
+        finding.saw(format!("{environment}: no snapshot"));
+        finding.needs(back_up(case, environment));
+    }
+}
+
+fn name<'a>(case: &Case<'a>, environment: Environment) -> &'a Name {
+    match environment {
+        Environment::Staging => &case.plan.staging.name,
+        Environment::Production => &case.plan.production.name,
+    }
+}
+
+/// What to do where there is no snapshot that would do.
+fn back_up(case: &Case<'_>, environment: Environment) -> String {
+    format!("back up {environment} (`belay backup {}`)", name(case, environment))
+}
+
+/// What to do where what writes has to stand still for it.
+fn back_up_stopped(case: &Case<'_>, environment: Environment) -> String {
+    let name = name(case, environment);
+    format!(
+        "back up {environment} with its writers stopped (`quiesce = true` in [instance.{name}], then `belay backup {name}`)"
+    )
 }
 
 pub(super) fn both_backed_up(case: &Case<'_>) -> Finding {
     let mut finding = Finding::new();
     for (environment, instance) in case.sides() {
         let Some(snapshot) = &instance.snapshot else {
-            missing(&mut finding, environment);
+            missing(RuleName::BothBackedUp, case, &mut finding, environment);
             continue;
         };
         let SnapshotSeen { is_sealed, is_whole, is_of_one_moment, .. } = snapshot;
@@ -37,8 +62,11 @@ pub(super) fn both_backed_up(case: &Case<'_>) -> Finding {
             finding.saw(format!("{line}, sealed"));
         } else {
             finding.saw(format!("{line}, which {}", faults.join(" and ")));
-            let how = if *is_of_one_moment { "" } else { " with its writers stopped" };
-            finding.needs(format!("back up {environment}{how}"));
+            finding.needs(if *is_of_one_moment {
+                back_up(case, environment)
+            } else {
+                back_up_stopped(case, environment)
+            });
         }
     }
     finding
@@ -52,7 +80,7 @@ pub(super) fn fresh(case: &Case<'_>) -> Finding {
             continue;
         }
         let Some(snapshot) = &instance.snapshot else {
-            missing(&mut finding, environment);
+            missing(RuleName::Fresh, case, &mut finding, environment);
             continue;
         };
         if case.gate == Gate::Production && environment == Environment::Production {
@@ -98,11 +126,13 @@ fn young(
     finding.saw(format!("{line}, at most {} old", span(most)));
     if is_from_the_future {
         finding.needs(format!(
-            "set the clock right, then back up {environment}: a snapshot from the future has no age"
+            "set the clock right, then {}: a snapshot from the future has no age",
+            back_up(case, environment)
         ));
     } else if age > most {
         finding.needs(format!(
-            "back up {environment} (where that takes longer than {}, the pair's `fresh` has to be longer)",
+            "{}; where that takes longer than {}, the pair's `fresh` has to be longer",
+            back_up(case, environment),
             span(most)
         ));
     }
@@ -112,7 +142,7 @@ pub(super) fn key_fit(case: &Case<'_>) -> Finding {
     let mut finding = Finding::new();
     for (environment, instance) in case.sides() {
         let Some(snapshot) = &instance.snapshot else {
-            missing(&mut finding, environment);
+            missing(RuleName::KeyFit, case, &mut finding, environment);
             continue;
         };
         let (verdict, fits) = match snapshot.key_fit {
@@ -122,8 +152,10 @@ pub(super) fn key_fit(case: &Case<'_>) -> Finding {
         };
         finding.saw(format!("{environment}: snapshot {}: {verdict}", snapshot.id.short()));
         if !fits {
-            finding
-                .needs(format!("set {environment}'s own keys in its environment, then back it up"));
+            finding.needs(format!(
+                "set {environment}'s own keys in its environment, then {}",
+                back_up(case, environment)
+            ));
         }
     }
     finding

@@ -2,7 +2,7 @@
 
 use crate::model::id::SnapshotId;
 use crate::model::manifest::KeyFit;
-use crate::model::upgrade::Environment;
+use crate::model::upgrade::{Environment, RuleName};
 use crate::model::version::{Edition, Version};
 use crate::platform::recipe::Checkpoint;
 use crate::policy::readable::Readability;
@@ -25,6 +25,29 @@ pub struct Seen {
     pub apps: Vec<App>,
     /// The last drill of production's snapshots, whatever came of it.
     pub drill: Option<Drill>,
+    /// What could not be read: each closes the rules that it is about.
+    pub unread: Vec<Unread>,
+}
+
+/// Something that could not be read, and is therefore not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The rules that look at it.
+    pub rules: Vec<RuleName>,
+    /// Of which instance it is; none where it is of neither.
+    pub environment: Option<Environment>,
+    /// What, and why.
+    pub why: String,
+    /// What to do, as an order such as "start the server".
+    pub needed: String,
+}
+
+impl Seen {
+    /// Whether something that a rule looks at could not be read of an instance.
+    pub(super) fn is_unread(&self, rule: RuleName, environment: Environment) -> bool {
+        let is_it = |it: &&Unread| it.rules.contains(&rule) && it.environment == Some(environment);
+        self.unread.iter().any(|it| is_it(&it))
+    }
 }
 
 /// What was read of one instance.

@@ -1,5 +1,7 @@
 //! Each rule passes, fails, and is overridden where that may be.
 
+mod unread;
+
 use super::*;
 use crate::model::id::{InstanceId, Sha256, SnapshotId};
 use crate::model::manifest::KeyFit;
@@ -128,6 +130,7 @@ fn open(gate: Gate) -> Scene {
         window: Some(Window { is_open: true, opens_at: None }),
         apps: vec![app],
         drill: Some(Drill { at: before(48), passed: true }),
+        unread: Vec::new(),
     };
     let image = Some(NEW_IMAGE.to_owned());
     let tested = Tested { version: version("v2.5.1"), image, first: before(5), last: before(3) };
@@ -610,7 +613,8 @@ fn without_any_snapshot_three_rules_say_no() {
     let results = open(Gate::Staging).with(|it| it.seen.production.snapshot = None).judge();
     for rule in [RuleName::BothBackedUp, RuleName::Fresh, RuleName::KeyFit] {
         let result = result(results.clone(), rule);
-        assert_eq!(result.needed.as_deref(), Some("back up production"), "{rule}");
+        let needed = "back up production (`belay backup production`)";
+        assert_eq!(result.needed.as_deref(), Some(needed), "{rule}");
     }
 }
 

@@ -18,16 +18,20 @@ const FREE: &str = r#"d=$1; while [ ! -e "$d" ]; do d=$(dirname -- "$d"); done; 
 
 /// A disk where the instance lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Disk {
+pub(in crate::ops) struct Disk {
     total: u64,
-    free: u64,
+    /// Bytes that are free on it.
+    pub(in crate::ops) free: u64,
 }
 
-/// What is needed of a place.
-struct Need<'a> {
-    what: &'a str,
-    bytes: u64,
-    disk: Disk,
+/// What is needed of a place beside what is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::ops) struct Need {
+    /// For what, such as `the collections` or a directory.
+    pub(in crate::ops) what: String,
+    /// Bytes.
+    pub(in crate::ops) bytes: u64,
+    pub(in crate::ops) disk: Disk,
 }
 
 /// What documents take on the disk, by what those take that are there.
@@ -40,27 +44,41 @@ fn stored(documents: u64, room: Room) -> u64 {
     u64::try_from(stored).unwrap_or(u64::MAX)
 }
 
+/// What the documents, by the room of their server, and the directories need. A directory whose disk cannot be told is left out.
+pub(in crate::ops) fn needs(
+    documents: Option<(u64, Room)>,
+    directories: &[(&str, u64)],
+    access: &Access,
+) -> Result<Vec<Need>, OpsError> {
+    let mut needs = Vec::new();
+    if let Some((bytes, room)) = documents {
+        let disk = Disk { total: room.total, free: room.free };
+        let bytes = stored(bytes, room).saturating_add(RESERVE_BYTES);
+        needs.push(Need { what: "the collections".into(), bytes, disk });
+    }
+    for (path, bytes) in directories {
+        let told = access.run(&Command::shell(FREE).argument(path), &[], MOST_BYTES)?;
+        let Some(disk) = disk_of(&String::from_utf8_lossy(&told)) else { continue };
+        needs.push(Need { what: (*path).to_owned(), bytes: *bytes, disk });
+    }
+    Ok(needs)
+}
+
+/// All that is needed of one disk together with what `need` needs. Disks of one size are taken for one.
+pub(in crate::ops) fn on_disk_of(need: &Need, all: &[Need]) -> u64 {
+    let same = all.iter().filter(|other| other.disk.total / 1024 == need.disk.total / 1024);
+    same.fold(0, |sum, other| sum.saturating_add(other.bytes))
+}
+
 /// An error where the documents, by the room of their server, and the directories do not fit.
 pub(super) fn ensure(
     documents: Option<(u64, Room)>,
     directories: &[(&str, u64)],
     access: &Access,
 ) -> Result<(), OpsError> {
-    let mut needs = Vec::new();
-    if let Some((bytes, room)) = documents {
-        let disk = Disk { total: room.total, free: room.free };
-        let bytes = stored(bytes, room) + RESERVE_BYTES;
-        needs.push(Need { what: "the collections", bytes, disk });
-    }
-    for (path, bytes) in directories {
-        let told = access.run(&Command::shell(FREE).argument(path), &[], MOST_BYTES)?;
-        let Some(disk) = disk_of(&String::from_utf8_lossy(&told)) else { continue };
-        needs.push(Need { what: path, bytes: *bytes, disk });
-    }
-    for Need { what, disk, .. } in &needs {
-        // Disks of one size are taken for one.
-        let same = needs.iter().filter(|other| other.disk.total / 1024 == disk.total / 1024);
-        let needed: u64 = same.map(|other| other.bytes).sum();
+    let needs = needs(documents, directories, access)?;
+    for need in &needs {
+        let (Need { what, disk, .. }, needed) = (need, on_disk_of(need, &needs));
         if needed > disk.free {
             return Err(OpsError::refused(
                 format!(

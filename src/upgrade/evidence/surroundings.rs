@@ -1,0 +1,94 @@
+//! What lies around the instances: room, windows, and the apps that production pulls.
+
+use super::{Gathering, Question, Scene};
+use crate::config::Instance;
+use crate::model::upgrade::{Environment, Gate, RuleName};
+use crate::model::version::Version;
+use crate::ops::OpsError;
+use crate::ops::apps::to_come::to_come;
+use crate::ops::newest::Newest;
+use crate::ops::room::{self, RoomNeeded};
+use crate::policy::window::{Opening, Windows};
+use crate::upgrade::rules::{App, Room, Window};
+
+/// What needs room. Once staging has gone first, only production may still have to go back.
+pub(super) fn room(
+    scene: &Scene<'_>,
+    sides: [(Environment, &Instance); 2],
+    newest: &[Option<Newest>; 2],
+    question: &Question<'_>,
+    gathering: &mut Gathering,
+) -> Result<Vec<Room>, OpsError> {
+    let mut all = Vec::new();
+    for (number, (environment, instance)) in sides.into_iter().enumerate() {
+        let may_go_back = question.gate == Gate::Staging || environment == Environment::Production;
+        if may_go_back {
+            let manifest = newest[number].as_ref().and_then(|newest| newest.manifest.as_ref());
+            let (config, secrets, context) = (scene.config, scene.secrets, scene.context);
+            let found = room::of_instance(config, secrets, instance, manifest, context);
+            let what = "the room that a restore needs";
+            let found = gathering.tried(Some(environment), &[RuleName::Room], what, found)?;
+            all.extend(found.unwrap_or_default().into_iter().map(|it| of(environment, it)));
+        }
+    }
+    // Both have snapshots to come, and in one repository they add up.
+    let [(_, staging), (_, production)] = sides;
+    let added = |number: usize| newest[number].as_ref().map_or(0, |it| it.most_added_bytes);
+    let repositories = if staging.repository == production.repository {
+        vec![(Environment::Production, production, added(0).saturating_add(added(1)))]
+    } else {
+        vec![
+            (Environment::Staging, staging, added(0)),
+            (Environment::Production, production, added(1)),
+        ]
+    };
+    for (environment, instance, needed_bytes) in repositories {
+        let repository = scene.config.repository_of(instance)?;
+        let what = "the room in its repository";
+        let free = room::free_in_repository(repository);
+        let free_bytes = gathering.tried(Some(environment), &[RuleName::Room], what, free)?;
+        if free_bytes.is_some() {
+            let place = format!("the repository {} ({})", repository.name, repository.location);
+            let what = "each further snapshot".to_owned();
+            all.push(Room { environment, what, place, needed_bytes, free_bytes });
+        }
+    }
+    Ok(all)
+}
+
+fn of(environment: Environment, found: RoomNeeded) -> Room {
+    let RoomNeeded { what, place, needed_bytes, free_bytes } = found;
+    Room { environment, what, place, needed_bytes, free_bytes }
+}
+
+/// Whether one of the plan's windows is open on the clock of production's zone; none where they cannot be read, or there are none.
+pub(super) fn window(production: &Instance, question: &Question<'_>) -> Option<Window> {
+    if question.windows.is_empty() {
+        return None;
+    }
+    let windows = question.windows.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
+    let (is_open, opens_at) =
+        match Windows::new(windows, production.timezone.clone()).at(question.now) {
+            Opening::Always | Opening::Until(_) => (true, None),
+            Opening::From(opens_at) => (false, Some(opens_at)),
+            Opening::Never => (false, None),
+        };
+    Some(Window { is_open, opens_at })
+}
+
+/// The apps on production's branches, judged by the version to come.
+pub(super) fn apps(
+    scene: &Scene<'_>,
+    question: &Question<'_>,
+    writer: Option<&Version>,
+) -> Vec<App> {
+    let found = to_come(scene.config, scene.pair, question.to, writer);
+    found
+        .into_iter()
+        .map(|it| {
+            let git = &it.git;
+            let name = it.app.map_or_else(|| git.to_string(), |app| format!("{git}: {app}"));
+            App { name, readability: it.readability }
+        })
+        .collect()
+}
