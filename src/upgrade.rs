@@ -4,10 +4,13 @@
 //! the rules look at, and [`gate`] asks them. [`driver`] puts a version in place, and [`tests`] look at what an instance is like before
 //! and after, which changes nothing in it; what runs for too long is ended with all that it started, also where it lives elsewhere.
 
+pub mod conduct;
 mod draft;
 pub mod driver;
 pub mod evidence;
 pub mod gate;
+pub mod hands;
+pub mod maintenance;
 pub mod path;
 pub mod rules;
 mod script;

@@ -58,6 +58,21 @@ pub fn unpin(
     })
 }
 
+/// Remove the pins of all snapshots for one reason; returns how many there were.
+pub fn release(session: &Session, reason: &str, context: &Context) -> Result<u64, OpsError> {
+    let state = {
+        let _lock = session.lock_for_reading("look for pins", context)?;
+        let snapshots = session.repository.snapshots()?;
+        state::read(&Reader::new(&session.repository)?, &snapshots, &context.events)?
+    };
+    let mut released = 0;
+    for pin in state.pins.iter().filter(|pin| pin.reason == reason) {
+        let snapshot = SnapshotRef::Prefix(pin.snapshot.to_string());
+        released += u64::from(unpin(session, &snapshot, Some(reason), context)?.changed);
+    }
+    Ok(released)
+}
+
 fn change(
     session: &Session,
     snapshot: &SnapshotRef,

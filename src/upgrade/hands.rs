@@ -10,7 +10,7 @@ mod problem;
 mod trials;
 
 use self::problem::Problem;
-use super::driver::{Driver, Image};
+use super::driver::Driver;
 use super::evidence::{self, Question, Scene};
 use super::machine::{Command, Facts, Refusal, State, Upgrade, What};
 use super::rules::Seen;
@@ -19,7 +19,7 @@ use crate::catalog::Catalog;
 use crate::config::{Instance, Pair};
 use crate::host;
 use crate::model::event::{Cancelled, Event};
-use crate::model::id::{RepositoryId, Sha256, SnapshotId};
+use crate::model::id::Sha256;
 use crate::model::upgrade::{
     Entry, Environment, Gate, Journal, Outcome, Record, Request, RuleName, Step,
 };
@@ -27,7 +27,6 @@ use crate::ops::quiesce::Quiesced;
 use crate::ops::session::Session;
 use crate::ops::upgrades::Desk;
 use crate::ops::{Context, OpsError};
-use crate::policy::window::Windows;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -229,13 +228,12 @@ impl World for Hands<'_> {
     }
 
     fn facts(&mut self, upgrade: &Upgrade) -> Facts {
-        let now = Timestamp::now();
-        let windows = Windows::parse(&upgrade.plan().terms.windows).unwrap_or_default();
-        let zone = &self.production.timezone;
+        let window =
+            evidence::window(self.production, &upgrade.plan().terms.windows, Timestamp::now());
         let is_watched = upgrade.state() == State::Provisional;
         Facts {
-            window_is_open: windows.is_open(now, zone),
-            window_opens_at: windows.next(now, zone),
+            window_is_open: window.as_ref().is_some_and(|window| window.is_open),
+            window_opens_at: window.and_then(|window| window.opens_at),
             production_is_healthy: is_watched && self.is_healthy(Environment::Production),
         }
     }

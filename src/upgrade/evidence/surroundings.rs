@@ -10,6 +10,7 @@ use crate::ops::newest::Newest;
 use crate::ops::room::{self, RoomNeeded};
 use crate::policy::window::{Opening, Windows};
 use crate::upgrade::rules::{App, Room, Window};
+use jiff::Timestamp;
 
 /// What needs room. Once staging has gone first, only production may still have to go back.
 pub(super) fn room(
@@ -62,13 +63,13 @@ fn of(environment: Environment, found: RoomNeeded) -> Room {
 }
 
 /// Whether one of the plan's windows is open on the clock of production's zone; none where they cannot be read, or there are none.
-pub(super) fn window(production: &Instance, question: &Question<'_>) -> Option<Window> {
-    if question.windows.is_empty() {
+pub(super) fn window(production: &Instance, windows: &[String], now: Timestamp) -> Option<Window> {
+    if windows.is_empty() {
         return None;
     }
-    let windows = question.windows.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
+    let windows = windows.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
     let (is_open, opens_at) =
-        match Windows::new(windows, production.timezone.clone()).at(question.now) {
+        match Windows::new(windows, production.timezone.clone()).at(now) {
             Opening::Always | Opening::Until(_) => (true, None),
             Opening::From(opens_at) => (false, Some(opens_at)),
             Opening::Never => (false, None),
