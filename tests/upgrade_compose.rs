@@ -97,6 +97,12 @@ impl Stage {
         self.with_driver(|driver| driver.prepare(version, tested)).map(Option::unwrap)
     }
 
+    fn start(&self) {
+        self.with_driver(|driver| {
+            driver.start().unwrap();
+        });
+    }
+
     fn install(&self, image: &Image) -> Result<(), DriverError> {
         self.with_driver(|driver| driver.install(&image.tag, None, Some(image)))
     }
@@ -172,7 +178,7 @@ fn an_image_is_pinned_by_its_digest_so_that_an_up_by_hand_keeps_it() {
 #[test]
 fn a_release_that_does_not_stay_up_is_told_with_what_it_said() {
     let mut stage = Stage::new("v1.96");
-    stage.with_driver(Driver::start).unwrap();
+    stage.start();
     let old = stage.with_driver(|driver| driver.running_image()).unwrap().unwrap();
     stage.registry.push("v1.98", "echo CHECKPOINT MISSED; exit 7", None);
     let image = stage.prepare("v1.98", None).unwrap();
@@ -215,7 +221,7 @@ fn what_would_not_last_is_refused() {
     let error = stage.prepare("v1.100", None).unwrap_err();
     assert!(error.to_string().contains("manifest unknown"), "{error}");
 
-    stage.with_driver(Driver::start).unwrap();
+    stage.start();
     let image = stage.prepare("v1.97", None).unwrap();
     let refused = |words: &str| {
         let error = stage.install(&image).unwrap_err();
@@ -265,11 +271,19 @@ fn what_runs_under_a_floating_tag_is_adopted_under_its_own_version() {
     let stage = Stage::new("latest");
     let error = stage.with_driver(|driver| driver.adopt(None)).unwrap_err();
     assert!(error.to_string().contains("has no container"), "{error}");
-    stage.with_driver(Driver::start).unwrap();
+    stage.start();
     let error = stage.with_driver(|driver| driver.adopt(None)).unwrap_err();
     assert!(error.to_string().contains("is moved to other releases"), "{error}");
     assert!(error.hint().unwrap().contains("its version is not known"), "{error}");
     assert_eq!(stage.pin(), "");
+    // What ran comes back, whatever it was called.
+    let running = stage.with_driver(|driver| driver.running_image()).unwrap().unwrap();
+    let new = stage.prepare("v1.96", None).unwrap();
+    stage.install(&new).unwrap();
+    assert!(stage.said().contains("this is v1.96"));
+    stage.install(&running).unwrap();
+    assert!(stage.said().contains("this is latest"));
+    assert!(stage.pin().contains(&format!(":latest@{}", running.digest)), "{}", stage.pin());
     let image = stage.with_driver(|driver| driver.adopt(Some("v1.97"))).unwrap();
     assert_eq!(image.tag, "v1.97");
     assert!(stage.pin().contains(&image.to_string()));

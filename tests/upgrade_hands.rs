@@ -10,6 +10,7 @@ use belay::model::manifest::Manifest;
 use belay::model::trial::{Baseline, TrialResult, TrialVerdict};
 use belay::ops::Context;
 use belay::upgrade::driver::Driver;
+use belay::upgrade::maintenance;
 use belay::upgrade::tests::{Target, Trials};
 use serde_json::json;
 use std::fs;
@@ -17,8 +18,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use support::servers::{Mongod, POSTGRES_PASSWORD, Platform, Postgres, free_port};
-use support::{Run, Sandbox, text, write_secret};
+use support::servers::{Mongod, POSTGRES_PASSWORD, Platform, Postgres, Sshd, free_port};
+use support::{Run, Sandbox, text, wait_until, write_secret};
 
 const TOKEN: &str = "external-api-token-of-tests";
 const TESTS: &str = r#"tests = ["health", "version", "apps-open", "counts", "keys", { command = ["/bin/sh", "-c", "test $BELAY_VERSION != v3.16.99 && echo $BELAY_INSTANCE at $BELAY_URL"] }, { http = { url = "/api/health", body = "yeah" }, timeout = "10s" }]"#;
@@ -184,7 +185,9 @@ fn a_good_release_on_postgresql_passes_and_nothing_that_changes_is_asked() {
 
     let before = postgres.sql("tooljet_production", "SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables WHERE relname <> 'metadata'");
     stage.install("v3.17.0", "v3.16.11").unwrap();
-    let healthy = stage.with_trials(|it| it.wait_until_healthy(Duration::from_mins(1))).unwrap();
+    let healthy = stage
+        .with_trials(|it| it.wait_until_healthy(Duration::from_mins(1), &Baseline::default()))
+        .unwrap();
     assert_eq!(healthy.verdict, TrialVerdict::Passed, "{healthy:?}");
     let results = stage.run("v3.17.0", &snapshot, &baseline);
     assert_all_pass(
@@ -303,7 +306,9 @@ fn a_release_that_hangs_is_given_up_and_so_is_a_script() {
     let stage = Stage { config: Config::load(&stage.sandbox.config()).unwrap(), ..stage };
     stage.platform.breaks(&[("v3.16.12", &["hangs"])]);
     stage.install("v3.16.12", "v3.16.11").unwrap();
-    let healthy = stage.with_trials(|it| it.wait_until_healthy(Duration::from_secs(4))).unwrap();
+    let healthy = stage
+        .with_trials(|it| it.wait_until_healthy(Duration::from_secs(4), &Baseline::default()))
+        .unwrap();
     assert_eq!(healthy.verdict, TrialVerdict::Failed);
     assert!(healthy.details[0].contains("there was no answer in time"), "{healthy:?}");
     let upgrades = stage.config.pair("main").unwrap().upgrades.clone().unwrap();
@@ -348,7 +353,9 @@ fn the_script_stops_and_starts_what_runs_and_is_safe_to_run_again() {
     let second = stage.platform.pid();
     stage.install("v3.16.11", "v3.16.11").unwrap();
     assert!(stage.platform.pid().is_some() && stage.platform.pid() != second);
-    let healthy = stage.with_trials(|it| it.wait_until_healthy(Duration::from_mins(1))).unwrap();
+    let healthy = stage
+        .with_trials(|it| it.wait_until_healthy(Duration::from_mins(1), &Baseline::default()))
+        .unwrap();
     assert_eq!(healthy.verdict, TrialVerdict::Passed, "{healthy:?}");
 
     stage.context.cancel.cancel();
@@ -450,6 +457,57 @@ fn a_good_release_on_mongodb_passes_and_each_break_is_found() {
         mongod.python("print(client.appsmith.application.count_documents({'of_1_98': True}))"),
         "12"
     );
+}
+
+#[test]
+fn by_ssh_a_script_that_takes_too_long_ends_there_with_all_it_started() {
+    let sandbox = Sandbox::new();
+    let sshd = Sshd::start(&[]);
+    let pids = sandbox.path("pids");
+    let state = sandbox.path("maintenance");
+    sandbox.configure(&["data"], "last = 1000");
+    let mut config = fs::read_to_string(sandbox.config()).unwrap();
+    let slow = format!(
+        "echo replacing $BELAY_PREVIOUS_VERSION by $BELAY_VERSION; (sleep 1000 & echo $! >> {0}; wait) & echo $$ >> {0}; trap \"\" TERM HUP; wait",
+        text(&pids)
+    );
+    config.push_str(&format!(
+        "\n[access]\nssh_config = '{}'\n[instance.staging]\nplatform = 'tooljet'\nvia = 'ssh:far/docker:a'\n[instance.production]\nplatform = 'tooljet'\nvia = 'ssh:far/docker:b'\n\
+         [pair.main]\nstaging = 'staging'\nproduction = 'production'\ntests = ['version']\ndriver = {{ command = ['/bin/sh', '-c', '{slow}'], timeout = '3s' }}\n\
+         maintenance = {{ on = ['/bin/sh', '-c', 'echo $BELAY_INSTANCE > {1}'], off = ['/bin/rm', '-f', '{1}'] }}\n",
+        text(&sshd.config()),
+        text(&state),
+    ));
+    fs::write(sandbox.config(), config).unwrap();
+    let config = Config::load(&sandbox.config()).unwrap();
+    let upgrades = config.pair("main").unwrap().upgrades.as_ref().unwrap();
+    let instance = config.instance("production").unwrap();
+    let context = Context::new(Events::ignored(), Cancel::new());
+    let driver = Driver::of(&config, upgrades, instance, &context).unwrap();
+    let error = driver.install("v3.16.12", Some("v3.16.11"), None).unwrap_err();
+    let told = error.to_string();
+    assert!(told.contains("via ssh:far) was ended: it took longer than 3 seconds"), "{told}");
+    assert!(told.contains("replacing v3.16.11 by v3.16.12"), "{told}");
+    assert!(!error.hint().unwrap().contains("may still run"), "{error:?}");
+    let started = fs::read_to_string(&pids).unwrap();
+    assert_eq!(started.lines().count(), 2);
+    for pid in started.lines() {
+        wait_until("the script to end", || {
+            let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            state.is_empty() || state.contains(") Z ")
+        });
+    }
+    assert!(driver.stop().unwrap_err().hint().unwrap().contains("add stop"));
+
+    let maintenance = upgrades.maintenance.as_ref().unwrap();
+    for _ in 0..2 {
+        maintenance::begin(&config, maintenance, instance, &context).unwrap();
+        assert_eq!(fs::read_to_string(&state).unwrap(), "production\n");
+    }
+    for _ in 0..2 {
+        maintenance::end(&config, maintenance, instance, &context).unwrap();
+        assert!(!state.exists());
+    }
 }
 
 #[test]

@@ -52,6 +52,9 @@ pub struct Baseline {
     /// The version that ran.
     #[serde(default)]
     pub version: Option<String>,
+    /// Parts that did not answer, with the reason, such as `PostgREST`.
+    #[serde(default)]
+    pub parts: BTreeMap<String, String>,
     /// The apps that it listed; none where that was not looked at.
     #[serde(default)]
     pub apps: Option<Vec<AppBaseline>>,
@@ -125,6 +128,7 @@ mod tests {
         let baseline = Baseline {
             taken_at: Some(Timestamp::UNIX_EPOCH),
             version: Some("v1.97".into()),
+            parts: BTreeMap::from([("PostgREST".into(), "no answer".into())]),
             apps: Some(vec![app]),
             keys: Some(KeysBaseline { fit: 3, unfit: 0 }),
             counts: Some(BTreeMap::from([("appsmith/application".into(), 7)])),

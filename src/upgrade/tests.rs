@@ -134,7 +134,10 @@ impl<'a> Trials<'a> {
                 TrialKind::Version => self.within(test.timeout, |asked| {
                     version::found(asked).map(|(version, _)| baseline.version = version)
                 }),
-                TrialKind::Health | TrialKind::Command(_) | TrialKind::Http(_) => continue,
+                TrialKind::Health => self.within(test.timeout, |asked| {
+                    health::before(asked).map(|parts| baseline.parts = parts)
+                }),
+                TrialKind::Command(_) | TrialKind::Http(_) => continue,
             };
             if let Err(reason) = looked? {
                 self.context.events.warn(format!(
@@ -169,7 +172,11 @@ impl<'a> Trials<'a> {
 
     /// Wait until the instance is healthy, for at most this long: a platform takes a while to start. Where there is no such
     /// test there is nothing to wait for.
-    pub fn wait_until_healthy(&self, limit: Duration) -> Result<TrialResult, Cancelled> {
+    pub fn wait_until_healthy(
+        &self,
+        limit: Duration,
+        baseline: &Baseline,
+    ) -> Result<TrialResult, Cancelled> {
         let kind = TrialKind::Health;
         let begun = Instant::now();
         if !self.tests.iter().any(|test| test.kind == kind) {
@@ -180,7 +187,9 @@ impl<'a> Trials<'a> {
         let (stop, stopped) = channel::<()>();
         loop {
             let left = limit.saturating_sub(begun.elapsed());
-            let found = self.within(left, health::run)?.unwrap_or_else(Found::failed);
+            let found = self
+                .within(left, |asked| health::run(asked, baseline))?
+                .unwrap_or_else(Found::failed);
             if found.verdict.is_fine() || begun.elapsed() + AGAIN >= limit {
                 drop(stop);
                 return Ok(result_of(&kind, found, begun.elapsed()));
@@ -239,7 +248,7 @@ fn one(
     baseline: &Baseline,
 ) -> Result<Found, OpsError> {
     match kind {
-        TrialKind::Health => health::run(asked),
+        TrialKind::Health => health::run(asked, baseline),
         TrialKind::Version => version::run(asked, target),
         TrialKind::AppsOpen => apps_open::run(asked, baseline),
         TrialKind::Counts(settings) => counts::run(asked, settings, target, baseline),

@@ -106,10 +106,9 @@ impl<'a> ComposeDriver<'a> {
         Ok(Image { name: named.clone(), tag, digest })
     }
 
-    /// Pin an image, make the container of it, and wait until that runs.
+    /// Pin an image, make the container of it, and wait until that runs. Its digest says which it is, so that what ran under
+    /// a floating tag can be put back, too.
     pub(super) fn install(&self, image: &Image) -> Result<(), DriverError> {
-        is_precise(self.instance.platform, &image.name, &image.tag)
-            .map_err(|problem| refused(self.instance, problem.to_string(), problem.hint()))?;
         self.context.events.phase("upgrading", format!("{} to {image}", self.instance.name));
         self.pin(image)?;
         self.up()

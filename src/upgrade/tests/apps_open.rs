@@ -43,6 +43,14 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Vec<AppBaseline>, OpsError> {
             apps.push(AppBaseline { id, name: app, workspace: name.clone(), pages, trouble });
         }
     }
+    // What was not looked at to its end is no list.
+    asked.check()?;
+    if looking.pages >= MOST_PAGES {
+        asked.context.events.warn(format!(
+            "{}: only the first {MOST_PAGES} pages of its apps are looked at.",
+            asked.instance.name
+        ));
+    }
     Ok(apps)
 }
 

@@ -5,16 +5,25 @@
 
 use super::{Asked, Found};
 use crate::config::Platform;
+use crate::model::trial::Baseline;
 use crate::notify::install_crypto;
-use crate::ops::{OpsError, probe};
+use crate::ops::OpsError;
+use crate::ops::probe::{self, PartState};
 use crate::platform::http::plain::{self, Answer};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long to wait where it was asked too often.
 const BUSY: Duration = Duration::from_secs(5);
 const TOO_OFTEN: u64 = 429;
 
-pub(super) fn run(asked: &Asked<'_>) -> Result<Found, OpsError> {
+/// The parts that do not answer before the upgrade: some are not to be reached from where Belay looks.
+pub(super) fn before(asked: &Asked<'_>) -> Result<BTreeMap<String, String>, OpsError> {
+    let parts = probe::parts(asked.config, asked.secrets, asked.instance, &asked.context)?;
+    Ok(parts.into_iter().filter_map(|state| Some((state.part, state.trouble?))).collect())
+}
+
+pub(super) fn run(asked: &Asked<'_>, baseline: &Baseline) -> Result<Found, OpsError> {
     let Some(web) = &asked.instance.web else {
         return Ok(Found::failed("nothing says where people open it: add url"));
     };
@@ -39,13 +48,18 @@ pub(super) fn run(asked: &Asked<'_>) -> Result<Found, OpsError> {
             Health::Ill(why) => return Ok(Found::failed(format!("GET {path} {why}"))),
         }
     };
-    let summary = format!("GET {path} {said}");
     let parts = probe::parts(asked.config, asked.secrets, asked.instance, &asked.context)?;
-    let troubles = parts
-        .into_iter()
-        .filter_map(|state| Some(format!("{}: {}", state.part, state.trouble?)))
-        .collect();
-    Ok(Found::of(summary, troubles))
+    Ok(judge_parts(format!("GET {path} {said}"), parts, baseline))
+}
+
+fn judge_parts(summary: String, parts: Vec<PartState>, baseline: &Baseline) -> Found {
+    let troubles = parts.into_iter().filter_map(|state| Some((state.part, state.trouble?)));
+    let (before, new): (Vec<_>, Vec<_>) =
+        troubles.partition(|(part, _)| baseline.parts.contains_key(part));
+    let told = |(part, trouble): (String, String)| format!("{part}: {trouble}");
+    let mut found = Found::of(summary, new.into_iter().map(told).collect());
+    found.details.extend(before.into_iter().map(|it| format!("as before, {}", told(it))));
+    found
 }
 
 /// Wait a little, unless the time is over before.
@@ -123,6 +137,23 @@ mod tests {
             let Health::Ill(said) = appsmith(&answer(status, body)) else { panic!("{body}") };
             assert!(said.contains(why), "{said}");
         }
+    }
+
+    #[test]
+    fn a_part_that_did_not_answer_before_does_not_count() {
+        let part = |name: &str, trouble: Option<&str>| PartState {
+            part: name.into(),
+            trouble: trouble.map(Into::into),
+        };
+        let parts = || vec![part("PostgREST", Some("no answer")), part("Redis", None)];
+        let unlooked = judge_parts("well".into(), parts(), &Baseline::default());
+        assert_eq!(unlooked.details, ["well", "PostgREST: no answer"]);
+        assert!(!unlooked.verdict.is_fine());
+        let parts_before = BTreeMap::from([("PostgREST".to_owned(), "no answer".to_owned())]);
+        let before = Baseline { parts: parts_before, ..Baseline::default() };
+        let same = judge_parts("well".into(), parts(), &before);
+        assert!(same.verdict.is_fine());
+        assert_eq!(same.details, ["well", "as before, PostgREST: no answer"]);
     }
 
     #[test]
