@@ -7,6 +7,7 @@ pub mod backup;
 pub mod check;
 mod checksums;
 pub mod demo;
+pub mod desk;
 pub mod diff;
 pub mod discover;
 pub mod doctor;
@@ -34,7 +35,7 @@ mod state;
 pub mod status;
 pub mod sync;
 mod tree;
-pub mod upgrades;
+
 
 pub use error::{OpsError, what_to_do};
 pub use select::SnapshotRef;

@@ -14,7 +14,7 @@ use crate::config::{Config, Pair, SecretSources};
 use crate::model::id::UpgradeId;
 use crate::model::upgrade::{Gate, Journal, Plan, Record, Side};
 use crate::ops::session::Session;
-use crate::ops::upgrades::{Desk, leave_word};
+use crate::ops::desk::{Desk, leave_word};
 use crate::ops::{Context, OpsError, new_job_id};
 use crate::platform::recipe::Recipe;
 use jiff::Timestamp;

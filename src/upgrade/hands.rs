@@ -25,7 +25,7 @@ use crate::model::upgrade::{
 };
 use crate::ops::quiesce::Quiesced;
 use crate::ops::session::Session;
-use crate::ops::upgrades::Desk;
+use crate::ops::desk::Desk;
 use crate::ops::{Context, OpsError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
