@@ -31,6 +31,7 @@ mod state;
 pub mod status;
 pub mod sync;
 mod tree;
+pub mod upgrades;
 
 pub use error::{OpsError, what_to_do};
 pub use select::SnapshotRef;
