@@ -2,7 +2,7 @@
 //!
 //! Always so: it holds no secret; SQL is written nowhere else, and values are bound, never pasted; each change is one
 //! transaction, durable when the call returns; times are UTC. Everything but jobs, events, the adopted instances, what was
-//! verified when, and notices with what they are about can be made again from the repositories (see
+//! verified when, notices with what they are about, and what tests found in upgrades can be made again from the repositories (see
 //! [`Catalog::recreate`]).
 //!
 //! Several processes may have it open at once: writers wait for each other for up to ten seconds. A [`Catalog`] may be
@@ -21,6 +21,7 @@ mod recreate;
 mod repositories;
 mod schema;
 mod snapshots;
+mod upgrades;
 mod values;
 
 pub use error::{CatalogError, SqliteReason};
@@ -31,6 +32,7 @@ pub use outbox::{Delivery, Problem, ProblemChange};
 pub use queue::{Entry, EntryState, Handled, Origin};
 pub use recreate::Recreated;
 pub use repositories::{LastCheck, Repository};
+pub use upgrades::UpgradeTest;
 
 use files::{DirectoryLock, beside};
 use rusqlite::{Connection, Transaction, TransactionBehavior};

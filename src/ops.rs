@@ -35,6 +35,7 @@ mod state;
 pub mod status;
 pub mod sync;
 mod tree;
+pub mod upgrades;
 
 
 pub use error::{OpsError, what_to_do};

@@ -14,6 +14,8 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("repositories", "repository_id, name, url", "repository_id"),
     ("repository_state", "*", "repository_id"),
     ("snapshots", "*", "repository_id, snapshot_id"),
+    ("upgrade_records", "*", "upgrade_id, number"),
+    ("upgrades", "*", "upgrade_id"),
 ];
 
 fn object(row: &Row<'_>) -> rusqlite::Result<Value> {

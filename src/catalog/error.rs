@@ -96,6 +96,22 @@ pub enum CatalogError {
     /// The catalog cannot be replaced while somebody has it open.
     #[error("cannot replace the catalog {}: another job or process uses it", .0.display())]
     InUse(PathBuf),
+    /// Another process has written what the caller was about to write.
+    #[error(
+        "the catalog {} has record {found} of {what} {id} next, not {expected}: another process has written to it", path.display()
+    )]
+    Overtaken {
+        /// What kind of thing.
+        what: &'static str,
+        /// Which.
+        id: String,
+        /// The number that the caller had.
+        expected: u64,
+        /// The number that comes next.
+        found: u64,
+        /// The catalog.
+        path: PathBuf,
+    },
     /// A row that the caller speaks of is not there.
     #[error("the catalog {} knows no {what} {id}", path.display())]
     Unknown {
@@ -132,6 +148,9 @@ impl CatalogError {
                 Some(NOT_WRITABLE)
             }
             Self::InUse(_) => Some("wait for running jobs, or stop the daemon, then try again"),
+            Self::Overtaken { .. } => {
+                Some("let one process alone work on it: the daemon, or a command with --foreground")
+            }
             Self::Io { .. } | Self::Sqlite { .. } | Self::Unknown { .. } => None,
         }
     }

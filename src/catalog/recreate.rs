@@ -6,7 +6,7 @@ use crate::catalog::files::{self, DirectoryLock, beside, give_to_owner_of};
 use crate::catalog::values::parsed;
 use crate::catalog::{
     Catalog, CatalogError, Delivery, Entry, FILE_NAME, Handled, Instance, Job, Problem, Repository,
-    StoredEvent, git, instances, jobs, outbox, queue, repositories, schema,
+    StoredEvent, git, instances, jobs, outbox, queue, repositories, schema, upgrades,
 };
 use crate::model::id::JobId;
 use jiff::Timestamp;
@@ -45,6 +45,9 @@ struct History {
     queue: Vec<Entry>,
     schedules: Vec<(String, Handled)>,
     journal: Vec<git::JournalRow>,
+    upgrades: Vec<upgrades::JournalRow>,
+    tests: Vec<upgrades::TestRow>,
+    baselines: Vec<upgrades::BaselineRow>,
     lost: Vec<String>,
 }
 
@@ -74,6 +77,14 @@ impl History {
         history.queue = each(&connection, "queue", "sequence", lost, queue::read);
         history.schedules = each(&connection, "schedules", "subject", lost, queue::read_schedule);
         history.journal = each(&connection, "rewrites", "git_name, kept", lost, git::read_journal);
+        history.upgrades = each(&connection, "upgrades", "upgrade_id", lost, |row| {
+            upgrades::read_journal_row(&connection, row)
+        });
+        let order = "upgrade_id, record, ordinal";
+        history.tests = each(&connection, "upgrade_tests", order, lost, upgrades::read_test_row);
+        let order = "upgrade_id, hop, environment";
+        history.baselines =
+            each(&connection, "upgrade_baselines", order, lost, upgrades::read_baseline_row);
         history.events.retain(|(job, _)| jobs.contains(job));
         Ok(history)
     }
@@ -87,6 +98,9 @@ impl History {
         self.problems.iter().try_for_each(|row| outbox::insert_problem(transaction, row))?;
         self.queue.iter().try_for_each(|row| queue::put(transaction, row))?;
         self.journal.iter().try_for_each(|row| git::insert_journal(transaction, row))?;
+        self.upgrades.iter().try_for_each(|row| upgrades::insert_journal(transaction, row))?;
+        self.tests.iter().try_for_each(|row| upgrades::insert_test(transaction, row))?;
+        self.baselines.iter().try_for_each(|row| upgrades::insert_baseline(transaction, row))?;
         let mut schedules = self.schedules.iter();
         schedules.try_for_each(|(subject, row)| queue::put_schedule(transaction, subject, row))
     }
@@ -176,7 +190,7 @@ fn keep(path: &Path, kept: &Path) -> Result<(), CatalogError> {
 
 impl Catalog {
     /// Puts an empty catalog in place of the one in `state_dir`, which is kept as `catalog.sqlite.old-TIME` and never
-    /// deleted. Adopted instances, what was verified of repositories, jobs and events are carried over; snapshots,
+    /// deleted. Adopted instances, what was verified of repositories, jobs, events and upgrades are carried over; snapshots,
     /// manifests and pins are for the caller to record again.
     ///
     /// Nobody may have the old one open, this process included. A newer Belay's catalog, and a file that is another

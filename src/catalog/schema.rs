@@ -4,7 +4,7 @@
 //! written to a file before both were found to be right. A migration, once released, never changes.
 
 use crate::catalog::{
-    CatalogError, git, instances, jobs, outbox, pins, queue, repositories, snapshots,
+    CatalogError, git, instances, jobs, outbox, pins, queue, repositories, snapshots, upgrades,
 };
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::path::Path;
@@ -27,6 +27,7 @@ pub(super) const MIGRATIONS: &[&[&str]] = &[
     &[outbox::TABLES_3],
     &[git::TABLES_5],
     &[snapshots::TABLES_6],
+    &[upgrades::TABLES_7],
 ];
 
 /// How long a writer waits for another.

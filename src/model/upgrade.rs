@@ -79,6 +79,9 @@ pub enum Entry {
         /// What a person can do about it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
+        /// Of an upgrade of production: nothing of it was changed, neither now nor by an earlier try.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        untouched: bool,
     },
     /// The rules were asked.
     Judged {
@@ -160,6 +163,8 @@ pub enum Request {
         /// What the new version left may be lost, as there is no room to keep it.
         discard_current: bool,
     },
+    /// Production was put back, and is right although its tests say no.
+    AcceptBack,
 }
 
 /// How one journal of an upgrade stands to another one of it.
@@ -179,6 +184,20 @@ impl Journal {
     /// An upgrade of which nothing was done yet.
     pub fn new(id: UpgradeId, plan: Plan, planned_at: Timestamp, planned_by: String) -> Self {
         Self { id, planned_at, planned_by, plan, records: Vec::new() }
+    }
+
+    /// Itself, where all holds that has to.
+    pub fn checked(self) -> Result<Self, NoJournal> {
+        if self.plan.hops.is_empty() {
+            return Err(NoJournal::NoHop(self.id));
+        }
+        let misplaced = (1..).zip(&self.records).find(|(place, record)| record.number != *place);
+        match misplaced {
+            Some((place, record)) => {
+                Err(NoJournal::Misnumbered { id: self.id, place, number: record.number })
+            }
+            None => Ok(self),
+        }
     }
 
     /// How it stands to `other`, which is of the same upgrade.
@@ -213,12 +232,21 @@ struct Unchecked {
 }
 
 /// The document is no journal.
-#[derive(Debug, thiserror::Error)]
-enum NoJournal {
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoJournal {
+    /// The plan goes nowhere.
     #[error("the plan of upgrade {0} has no hop")]
     NoHop(UpgradeId),
+    /// A record is not where its number says.
     #[error("record {place} of upgrade {id} has the number {number}")]
-    Misnumbered { id: UpgradeId, place: u64, number: u64 },
+    Misnumbered {
+        /// The upgrade.
+        id: UpgradeId,
+        /// Where it is, from 1.
+        place: u64,
+        /// What it says.
+        number: u64,
+    },
 }
 
 impl TryFrom<Unchecked> for Journal {
@@ -226,15 +254,7 @@ impl TryFrom<Unchecked> for Journal {
 
     fn try_from(unchecked: Unchecked) -> Result<Self, NoJournal> {
         let Unchecked { id, planned_at, planned_by, plan, records } = unchecked;
-        if plan.hops.is_empty() {
-            return Err(NoJournal::NoHop(id));
-        }
-        for (place, record) in (1..).zip(&records) {
-            if record.number != place {
-                return Err(NoJournal::Misnumbered { id, place, number: record.number });
-            }
-        }
-        Ok(Self { id, planned_at, planned_by, plan, records })
+        Self { id, planned_at, planned_by, plan, records }.checked()
     }
 }
 
@@ -300,7 +320,7 @@ pub(crate) mod tests {
             Entry::TakenUp { host: "backup1".into() },
             began(Step::BackUpStaging),
             Entry::Done { step: Step::BackUpStaging, outcome: Outcome::default() },
-            Entry::Failed { step: Step::PinBoth, why: "no".into(), hint: None },
+            Entry::Failed { step: Step::PinBoth, why: "no".into(), hint: None, untouched: false },
             Entry::Asked {
                 request: Request::Abort { keep_staging: true },
                 by: "bob".into(),

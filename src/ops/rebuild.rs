@@ -31,6 +31,8 @@ pub struct Rebuilt {
     pub snapshots: usize,
     /// Pins that it knows now.
     pub pins: usize,
+    /// Upgrades that it knows now.
+    pub upgrades: usize,
     /// Jobs that were carried over from the old catalog.
     pub jobs: usize,
     /// Instances of this host that it knows now.
@@ -121,6 +123,7 @@ fn rebuild_from(
         kept: recreated.kept.map(|kept| ExactPath::new("kept", kept)),
         snapshots: 0,
         pins: 0,
+        upgrades: 0,
         jobs: recreated.jobs,
         instances: 0,
         lost: recreated.lost,
@@ -138,7 +141,9 @@ fn rebuild_from(
         remember_mirrors(&session)?;
         note_recovery_key(&session)?;
     }
-    rebuilt.instances = Catalog::open(state_dir)?.instances()?.len();
+    let catalog = Catalog::open(state_dir)?;
+    rebuilt.instances = catalog.instances()?.len();
+    rebuilt.upgrades = catalog.upgrades(None)?.len();
     Ok(rebuilt)
 }
 

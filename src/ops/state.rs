@@ -1,5 +1,9 @@
 //! State that must survive this host, kept in the repository: small snapshots tagged `belay-state`, numbered, the whole
-//! state in each. The highest number counts; of two writers at once, both with the same number, the pins of both count.
+//! state in each. The highest number counts; of two writers at once, both with the same number, the pins of both count, and the
+//! longer journal of each upgrade.
+
+pub(super) mod change;
+pub(super) mod journals;
 
 use super::OpsError;
 use super::select::TAG_STATE;
@@ -16,7 +20,9 @@ use crate::repository::reader::Reader;
 use crate::repository::writer::Writer;
 use crate::repository::{RepositoryError, Snapshot, Snapshots};
 use jiff::{SignedDuration, Timestamp};
+use journals::Stored;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -38,12 +44,37 @@ pub(super) struct State {
     /// All pins.
     #[serde(default)]
     pub(super) pins: Vec<Pin>,
-    /// A state of the highest number could not be read: there may be more pins than these.
+    /// The journals of all upgrades, by their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) upgrades: Vec<Stored>,
+    /// What a newer Belay keeps here besides.
+    #[serde(flatten)]
+    others: Map<String, Value>,
+    /// A state of the highest number could not be read: there may be more than this.
     #[serde(skip)]
     pub(super) is_incomplete: bool,
 }
 
 impl State {
+    /// Whether both say the same, whatever their numbers.
+    fn has_content_of(&self, other: &Self) -> bool {
+        (&self.pins, &self.upgrades, &self.others) == (&other.pins, &other.upgrades, &other.others)
+    }
+
+    /// Add journals that it does not have, and those that go on where its own end.
+    pub(super) fn add_upgrades(&mut self, upgrades: Vec<Stored>) {
+        journals::add(&mut self.upgrades, upgrades);
+    }
+
+    /// Add what another has that it does not have itself.
+    fn add_all(&mut self, other: Self) {
+        self.add(other.pins);
+        self.add_upgrades(other.upgrades);
+        for (name, value) in other.others {
+            self.others.entry(name).or_insert(value);
+        }
+    }
+
     /// Add those that it does not have.
     pub(super) fn add(&mut self, pins: Vec<Pin>) {
         for pin in pins {
@@ -85,12 +116,12 @@ pub(super) fn read(
         }
         match read_one(reader, snapshot) {
             Ok(state) => {
-                newest.get_or_insert(State { number, ..State::default() }).add(state.pins);
+                newest.get_or_insert(State { number, ..State::default() }).add_all(state);
             }
             Err(error) if error.is_damage() => {
                 is_incomplete |= number == highest;
                 events.warn(format!(
-                    "The pins in snapshot {} cannot be read: {error}.",
+                    "The pins and upgrades in snapshot {} cannot be read: {error}.",
                     snapshot.id.short()
                 ));
             }
@@ -104,7 +135,7 @@ pub(super) fn read(
     Ok(state)
 }
 
-/// Add the pins of states that appeared after `before` was listed, by writers who knew state `since` or a later one, but
+/// Add what is in states that appeared after `before` was listed, by writers who knew state `since` or a later one, but
 /// not what was written beside them.
 pub(super) fn take_in(
     state: &mut State,
@@ -119,7 +150,7 @@ pub(super) fn take_in(
     });
     for snapshot in beside {
         match read_one(reader, snapshot) {
-            Ok(other) => state.add(other.pins),
+            Ok(other) => state.add_all(other),
             // Told when the state was read.
             Err(error) if error.is_damage() => {}
             Err(error) => return Err(error),

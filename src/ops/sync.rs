@@ -182,6 +182,13 @@ pub(super) fn view_locked(
     catalog.forget_snapshots(repository, &gone)?;
     // What the catalog knows of a state that cannot be read is all that is left of it. One that it has seen, and that is
     // newer than all here, was lost, or is newer than the listing.
+    let journals = super::upgrades::understood(&state, |message| events.warn(message));
+    for upgrade in catalog.take_in_upgrades(repository, &journals)? {
+        events.warn(format!(
+            "What this host has recorded of upgrade {upgrade} is not what the repository has, and is dropped: another host has gone \
+             on with it."
+        ));
+    }
     let is_behind =
         state.is_incomplete || !catalog.replace_pins(repository, state.number, &state.pins)?;
     Ok(View {

@@ -26,7 +26,7 @@ use crate::model::upgrade::{
 use crate::ops::quiesce::Quiesced;
 use crate::ops::session::Session;
 use crate::ops::desk::Desk;
-use crate::ops::{Context, OpsError};
+use crate::ops::{Context, OpsError, upgrades};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,8 @@ pub struct Hands<'a> {
     production: &'a Instance,
     catalog: Catalog,
     desk: Desk,
+    /// Production's repository, once it was needed for the journal.
+    repository: Option<Session>,
     /// Production's writers, while this process has them stopped, and since when.
     stopped: Option<(Quiesced, Timestamp)>,
 }
@@ -97,6 +99,7 @@ impl<'a> Hands<'a> {
             production: config.instance(production.as_str())?,
             catalog: Catalog::open(&config.state_dir)?,
             desk,
+            repository: None,
             stopped: None,
         })
     }
@@ -121,6 +124,15 @@ impl<'a> Hands<'a> {
     /// For an operation that is a job of its own.
     fn context(&self) -> Context {
         Context::new(self.scene.context.events.clone(), self.scene.context.cancel.clone())
+    }
+
+    /// Have the journal in production's repository, too.
+    fn keep(&mut self, journal: &Journal) -> Result<(), OpsError> {
+        if self.repository.is_none() {
+            self.repository = Some(self.session(Environment::Production)?);
+        }
+        let session = self.repository.as_ref().expect("it was opened above");
+        upgrades::keep(session, journal, &self.context())
     }
 
     /// Why the snapshots of an upgrade are pinned.
@@ -243,8 +255,17 @@ impl World for Hands<'_> {
         if matches!(record.entry, Entry::Failed { .. }) && self.scene.context.cancel.is_cancelled() {
             return Err(cancelled());
         }
-        let id = upgrade.journal().id;
-        self.catalog.add_upgrade_record(id, record)?;
+        let journal = upgrade.journal();
+        // In the repository first: a catalog that is behind takes that in, and one that is ahead would know what no other host could.
+        if let Err(error) = self.keep(journal) {
+            let reaches_out =
+                matches!(record.entry, Entry::Began { step: Step::UpgradeStaging | Step::UpgradeProduction, .. });
+            if reaches_out {
+                return Err(error);
+            }
+            self.scene.context.events.warn(format!("The journal of upgrade {} could not be written to the repository: {error}.", journal.id));
+        }
+        self.catalog.add_upgrade_record(journal.id, record)?;
         self.tell(upgrade, record);
         Ok(())
     }

@@ -48,6 +48,9 @@ pub enum Refusal {
         /// What may not be skipped.
         checkpoint: Box<Checkpoint>,
     },
+    /// Staging cannot go first.
+    #[error("staging cannot go first: {0}")]
+    Staging(Box<Refusal>),
     /// A stop that was asked for is not on the way.
     #[error("cannot upgrade from {from} to {to} by way of {stop}: it does not lie between them")]
     NotOnTheWay {
@@ -77,6 +80,7 @@ impl Refusal {
             Self::SkipsCheckpoint { checkpoint, .. } => {
                 format!("go to {} first; `belay upgrade plan` shows all stops", checkpoint.stop)
             }
+            Self::Staging(refusal) => format!("of staging: {}", refusal.hint()),
             Self::NotOnTheWay { .. } => "leave it out, or name one in between".to_owned(),
         }
     }

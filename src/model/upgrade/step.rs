@@ -45,9 +45,13 @@ pub enum Step {
     PinLast,
     /// The volumes of its embedded databases are copied aside.
     CopyVolumes,
+    /// The timer beside the writers is ended: from here on only Belay starts them, so that an upgrade that is interrupted, and goes
+    /// on much later, finds what its last backup holds.
+    HoldWriters,
     /// The rules are asked with everything read again.
     GateProduction,
-    /// Production gets the new version. From its beginning on production counts as touched.
+    /// Production gets the new version. From its beginning on production counts as touched, unless it fails and says that it has
+    /// changed nothing. Where production's writers run although they were held, it has to fail so.
     UpgradeProduction,
     /// Production's tests, compared with those before.
     Verify,
@@ -73,8 +77,11 @@ pub enum Step {
     StopProduction,
     /// A rollback: a snapshot of production as the new version left it, or what there is of it moved aside.
     SaveProduction,
-    /// A rollback: production gets the old version back, with its data, and starts.
+    /// A rollback: production gets the old version back, with its data. It stays stopped, so that doing this again loses nothing;
+    /// where something has started it meanwhile, it is stopped first.
     PutBackProduction,
+    /// A rollback: the old version starts.
+    StartBack,
     /// A rollback: production's tests, compared with those before.
     VerifyBack,
     /// A rollback: users are let in.
@@ -103,6 +110,7 @@ impl Step {
             Self::BackUpStopped => "back_up_stopped",
             Self::PinLast => "pin_last",
             Self::CopyVolumes => "copy_volumes",
+            Self::HoldWriters => "hold_writers",
             Self::GateProduction => "gate_production",
             Self::UpgradeProduction => "upgrade_production",
             Self::Verify => "verify",
@@ -118,6 +126,7 @@ impl Step {
             Self::StopProduction => "stop_production",
             Self::SaveProduction => "save_production",
             Self::PutBackProduction => "put_back_production",
+            Self::StartBack => "start_back",
             Self::VerifyBack => "verify_back",
             Self::LetUsersIn => "let_users_in",
         }
@@ -144,6 +153,7 @@ impl Step {
             Self::BackUpStopped => "back up production with its writers stopped",
             Self::PinLast => "pin the last snapshots",
             Self::CopyVolumes => "copy production's volumes aside",
+            Self::HoldWriters => "keep production's writers stopped",
             Self::UpgradeProduction => "upgrade production",
             Self::Verify => "test production",
             Self::MaintenanceOff | Self::EndMaintenance | Self::LetUsersIn => {
@@ -158,6 +168,7 @@ impl Step {
             Self::StopProduction => "stop production",
             Self::SaveProduction => "save what the new version left of production",
             Self::PutBackProduction => "put production back",
+            Self::StartBack => "start production's old version",
             Self::VerifyBack => "test production after it was put back",
         }
     }

@@ -3,9 +3,11 @@
 use super::*;
 use crate::model::event::{Cancel, Events};
 use crate::model::id::BlobId;
-use crate::ops::state::snapshot_file;
+use crate::ops::state::{self, snapshot_file};
 use crate::repository::Repository;
 use crate::repository::format::key::ScryptCost;
+use crate::repository::lock::LockMode;
+use crate::repository::reader::Reader;
 use crate::repository::writer::Writer;
 use crate::store::local::LocalStore;
 use std::sync::Arc;
@@ -42,14 +44,18 @@ impl Scene {
         snapshot.id.to_string().parse().unwrap()
     }
 
-    fn begin(&self, snapshot: &SnapshotRef, reason: &'static str) -> Change<'_, Edit> {
+    fn begin(
+        &self,
+        snapshot: &SnapshotRef,
+        reason: &'static str,
+    ) -> (SnapshotId, Change<'_, impl Fn(&mut State) + use<>>) {
         let edit: Edit = Box::new(move |pins, snapshot| {
             if !pins.iter().any(|pin| pin.reason == reason) {
                 let (pinned_by, pinned_at) = ("ann".into(), Timestamp::now());
                 pins.push(Pin { snapshot, reason: reason.into(), pinned_by, pinned_at });
             }
         });
-        Change::begin(&self.session, snapshot, &self.context, edit).unwrap()
+        begin(&self.session, snapshot, &self.context, edit).unwrap()
     }
 
     fn pins(&self) -> Vec<String> {
@@ -63,15 +69,9 @@ impl Scene {
 }
 
 /// Write, look again, and so on, until the change is in what counts.
-fn settle<E: Fn(&mut Vec<Pin>, SnapshotId)>(mut change: Change<'_, E>) -> Pinned {
-    for _ in 0..MAX_ROUNDS {
-        if change.is_done() {
-            return change.finish(true).unwrap();
-        }
-        change.write().unwrap();
-        change.look_again().unwrap();
-    }
-    panic!("the change did not settle");
+fn settle<E: Fn(&mut State)>((snapshot, change): (SnapshotId, Change<'_, E>)) -> Pinned {
+    let (state, changed) = change.settle().unwrap();
+    pinned(snapshot, state, changed)
 }
 
 #[test]
@@ -90,13 +90,14 @@ fn one_that_wrote_a_number_too_late_writes_again() {
 fn one_that_wrote_over_what_it_did_not_see_takes_it_in() {
     let scene = Scene::new();
     let snapshot = scene.snapshot();
-    let mut slow = scene.begin(&snapshot, "slow");
+    let (pinned, mut slow) = scene.begin(&snapshot, "slow");
     settle(scene.begin(&snapshot, "first"));
     // It saw only the state of `first`, and its number will beat that of `slow`, which finds itself in what counts first.
     let next = scene.begin(&snapshot, "next");
     slow.write().unwrap();
     slow.look_again().unwrap();
     assert!(slow.is_done(), "two states of one number both count");
+    assert_eq!(slow.settle().unwrap().0.pins.last().unwrap().snapshot, pinned);
     assert!(settle(next).pins.contains(&"slow".to_owned()));
     assert_eq!(scene.pins(), ["first", "next", "slow"]);
 }
@@ -119,11 +120,11 @@ fn a_pin_that_was_dropped_by_one_who_knew_it_does_not_come_back() {
     let scene = Scene::new();
     let snapshot = scene.snapshot();
     settle(scene.begin(&snapshot, "old"));
-    let mut change = scene.begin(&snapshot, "new");
+    let (_, mut change) = scene.begin(&snapshot, "new");
     change.write().unwrap();
     unpin(&scene.session, &snapshot, Some("old"), &scene.context).unwrap();
     change.look_again().unwrap();
-    settle(change);
+    change.settle().unwrap();
     assert_eq!(scene.pins(), ["new"]);
 }
 
