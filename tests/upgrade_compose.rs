@@ -4,10 +4,12 @@
 
 mod support;
 
-use belay::config::Config;
+use belay::config::{Config, SecretSources};
 use belay::model::event::{Cancel, Events};
+use belay::model::upgrade::Gate;
 use belay::ops::Context;
 use belay::upgrade::driver::{Driver, DriverError, Image};
+use belay::upgrade::evidence::{self, Question, Scene};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -292,4 +294,46 @@ fn what_runs_under_a_floating_tag_is_adopted_under_its_own_version() {
     stage.by_hand(&["up", "-d", "app"]);
     assert!(stage.said().contains("this is latest"), "the same bits");
     assert_eq!(stage.with_driver(|driver| driver.running_image()).unwrap(), Some(image));
+}
+
+#[test]
+fn the_evidence_has_the_images_that_are_there_by_digest_and_gets_none() {
+    let stage = Stage::new("v1.96");
+    let fetched =
+        |version: &str| stage.with_driver(|driver| driver.fetched_image(version)).unwrap();
+    assert_eq!((fetched("v1.97"), fetched("latest")), (None, None));
+    stage.with_driver(Driver::start).unwrap();
+    let old = stage.with_driver(|driver| driver.running_image()).unwrap().unwrap();
+    let seen = |digest: Option<&str>| {
+        let pair = stage.config.pair("main").unwrap();
+        let scene = Scene {
+            config: &stage.config,
+            secrets: &SecretSources::of_process(),
+            pair,
+            upgrades: pair.upgrades.as_ref().unwrap(),
+            context: &stage.context,
+        };
+        let question = Question {
+            gate: Gate::Staging,
+            to: &"v1.97".parse().unwrap(),
+            windows: &[],
+            fetched: [digest, None],
+            stopped_since: None,
+            now: jiff::Timestamp::now(),
+        };
+        evidence::read(&scene, &question).unwrap().staging.images.unwrap()
+    };
+    let images = seen(None);
+    assert_eq!((images.old.as_deref(), images.new), (Some(old.digest.as_str()), None));
+    assert_eq!(fetched("v1.97"), None, "looking gets nothing");
+    let new = stage.prepare("v1.97", None).unwrap();
+    assert_eq!(fetched("v1.97"), Some(new.clone()));
+    assert_eq!(seen(None).new.as_deref(), Some(new.digest.as_str()));
+    assert_eq!(seen(Some(&new.digest)).new.as_deref(), Some(new.digest.as_str()));
+    let gone = format!("sha256:{}", "0".repeat(64));
+    assert_eq!(
+        seen(Some(&gone)).new,
+        None,
+        "another image of that tag is not the one that was fetched"
+    );
 }

@@ -15,6 +15,9 @@ use crate::repository::Snapshot;
 use crate::repository::reader::Reader;
 use jiff::Timestamp;
 
+/// So many of the newest snapshots tell how much one adds to the repository.
+const TELLING: usize = 20;
+
 /// The newest snapshot of an instance, whatever it is worth. Those that a restore took of what it was about to overwrite are passed
 /// over: they may be of a part only.
 #[derive(Clone, Debug)]
@@ -27,7 +30,7 @@ pub struct Newest {
     pub manifest: Option<Manifest>,
     /// Why it does not come back wholly, as a clause; none where the repository has all that it refers to.
     pub lost: Option<String>,
-    /// The most bytes that one of the instance's snapshots has added to the repository.
+    /// The most bytes that one of the instance's last snapshots has added to the repository.
     pub most_added_bytes: u64,
 }
 
@@ -134,7 +137,7 @@ fn of_id(
         Err(lost) => (None, Some(lost)),
     };
     let mut most_added_bytes = 0;
-    for snapshot in own() {
+    for snapshot in own().take(TELLING) {
         context.cancel.check()?;
         // One that cannot be read says nothing of how much it added.
         if let Ok(Some(manifest)) = read_manifest(reader, snapshot) {

@@ -56,3 +56,36 @@ pub(super) fn direct(
         production,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::time::Duration;
+
+    #[test]
+    fn a_plan_has_the_conditions_that_the_configuration_asks_for() {
+        let text = "[repository.main]\nurl = '/srv/r'\npassword = 'env:P'\n\
+            [instance.a]\nplatform = 'postgres'\nvia = 'docker:a'\n\
+            [instance.b]\nplatform = 'postgres'\nvia = 'docker:b'\ntimezone = 'Europe/Berlin'\n\
+            [pair.main]\nstaging = 'a'\nproduction = 'b'\ndriver = { command = '/install' }\n\
+            tests = ['counts']\nfresh = '3h'\nsoak = '1h'\nwindow = ['Sat 01:00-05:00', 'Sun 02:00-03:00']\n\
+            approvers = ['alice']\non_failure = 'hold'\ndrilled = '30d'\ncommit_after = '3d'\n\
+            maintenance = { on = '/on', off = '/off' }\n";
+        let config = Config::parse(text, "test").unwrap();
+        let upgrades = config.pair("main").unwrap().upgrades.as_ref().unwrap();
+        let hours = Duration::from_hours;
+        let expected = Terms {
+            fresh: hours(3),
+            soak: hours(1),
+            windows: vec!["Sat 01:00-05:00".into(), "Sun 02:00-03:00".into()],
+            approvers: vec!["alice".into()],
+            on_failure: OnFailure::Hold,
+            maintenance: true,
+            copy_volumes: false,
+            drilled: Some(hours(30 * 24)),
+            commit_after: hours(3 * 24),
+        };
+        assert_eq!(terms(upgrades), expected);
+    }
+}

@@ -66,7 +66,6 @@ pub fn gate(
         hint: Some(refusal.hint()),
     })?;
     let scene = Scene { config, secrets, pair, upgrades, context };
-    let now = Timestamp::now();
     let windows: Vec<String> = upgrades.windows.all().iter().map(ToString::to_string).collect();
     let question = Question {
         gate: gate_of(options.environment),
@@ -74,9 +73,11 @@ pub fn gate(
         windows: &windows,
         fetched: [None, None],
         stopped_since: None,
-        now,
+        now: Timestamp::now(),
     };
     let evidence = evidence::read_all(&scene, &question)?;
+    // After the reading: what was backed up meanwhile is not from the future.
+    let now = Timestamp::now();
     let plan = draft::direct(&scene, &evidence, &to)?;
     let rules = rules::judge(&Case {
         gate: question.gate,

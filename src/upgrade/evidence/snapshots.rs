@@ -70,7 +70,7 @@ pub(super) fn seen(
             rules: rules.to_vec(),
             environment: Some(environment),
             why: format!("{environment}: {why}"),
-            needed: format!("see what is damaged (`belay check`), and back up {environment} again"),
+            needed: "see what is damaged (`belay check`)".to_owned(),
         });
     };
     let short = newest.id.short();
@@ -81,12 +81,14 @@ pub(super) fn seen(
         note(&[RuleName::KeyFit], format!("what snapshot {short} says of its keys cannot be read"));
         KeyFit::Unfit
     });
+    let is_read = newest.manifest.is_some();
     SnapshotSeen {
         id: newest.id,
         time: newest.time,
         is_sealed: newest.is_sealed(),
-        is_whole: newest.lost.is_none(),
-        is_of_one_moment: newest.not_one_moment().is_none(),
+        is_whole: newest.lost.is_none() && is_read,
+        // Of one that cannot be read it would be the wrong thing to mend.
+        is_of_one_moment: newest.not_one_moment().is_none() || !is_read,
         key_fit,
     }
 }

@@ -93,3 +93,37 @@ pub(super) fn apps(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn windows_go_by_the_clock_of_production() {
+        let text = "[repository.main]\nurl = '/srv/r'\npassword = 'env:P'\n\
+            [instance.b]\nplatform = 'postgres'\nvia = 'docker:b'\ntimezone = 'Europe/Berlin'\n";
+        let config = Config::parse(text, "test").unwrap();
+        let at = |now: &str, windows: &[&str]| {
+            let windows: Vec<String> = windows.iter().map(|text| (*text).to_owned()).collect();
+            let question = Question {
+                gate: Gate::Staging,
+                to: &"v1.2".parse().unwrap(),
+                windows: &windows,
+                fetched: [None, None],
+                stopped_since: None,
+                now: now.parse().unwrap(),
+            };
+            window(config.instance("b").unwrap(), &question)
+        };
+        let saturday = ["Sat 01:00-05:00"];
+        let open = Window { is_open: true, opens_at: None };
+        // An hour ahead of UTC in winter.
+        assert_eq!(at("2026-11-21T00:30:00Z", &saturday), Some(open));
+        let opens_at = "2026-11-28T00:00:00Z".parse().ok();
+        let closed = Window { is_open: false, opens_at };
+        assert_eq!(at("2026-11-21T04:30:00Z", &saturday), Some(closed));
+        assert_eq!(at("2026-11-21T00:30:00Z", &[]), None);
+        assert_eq!(at("2026-11-21T00:30:00Z", &["whenever"]), None, "that is not known");
+    }
+}
