@@ -77,7 +77,7 @@ impl Hands<'_> {
 
     /// Whether an instance that runs is well, and everything else that can be asked of it is, too.
     pub(super) fn is_healthy(&self, environment: Environment) -> bool {
-        let looked = self.trials(environment).wait_until_healthy(WATCHED_WITHIN);
+        let looked = self.trials(environment).wait_until_healthy(WATCHED_WITHIN, &Baseline::default());
         looked.is_ok_and(|result| result.verdict.is_fine())
     }
 
@@ -91,8 +91,9 @@ impl Hands<'_> {
         // Once it has started a platform migrates its databases, which the limit of the test of health has to allow for.
         let tests = self.scene.upgrades.tests.iter();
         let limit = tests.filter(|test| test.kind == TrialKind::Health).map(|test| test.timeout);
-        let healthy = trials.wait_until_healthy(limit.max().unwrap_or(WATCHED_WITHIN))?;
         let before = self.before(upgrade, environment)?;
+        let limit = limit.max().unwrap_or(WATCHED_WITHIN);
+        let healthy = trials.wait_until_healthy(limit, &before.baseline)?;
         let hop = upgrade.hop();
         let other = if version == hop.to.to_string() { &hop.from } else { &hop.to };
         let other = other.to_string();
