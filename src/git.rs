@@ -2,6 +2,7 @@
 //!
 //! The only layer that knows libgit2. It reads objects and never makes a working tree of what a stranger wrote.
 
+mod copy;
 pub mod error;
 #[cfg(test)]
 mod fixtures;

@@ -37,7 +37,6 @@ pub mod sync;
 mod tree;
 pub mod upgrades;
 
-
 pub use error::{OpsError, what_to_do};
 pub use select::SnapshotRef;
 

@@ -4,12 +4,10 @@
 
 mod support;
 
-use rustix::process::Signal;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use support::servers::Sshd;
@@ -344,93 +342,6 @@ fn a_mirror_that_is_lost_comes_back_with_what_was_pushed_away_and_a_damaged_one_
     fs::remove_dir_all(host.mirror()).unwrap();
     host.belay(&["backup", "orders"]).code(3);
     assert_eq!(kept(), 1);
-}
-
-/// Each commit that some ref of the mirror leads to.
-fn reachable(mirror: &Path) -> Vec<String> {
-    git(mirror, &["rev-list", "--all"]).lines().map(ToOwned::to_owned).collect()
-}
-
-#[test]
-fn a_fetch_or_a_restore_that_is_killed_at_any_step_is_finished_by_the_next() {
-    let (host, work) = Host::with_orders();
-    for number in 0..3 {
-        git(&work, &["checkout", "-q", "-b", &format!("topic{number}"), "master"]);
-        commit(&work, "topic", &number.to_string());
-    }
-    git(&work, &["push", "-q", "origin", "--all"]);
-    host.belay(&["apps", "fetch"]).ok();
-    let before = reachable(&host.mirror());
-    assert_eq!(before.len(), 4);
-    let copy = host.sandbox.path("copy");
-    git(&work, &["checkout", "-q", "-B", "master", "topic0"]);
-    git(&work, &["commit", "-q", "--amend", "-m", "rewritten"]);
-    git(&work, &["push", "-q", "--force", "origin", "master"]);
-    git(&work, &["push", "-q", "origin", "--delete", "topic1", "topic2"]);
-    let first = git(&work, &["rev-parse", "master"]);
-    let state = host.sandbox.state();
-    let keep = |from: &Path, to: &Path| {
-        let _ = fs::remove_dir_all(to);
-        let mut copy = Command::new("cp");
-        copy.args(["-a", text(from), text(to)]);
-        Run::of(copy).ok();
-    };
-    keep(&state, &copy);
-
-    // Everything that becomes visible becomes so by one of these.
-    let traced = "rename,renameat,renameat2,unlink,unlinkat,link,linkat,mkdir,rmdir";
-    let mut kills = 0;
-    for step in 1.. {
-        keep(&copy, &state);
-        let belay = host.sandbox.belay_command(&["apps", "fetch"]);
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={traced}"), "-e"]);
-        strace.arg(format!("inject={traced}:signal=KILL:when={step}"));
-        strace.arg(belay.get_program()).args(belay.get_args());
-        host.sandbox.tidy(&mut strace);
-        let done = strace.output().expect("strace is needed");
-        let is_killed =
-            done.status.signal() == Some(Signal::KILL.as_raw()) || !done.status.success();
-        let there = reachable(&host.mirror());
-        assert!(before.iter().all(|commit| there.contains(commit)), "step {step}: {there:?}");
-        host.belay(&["apps", "fetch"]).ok();
-        let there = reachable(&host.mirror());
-        assert!(before.iter().chain([&first]).all(|commit| there.contains(commit)), "step {step}");
-        let kept = host.json(&["apps", "log", "orders", "--kept"]);
-        // master only went forwards where it was amended on top of topic0: it left its first commit behind it.
-        let mut names: Vec<String> =
-            kept["kept"].as_array().unwrap().iter().map(|it| it["name"].to_string()).collect();
-        names.sort();
-        assert_eq!(
-            names,
-            ["\"refs/heads/topic1\"", "\"refs/heads/topic2\""],
-            "step {step}: {kept}"
-        );
-        git(&host.mirror(), &["fsck", "--full", "--strict"]);
-        if !is_killed {
-            break;
-        }
-        kills += 1;
-    }
-    assert!(kills > 5, "{kills} steps");
-
-    // A restore: the branch is made by the next one.
-    for step in 1.. {
-        let restore = ["apps", "restore", "orders", "--at", &before[0], "--branch", "back"];
-        let belay = host.sandbox.belay_command(&restore);
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={traced}"), "-e"]);
-        strace.arg(format!("inject={traced}:signal=KILL:when={step}"));
-        strace.arg(belay.get_program()).args(belay.get_args());
-        host.sandbox.tidy(&mut strace);
-        let is_killed = !strace.output().unwrap().status.success();
-        host.belay(&restore).ok();
-        git(&host.mirror(), &["rev-parse", "refs/belay/restored/back"]);
-        if !is_killed {
-            break;
-        }
-        assert!(step < 100);
-    }
 }
 
 #[test]

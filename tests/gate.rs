@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod support;
+#[path = "gate/under_way.rs"]
+mod under_way;
 
 use serde_json::Value;
 use std::fs;

@@ -24,8 +24,8 @@ struct Stage {
     docker: Docker,
     registry: Registry,
     _sshd: Sshd,
-    config: Config,
-    context: Context,
+    /// Finding out which Compose there is takes a while.
+    driver: Driver<'static>,
 }
 
 impl Stage {
@@ -52,25 +52,23 @@ impl Stage {
         let mut config = fs::read_to_string(sandbox.config()).unwrap();
         for instance in ["staging", "production"] {
             // Its host is what is reached by ssh.
-            config.push_str(&format!(
+            config.extend([format!(
                 "\n[instance.{instance}]\nplatform = 'appsmith'\nvia = 'ssh:far/docker:app'\ncompose = {{ dir = '{}', service = 'app' }}\n",
                 text(&dir)
-            ));
+            )]);
         }
-        config.push_str(&format!(
+        config.extend([format!(
             "\n[access]\nssh_config = '{}'\n[pair.main]\nstaging = 'staging'\nproduction = 'production'\ndriver = 'compose'\ntests = ['version', 'counts', 'keys']\n",
             text(&sshd.config())
-        ));
+        )]);
         fs::write(sandbox.config(), config).unwrap();
-        let config = Config::load(&sandbox.config()).unwrap();
-        let context = Context::new(Events::ignored(), Cancel::new());
-        Self { sandbox, docker, registry, _sshd: sshd, config, context }
-    }
-
-    fn with_driver<T>(&self, work: impl FnOnce(&Driver<'_>) -> T) -> T {
-        let upgrades = self.config.pair("main").unwrap().upgrades.as_ref().unwrap();
-        let instance = self.config.instance("production").unwrap();
-        work(&Driver::of(&self.config, upgrades, instance, &self.context).unwrap())
+        let config: &'static Config = Box::leak(Box::new(Config::load(&sandbox.config()).unwrap()));
+        let context: &'static Context =
+            Box::leak(Box::new(Context::new(Events::ignored(), Cancel::new())));
+        let upgrades = config.pair("main").unwrap().upgrades.as_ref().unwrap();
+        let instance = config.instance("production").unwrap();
+        let driver = Driver::of(config, upgrades, instance, context).unwrap();
+        Self { sandbox, docker, registry, _sshd: sshd, driver }
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -96,30 +94,23 @@ impl Stage {
     }
 
     fn prepare(&self, version: &str, tested: Option<&Image>) -> Result<Image, DriverError> {
-        self.with_driver(|driver| driver.prepare(version, tested)).map(Option::unwrap)
-    }
-
-    fn start(&self) {
-        self.with_driver(|driver| {
-            driver.start().unwrap();
-        });
+        self.driver.prepare(version, tested).map(Option::unwrap)
     }
 
     fn install(&self, image: &Image) -> Result<(), DriverError> {
-        self.with_driver(|driver| driver.install(&image.tag, None, Some(image)))
+        self.driver.install(&image.tag, None, Some(image))
     }
 }
 
 #[test]
 fn an_image_is_pinned_by_its_digest_so_that_an_up_by_hand_keeps_it() {
     let mut stage = Stage::new("v1.96");
-    stage.with_driver(|driver| {
-        assert_eq!(driver.is_running().unwrap(), Some(false));
-        assert_eq!(driver.running_image().unwrap(), None);
-        driver.start().unwrap();
-        assert_eq!(driver.is_running().unwrap(), Some(true));
-    });
-    let old = stage.with_driver(|driver| driver.running_image()).unwrap().unwrap();
+    let driver = &stage.driver;
+    assert_eq!(driver.is_running().unwrap(), Some(false));
+    assert_eq!(driver.running_image().unwrap(), None);
+    driver.start().unwrap();
+    assert_eq!(driver.is_running().unwrap(), Some(true));
+    let old = stage.driver.running_image().unwrap().unwrap();
     assert_eq!((old.name.as_str(), old.tag.as_str()), (stage.registry.name().as_str(), "v1.96"));
     let compose_file = fs::read(stage.file("docker-compose.yml")).unwrap();
     fs::set_permissions(
@@ -132,7 +123,7 @@ fn an_image_is_pinned_by_its_digest_so_that_an_up_by_hand_keeps_it() {
     let new = stage.prepare("1.97", None).unwrap();
     assert_eq!(new.tag, "v1.97");
     assert!(new.digest.starts_with("sha256:") && new.digest != old.digest);
-    assert!(stage.with_driver(|driver| driver.has(&new)).unwrap());
+    assert!(stage.driver.has(&new).unwrap());
     assert_eq!(stage.pin(), "", "preparing changes nothing");
     stage.install(&new).unwrap();
     assert!(stage.said().contains("this is v1.97"));
@@ -146,7 +137,7 @@ fn an_image_is_pinned_by_its_digest_so_that_an_up_by_hand_keeps_it() {
         &fs::metadata(stage.file("docker-compose.override.yml")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o644, "who runs `up` has to read it");
-    assert_eq!(stage.with_driver(|driver| driver.running_image()).unwrap(), Some(new.clone()));
+    assert_eq!(stage.driver.running_image().unwrap(), Some(new.clone()));
 
     // The registry moves the tag: who runs `up` by hand keeps what was tested, and so does the other instance.
     stage.registry.push("v1.97", &format!("echo this is another; {STAYS}"), None);
@@ -160,18 +151,17 @@ fn an_image_is_pinned_by_its_digest_so_that_an_up_by_hand_keeps_it() {
     assert_ne!(stage.prepare("v1.97", None).unwrap().digest, new.digest);
     stage.docker.run(&["rm", "-f", &container]);
     stage.docker.run(&["rmi", "-f", &new.by_digest()]);
-    assert!(!stage.with_driver(|driver| driver.has(&new)).unwrap());
+    assert!(!stage.driver.has(&new).unwrap());
     assert_eq!(stage.prepare("v1.97", Some(&new)).unwrap(), new, "by its digest");
 
     // Again, as after a crash; and back.
     stage.install(&new).unwrap();
     stage.install(&new).unwrap();
-    stage.with_driver(|driver| {
-        driver.stop().unwrap();
-        assert_eq!(driver.is_running().unwrap(), Some(false));
-        assert_eq!(driver.running_image().unwrap(), Some(new.clone()), "of the stopped one");
-        driver.stop().unwrap();
-    });
+    let driver = &stage.driver;
+    driver.stop().unwrap();
+    assert_eq!(driver.is_running().unwrap(), Some(false));
+    assert_eq!(driver.running_image().unwrap(), Some(new.clone()), "of the stopped one");
+    driver.stop().unwrap();
     stage.install(&old).unwrap();
     assert!(stage.said().contains("this is v1.96"));
     assert!(stage.pin().contains(&old.to_string()) && !stage.pin().contains(&new.to_string()));
@@ -180,8 +170,8 @@ fn an_image_is_pinned_by_its_digest_so_that_an_up_by_hand_keeps_it() {
 #[test]
 fn a_release_that_does_not_stay_up_is_told_with_what_it_said() {
     let mut stage = Stage::new("v1.96");
-    stage.start();
-    let old = stage.with_driver(|driver| driver.running_image()).unwrap().unwrap();
+    stage.driver.start().unwrap();
+    let old = stage.driver.running_image().unwrap().unwrap();
     stage.registry.push("v1.98", "echo CHECKPOINT MISSED; exit 7", None);
     let image = stage.prepare("v1.98", None).unwrap();
     let error = stage.install(&image).unwrap_err();
@@ -191,7 +181,7 @@ fn a_release_that_does_not_stay_up_is_told_with_what_it_said() {
         told.contains("CHECKPOINT MISSED") && error.hint().unwrap().contains("docker logs"),
         "{told}"
     );
-    assert_eq!(stage.with_driver(|driver| driver.is_running()).unwrap(), Some(false));
+    assert_eq!(stage.driver.is_running().unwrap(), Some(false));
     stage.install(&old).unwrap();
     assert!(stage.said().contains("this is v1.96"));
 
@@ -223,7 +213,7 @@ fn what_would_not_last_is_refused() {
     let error = stage.prepare("v1.100", None).unwrap_err();
     assert!(error.to_string().contains("manifest unknown"), "{error}");
 
-    stage.start();
+    stage.driver.start().unwrap();
     let image = stage.prepare("v1.97", None).unwrap();
     let refused = |words: &str| {
         let error = stage.install(&image).unwrap_err();
@@ -271,29 +261,29 @@ fn what_would_not_last_is_refused() {
 #[test]
 fn what_runs_under_a_floating_tag_is_adopted_under_its_own_version() {
     let stage = Stage::new("latest");
-    let error = stage.with_driver(|driver| driver.adopt(None)).unwrap_err();
+    let error = stage.driver.adopt(None).unwrap_err();
     assert!(error.to_string().contains("has no container"), "{error}");
-    stage.start();
-    let error = stage.with_driver(|driver| driver.adopt(None)).unwrap_err();
+    stage.driver.start().unwrap();
+    let error = stage.driver.adopt(None).unwrap_err();
     assert!(error.to_string().contains("is moved to other releases"), "{error}");
     assert!(error.hint().unwrap().contains("its version is not known"), "{error}");
     assert_eq!(stage.pin(), "");
     // What ran comes back, whatever it was called.
-    let running = stage.with_driver(|driver| driver.running_image()).unwrap().unwrap();
+    let running = stage.driver.running_image().unwrap().unwrap();
     let new = stage.prepare("v1.96", None).unwrap();
     stage.install(&new).unwrap();
     assert!(stage.said().contains("this is v1.96"));
     stage.install(&running).unwrap();
     assert!(stage.said().contains("this is latest"));
     assert!(stage.pin().contains(&format!(":latest@{}", running.digest)), "{}", stage.pin());
-    let image = stage.with_driver(|driver| driver.adopt(Some("v1.97"))).unwrap();
+    let image = stage.driver.adopt(Some("v1.97")).unwrap();
     assert_eq!(image.tag, "v1.97");
     assert!(stage.pin().contains(&image.to_string()));
-    let before = stage.with_driver(|driver| driver.running_image()).unwrap().unwrap();
+    let before = stage.driver.running_image().unwrap().unwrap();
     assert_eq!(before.digest, image.digest);
     stage.by_hand(&["up", "-d", "app"]);
     assert!(stage.said().contains("this is latest"), "the same bits");
-    assert_eq!(stage.with_driver(|driver| driver.running_image()).unwrap(), Some(image));
+    assert_eq!(stage.driver.running_image().unwrap(), Some(image));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod support;
 
+use belay::config::pair::DriverSettings;
 use belay::config::{Config, Instance, SecretSources};
 use belay::model::event::{Cancel, Event, Events};
 use belay::model::manifest::Manifest;
@@ -26,8 +27,9 @@ const TESTS: &str = r#"tests = ["health", "version", "apps-open", "counts", "key
 
 /// An instance `production` of a sandbox, its small platform, and what has been told.
 struct Stage {
-    sandbox: Sandbox,
+    /// Stopped while its files are still there.
     platform: Platform,
+    sandbox: Sandbox,
     config: Config,
     context: Context,
     told: Arc<Mutex<Vec<String>>>,
@@ -45,14 +47,14 @@ impl Stage {
         sandbox.configure(&["data"], "last = 1000");
         let mut config = fs::read_to_string(sandbox.config()).unwrap();
         for name in ["staging", "production"] {
-            config.push_str(&format!(
+            config.extend([format!(
                 "\n[instance.{name}]\nurl = 'http://127.0.0.1:{port}'\n{instance}\n"
-            ));
+            )]);
         }
-        config.push_str(&format!(
+        config.extend([format!(
             "\n[pair.main]\nstaging = 'staging'\nproduction = 'production'\n{tests}\n\
-             driver = {{ command = '{script}', stop = ['{script}', 'stop'], start = ['{script}', 'start'], timeout = '60s' }}\n"
-        ));
+             driver = {{ command = '{script}', stop = ['{script}', 'stop'], start = ['{script}', 'start'], timeout = '5m' }}\n"
+        )]);
         fs::write(sandbox.config(), config).unwrap();
         let config = Config::load(&sandbox.config()).unwrap();
         let told = Arc::new(Mutex::new(Vec::new()));
@@ -298,11 +300,7 @@ fn a_release_that_hangs_is_given_up_and_so_is_a_script() {
     let tests = r#"tests = ["health", { http = { url = "/api/health" }, timeout = "2s" }, { command = ["/bin/sh", "-c", "echo waiting; sleep 1000"], timeout = "2s" }]"#;
     let (postgres, stage) = tooljet();
     let config = fs::read_to_string(stage.sandbox.config()).unwrap();
-    fs::write(
-        stage.sandbox.config(),
-        config.replace(TESTS, tests).replace("timeout = '60s'", "timeout = '20s'"),
-    )
-    .unwrap();
+    fs::write(stage.sandbox.config(), config.replace(TESTS, tests)).unwrap();
     let stage = Stage { config: Config::load(&stage.sandbox.config()).unwrap(), ..stage };
     stage.platform.breaks(&[("v3.16.12", &["hangs"])]);
     stage.install("v3.16.12", "v3.16.11").unwrap();
@@ -327,8 +325,11 @@ fn a_release_that_hangs_is_given_up_and_so_is_a_script() {
 
     let pid = stage.platform.pid().unwrap();
     stage.platform.is_slow(true);
-    let error = stage.install("v3.16.13", "v3.16.12").unwrap_err();
-    assert!(error.contains("was ended: it took longer than 20 seconds"), "{error}");
+    let DriverSettings::Command(command) = &mut short.driver else { panic!("{short:?}") };
+    command.timeout = Duration::from_secs(15);
+    let driver = Driver::of(&stage.config, &short, stage.instance(), &stage.context).unwrap();
+    let error = driver.install("v3.16.13", Some("v3.16.12"), None).unwrap_err().to_string();
+    assert!(error.contains("was ended: it took longer than 15 seconds"), "{error}");
     assert!(!Path::new(&format!("/proc/{pid}")).exists(), "the version before was stopped");
     drop(postgres);
 }
@@ -471,13 +472,13 @@ fn by_ssh_a_script_that_takes_too_long_ends_there_with_all_it_started() {
         "echo replacing $BELAY_PREVIOUS_VERSION by $BELAY_VERSION; (sleep 1000 & echo $! >> {0}; wait) & echo $$ >> {0}; trap \"\" TERM HUP; wait",
         text(&pids)
     );
-    config.push_str(&format!(
+    config.extend([format!(
         "\n[access]\nssh_config = '{}'\n[instance.staging]\nplatform = 'tooljet'\nvia = 'ssh:far/docker:a'\n[instance.production]\nplatform = 'tooljet'\nvia = 'ssh:far/docker:b'\n\
          [pair.main]\nstaging = 'staging'\nproduction = 'production'\ntests = ['version']\ndriver = {{ command = ['/bin/sh', '-c', '{slow}'], timeout = '3s' }}\n\
          maintenance = {{ on = ['/bin/sh', '-c', 'echo $BELAY_INSTANCE > {1}'], off = ['/bin/rm', '-f', '{1}'] }}\n",
         text(&sshd.config()),
         text(&state),
-    ));
+    )]);
     fs::write(sandbox.config(), config).unwrap();
     let config = Config::load(&sandbox.config()).unwrap();
     let upgrades = config.pair("main").unwrap().upgrades.as_ref().unwrap();

@@ -21,6 +21,7 @@ mod outbox;
 mod queue;
 mod recreating;
 mod rows;
+mod upgrades;
 
 const REPOSITORY: RepositoryId = RepositoryId([7; 32]);
 const INSTANCE: InstanceId = InstanceId([1; 16]);

@@ -6,7 +6,7 @@ use super::open::Environment;
 use super::output::field;
 use super::render::{counted, table};
 use crate::model::upgrade::{self, RuleResult};
-use crate::upgrade::gate::{GateOptions, Gated, gate};
+use crate::upgrade::gate::{GateOptions, Gated, UnderWay, gate};
 
 pub(super) fn run(arguments: &GateArguments, environment: &Environment) -> Result<Exit, Failure> {
     let options = GateOptions {
@@ -61,6 +61,12 @@ fn summary(gated: &Gated) -> String {
     let from =
         gated.from.as_ref().map_or_else(|| "an unknown version".to_owned(), ToString::to_string);
     let way = field(&format!("{environment} of {pair}, where production runs {from}, to {to}"));
+    let way = match &gated.upgrade {
+        Some(UnderWay { id, state, hop, hops, target }) => {
+            format!("{way} (upgrade {id} to {target}, {state}, move {hop} of {hops})")
+        }
+        None => way,
+    };
     let closing = rules.iter().filter(|result| result.closes()).count();
     match closing {
         0 => format!("The gate is open: {way}."),
@@ -98,6 +104,7 @@ mod tests {
             environment: upgrade::Environment::Production,
             from: "v2.4.3".parse().ok(),
             to: "v2.5.1".parse().unwrap(),
+            upgrade: None,
             is_open: crate::upgrade::rules::is_open(&rules),
             at: jiff::Timestamp::UNIX_EPOCH,
             rules,

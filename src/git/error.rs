@@ -104,7 +104,7 @@ impl GitError {
                     .into(),
             ),
             Self::Incomplete { .. } => Some(
-                "the git repository itself seems damaged: run `git fsck --full` there; its mirror was not touched".into(),
+                "the git repository itself is shallow (`git fetch --unshallow` there makes it whole) or damaged (`git fsck --full` there shows what); no ref of its mirror was moved".into(),
             ),
             Self::Read { mirror, .. } => Some(format!(
                 "if {} is damaged: move it aside, and the next `belay backup NAME` brings it back out of the newest snapshot",
@@ -116,22 +116,22 @@ impl GitError {
         }
     }
 
-    /// An error of libgit2 while reading.
-    pub(super) fn unread(
+    /// An error of libgit2 or the system while reading.
+    pub(super) fn unread<E: Said>(
         what: impl Into<String>,
         mirror: &Path,
-    ) -> impl FnOnce(git2::Error) -> Self {
+    ) -> impl FnOnce(E) -> Self {
         let (what, mirror) = (what.into(), mirror.to_owned());
-        move |error| Self::Read { what, mirror, reason: told(&error) }
+        move |error| Self::Read { what, mirror, reason: error.said() }
     }
 
-    /// An error of libgit2 while writing.
-    pub(super) fn unwritten(
+    /// An error of libgit2 or the system while writing.
+    pub(super) fn unwritten<E: Said>(
         action: impl Into<String>,
         mirror: &Path,
-    ) -> impl FnOnce(git2::Error) -> Self {
+    ) -> impl FnOnce(E) -> Self {
         let (action, mirror) = (action.into(), mirror.to_owned());
-        move |error| Self::Write { action, mirror, reason: told(&error) }
+        move |error| Self::Write { action, mirror, reason: error.said() }
     }
 
     pub(super) fn refuse(repository: &Repository, what: impl Into<String>, reason: String) -> Self {
@@ -140,6 +140,24 @@ impl GitError {
 
     pub(super) fn no_commit(repository: &Repository, name: &str) -> Self {
         Self::NoCommit { name: name.to_owned(), mirror: repository.path().to_owned() }
+    }
+}
+
+/// An error that says what went wrong.
+pub(super) trait Said {
+    /// What it says, on one line.
+    fn said(&self) -> String;
+}
+
+impl Said for git2::Error {
+    fn said(&self) -> String {
+        told(self)
+    }
+}
+
+impl Said for std::io::Error {
+    fn said(&self) -> String {
+        self.to_string()
     }
 }
 

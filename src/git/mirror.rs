@@ -1,9 +1,15 @@
 //! The mirror of a git repository: a bare one with all its refs, from which nothing ever goes away.
 
+mod alive;
 pub mod claim;
 mod contents;
+mod durable;
 pub mod fetch;
-mod pack_refs;
+mod incoming;
+mod pending;
+mod plan;
+mod refs;
+mod seen;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -61,17 +67,7 @@ impl Mirror {
         if let Some(found) = Self::open(path)? {
             return Ok(found);
         }
-        let mut options = RepositoryInitOptions::new();
-        options.bare(true).no_reinit(false).mkpath(true).external_template(false);
-        let repository =
-            Repository::init_opts(path, &options).map_err(GitError::unwritten("make", path))?;
-        let mirror = Self { repository, path: path.to_owned() };
-        let set = || {
-            let mut config = mirror.repository.config()?;
-            SETTINGS.iter().try_for_each(|(name, value)| config.set_str(name, value))
-        };
-        set().map_err(GitError::unwritten("configure", path))?;
-        Ok(mirror)
+        Ok(Self { repository: init(path)?, path: path.to_owned() })
     }
 
     /// Where it is.
@@ -100,7 +96,12 @@ impl Mirror {
 
     /// Tells this state of the refs from others.
     pub fn digest(&self) -> Result<String, GitError> {
-        Ok(digest_of(&self.refs()?, self.head().as_deref()))
+        Ok(self.digest_of(&self.refs()?))
+    }
+
+    /// The same, of refs that were read already.
+    pub fn digest_of(&self, refs: &BTreeMap<String, Oid>) -> String {
+        digest_of(refs, self.head().as_deref())
     }
 
     /// The branch that a clone begins with.
@@ -122,6 +123,20 @@ impl Mirror {
         let reference = self.repository.find_reference(&format!("refs/heads/{name}")).ok()?;
         reference.peel_to_commit().ok().map(|commit| commit.id())
     }
+}
+
+/// A bare git repository that begins with nothing.
+fn init(path: &Path) -> Result<Repository, GitError> {
+    let mut options = RepositoryInitOptions::new();
+    options.bare(true).no_reinit(false).mkpath(true).external_template(false);
+    let repository =
+        Repository::init_opts(path, &options).map_err(GitError::unwritten("make", path))?;
+    let set = || {
+        let mut config = repository.config()?;
+        SETTINGS.iter().try_for_each(|(name, value)| config.set_str(name, value))
+    };
+    set().map_err(GitError::unwritten("configure", path))?;
+    Ok(repository)
 }
 
 fn digest_of(refs: &BTreeMap<String, Oid>, head: Option<&str>) -> String {

@@ -2,6 +2,7 @@
 //!
 //! Secrets are given to libgit2 in memory and are in no error. The host's key has to be in the user's `known_hosts`.
 
+use super::copy::{self, Wanted};
 use super::error::{GitError, told};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -68,55 +69,55 @@ struct Answered {
 }
 
 impl Address {
-    /// A directory of this machine.
-    pub(super) fn of_directory(path: &Path) -> Self {
-        let url = path.to_string_lossy().into_owned();
-        Self { url, user: String::new(), token: None, ssh_key: None, ssh_passphrase: None }
-    }
-
-    /// What is there, without taking any of it.
-    pub(super) fn list(
-        &self,
-        mirror: &Repository,
-        heard: Heard<'_>,
-    ) -> Result<Advertised, GitError> {
-        self.listed(self.remote(mirror)?, heard)
-    }
-
-    /// The same without a mirror.
+    /// What is there, without a mirror.
     pub(super) fn look(&self, heard: Heard<'_>) -> Result<Advertised, GitError> {
         let remote = Remote::create_detached(self.url.as_str());
-        let remote = remote.map_err(|error| self.unreachable(&error, &Answered::default()))?;
-        self.listed(remote, heard)
+        let mut remote = remote.map_err(|error| self.unreachable(&error, &Answered::default()))?;
+        self.connected(&mut remote, Direction::Fetch, heard, |remote| self.listed(remote))
     }
 
-    fn listed(&self, mut remote: Remote<'_>, heard: Heard<'_>) -> Result<Advertised, GitError> {
+    /// What is there; and, where `decide` wants any of it, what belongs to that and is not in `into` yet. All on one connection:
+    /// what is taken is what was listed. No ref is touched.
+    pub(super) fn take(
+        &self,
+        into: &Repository,
+        heard: Heard<'_>,
+        decide: impl FnOnce(&Advertised) -> Result<Option<Wanted>, GitError>,
+    ) -> Result<Advertised, GitError> {
+        let mut remote = self.remote(into)?;
         self.connected(&mut remote, Direction::Fetch, heard, |remote| {
-            let heads = remote.list()?;
-            let mut advertised = Advertised::default();
-            for head in heads {
-                // git2 has no other way to a name, and panics at one that is not UTF-8.
-                let named = std::panic::AssertUnwindSafe(|| head.name());
-                let name = std::panic::catch_unwind(named).map_err(|_| {
-                    git2::Error::from_str("it has a ref whose name is not UTF-8, which cannot be mirrored: rename it there")
-                })?;
-                if name == "HEAD" {
-                    let target = head.symref_target();
-                    let branch = target.filter(|target| target.starts_with("refs/heads/"));
-                    advertised.head = branch.map(ToOwned::to_owned);
-                } else if name.starts_with("refs/") && !name.ends_with(PEELED) {
-                    advertised.refs.push((renamed(name), head.oid()));
-                }
+            let advertised =
+                listed(remote).map_err(|error| self.unreachable(&error, &Answered::default()))?;
+            let Some(wanted) = decide(&advertised)? else { return Ok(advertised) };
+            match self.directory() {
+                Some(path) => self.take_from_directory(path, into, &wanted, heard)?,
+                None => self.download(remote, heard)?,
             }
-            advertised.refs.sort();
-            advertised.refs.dedup();
             Ok(advertised)
         })
     }
 
-    /// Take what the mirror has not. No ref is touched.
-    pub(super) fn download(&self, mirror: &Repository, heard: Heard<'_>) -> Result<(), GitError> {
-        let mut remote = self.remote(mirror)?;
+    fn listed(&self, remote: &Remote<'_>) -> Result<Advertised, GitError> {
+        listed(remote).map_err(|error| self.unreachable(&error, &Answered::default()))
+    }
+
+    /// The directory of this machine that it is.
+    fn directory(&self) -> Option<&Path> {
+        self.url.starts_with('/').then(|| Path::new(&self.url))
+    }
+
+    fn take_from_directory(
+        &self,
+        path: &Path,
+        into: &Repository,
+        wanted: &Wanted,
+        heard: Heard<'_>,
+    ) -> Result<(), GitError> {
+        let taken = Repository::open(path).and_then(|from| copy::copy(&from, into, wanted, heard));
+        taken.map_err(|error| self.unreachable(&error, &Answered::default()))
+    }
+
+    fn download(&self, remote: &mut Remote<'_>, heard: Heard<'_>) -> Result<(), GitError> {
         let answered = Answered::default();
         let mut options = FetchOptions::new();
         options.remote_callbacks(self.callbacks(&answered, heard));
@@ -135,7 +136,7 @@ impl Address {
         heard: Heard<'_>,
     ) -> Result<(), GitError> {
         let wanted = format!("refs/heads/{branch}");
-        if self.list(mirror, heard)?.refs.iter().any(|(name, _)| *name == wanted) {
+        if self.take(mirror, heard, |_| Ok(None))?.refs.iter().any(|(name, _)| *name == wanted) {
             return Err(GitError::BranchExists {
                 url: self.url.clone(),
                 branch: branch.to_owned(),
@@ -191,15 +192,13 @@ impl Address {
         remote: &mut Remote<'_>,
         direction: Direction,
         heard: Heard<'_>,
-        work: impl FnOnce(&Remote<'_>) -> Result<T, git2::Error>,
+        work: impl FnOnce(&mut Remote<'_>) -> Result<T, GitError>,
     ) -> Result<T, GitError> {
         let answered = Answered::default();
-        let done = (|| {
-            let callbacks = self.callbacks(&answered, heard);
-            let mut connection = remote.connect_auth(direction, Some(callbacks), Some(proxy()))?;
-            work(connection.remote())
-        })();
-        done.map_err(|error| self.unreachable(&error, &answered))
+        let callbacks = self.callbacks(&answered, heard);
+        let connection = remote.connect_auth(direction, Some(callbacks), Some(proxy()));
+        let mut connection = connection.map_err(|error| self.unreachable(&error, &answered))?;
+        work(connection.remote())
     }
 
     fn callbacks<'a>(&'a self, answered: &'a Answered, heard: Heard<'a>) -> RemoteCallbacks<'a> {
@@ -292,10 +291,37 @@ impl Address {
                 "it belongs to another user: as the user that Belay runs as, git config --global --add safe.directory PATH"
                     .to_owned(),
             ),
+            (ErrorClass::Odb | ErrorClass::Object | ErrorClass::Zlib, _) => Some(
+                "it seems damaged: `git fsck --full` there shows what is missing; no ref of its mirror was moved".to_owned(),
+            ),
             _ => Some("is `url` right, and does its server run?".to_owned()),
         };
         GitError::Unreachable { url: self.url.clone(), reason, hint }
     }
+}
+
+/// What a git repository says that it has.
+fn listed(remote: &Remote<'_>) -> Result<Advertised, git2::Error> {
+    let mut advertised = Advertised::default();
+    for head in remote.list()? {
+        // git2 has no other way to a name, and panics at one that is not UTF-8.
+        let named = std::panic::AssertUnwindSafe(|| head.name());
+        let name = std::panic::catch_unwind(named).map_err(|_| {
+            git2::Error::from_str(
+                "it has a ref whose name is not UTF-8, which cannot be mirrored: rename it there",
+            )
+        })?;
+        if name == "HEAD" {
+            let target = head.symref_target();
+            let branch = target.filter(|target| target.starts_with("refs/heads/"));
+            advertised.head = branch.map(ToOwned::to_owned);
+        } else if name.starts_with("refs/") && !name.ends_with(PEELED) {
+            advertised.refs.push((renamed(name), head.oid()));
+        }
+    }
+    advertised.refs.sort();
+    advertised.refs.dedup();
+    Ok(advertised)
 }
 
 /// Scheme, host and port of an address, or all of it where it has no scheme.

@@ -172,8 +172,7 @@ pub fn to_directory(
         repository.find_tree(entry.id()).map_err(unread())?
     };
     let failed = |path: &Path| {
-        let (action, mirror) = (format!("write {}", path.display()), target.to_owned());
-        move |error: std::io::Error| GitError::Write { action, mirror, reason: error.to_string() }
+        GitError::unwritten::<std::io::Error>(format!("write {}", path.display()), target)
     };
     fs::create_dir_all(target).map_err(failed(target))?;
     if fs::read_dir(target).map_err(failed(target))?.next().is_some() {

@@ -110,7 +110,7 @@ pub fn answer(request: &Request, heard: Heard<'_>) -> Line {
         Work::Restore { restoring, from } => {
             let (_claim, mirror) = claimed(request)?;
             if let Some(from) = from {
-                Address::of_directory(from).download(mirror.repository(), heard)?;
+                mirror.take_commit(from, &restoring.commit, heard)?;
             }
             Ok(Line::Restored(restore::branch(&mirror, restoring)?))
         }

@@ -8,6 +8,7 @@ use crate::catalog::Catalog;
 use crate::config::{Config, GitRepository, SecretRef, SecretSources};
 use crate::git::journal;
 use crate::git::mirror::Mirror;
+use crate::git::mirror::claim::Claim;
 use crate::git::mirror::fetch::Fetched;
 use crate::git::remote::Address;
 use crate::git::worker::{Line, Request, Work};
@@ -18,9 +19,10 @@ use crate::model::name::Name;
 use crate::model::via::Via;
 use jiff::Timestamp;
 use serde::Serialize;
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// Where mirrors are, in the state directory.
@@ -29,6 +31,8 @@ const DIRECTORY: &str = "mirrors";
 pub const WORKER: &str = "git-worker";
 /// A git repository that says nothing for so long is given up.
 const SILENCE: Duration = Duration::from_mins(2);
+/// How often who waits for a mirror looks.
+const LOOKS_EVERY: Duration = Duration::from_millis(200);
 
 /// What a fetch has brought.
 #[derive(Clone, Debug, Serialize)]
@@ -49,6 +53,46 @@ pub fn mirror_path(state_dir: &Path, git: &Name) -> PathBuf {
 pub(super) fn mirrors_directory(state_dir: &Path) -> Result<PathBuf, OpsError> {
     PrivateDirectory::make(state_dir, DIRECTORY)?;
     Ok(state_dir.join(DIRECTORY))
+}
+
+/// Nobody changes a mirror for as long as this is there.
+pub(super) struct Still(#[expect(dead_code, reason = "the lock lasts as long as it is open")] File);
+
+/// Have nobody change a mirror. Somebody may be at it still whose job was killed: he is waited for so long.
+pub(super) fn hold_still(
+    config: &Config,
+    git: &Name,
+    longest: Duration,
+    context: &Context,
+) -> Result<Still, OpsError> {
+    let directory = PrivateDirectory::make(&config.state_dir, DIRECTORY)?;
+    let name = Claim::lock_name(&mirror_path(&config.state_dir, git));
+    let lock = directory.open_or_make(&name)?;
+    let begun = Instant::now();
+    loop {
+        let is_shared = Claim::is_shared(&lock).map_err(|source| OpsError::Io {
+            action: "lock",
+            path: directory.path_of(&name),
+            source,
+        })?;
+        if is_shared {
+            return Ok(Still(lock));
+        }
+        if begun.elapsed() >= longest {
+            return Err(OpsError::Git {
+                name: git.to_string(),
+                message: "its mirror is being changed by the rest of a job that was killed".into(),
+                hint: Some(
+                    "try again when that has ended: its processes are called `belay git-worker`"
+                        .into(),
+                ),
+                may_pass: true,
+            });
+        }
+        context.cancel.check()?;
+        context.events.phase("waiting", format!("for who changes the mirror of {git}"));
+        std::thread::sleep(LOOKS_EVERY);
+    }
 }
 
 /// The mirror of a git repository; an error where it was never fetched.
@@ -161,8 +205,9 @@ pub(super) fn record_of(
     fetched_at: Timestamp,
 ) -> Result<MirrorRecord, OpsError> {
     let read = || {
-        let refs = mirror.refs()?.into_iter().map(|(name, id)| (name, id.to_string())).collect();
-        let (url, head, digest) = (git.url.to_string(), mirror.head(), mirror.digest()?);
+        let refs = mirror.refs()?;
+        let (url, head, digest) = (git.url.to_string(), mirror.head(), mirror.digest_of(&refs));
+        let refs = refs.into_iter().map(|(name, id)| (name, id.to_string())).collect();
         Ok(MirrorRecord { url, fetched_at, head, refs, rewrites: journal::kept(mirror)?, digest })
     };
     read().map_err(|error| OpsError::git(&git.name, &error))
@@ -317,5 +362,38 @@ impl<'a> Worker<'a> {
             Err(error) => error.into(),
             Ok(_) => unexpected(git),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event::{Cancel, Events};
+    use rustix::fs::FlockOperation;
+
+    #[test]
+    fn a_mirror_stands_still_only_while_nobody_changes_it_and_then_nobody_may() {
+        let state = tempfile::tempdir().unwrap();
+        let text = format!(
+            "[repository.main]\nurl = '/srv/repository'\npassword = 'file:/srv/password'\n[state]\ndir = '{0}'\n\
+             [git.orders]\nplatform = 'appsmith'\nurl = '/srv/orders.git'\n",
+            state.path().display()
+        );
+        let config = Config::parse(&text, "test").unwrap();
+        let name: Name = "orders".parse().unwrap();
+        let context = Context::new(Events::ignored(), Cancel::new());
+        let hold = || hold_still(&config, &name, Duration::ZERO, &context);
+        drop(hold().unwrap());
+        let mirror = mirror_path(state.path(), &name);
+        let changing = Claim::wait(&mirror).unwrap();
+        let error = hold().err().unwrap();
+        assert!(matches!(&error, OpsError::Git { may_pass: true, .. }), "{error:?}");
+        drop(changing);
+        let still = (hold().unwrap(), hold().unwrap());
+        let lock = File::open(mirror.with_extension("lock")).unwrap();
+        let may_change = || rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(may_change(), Err(rustix::io::Errno::WOULDBLOCK));
+        drop(still);
+        assert_eq!(may_change(), Ok(()));
     }
 }

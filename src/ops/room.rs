@@ -40,8 +40,8 @@ pub fn of_instance(
         needed.push(of_postgres(&living, secrets)?);
     }
     let sizes = |name: &str| {
-        let parts = manifest.into_iter().flat_map(|manifest| &manifest.components);
-        parts.filter(|part| part.name == name).map(|part| part.size_bytes).next()
+        let mut parts = manifest.into_iter().flat_map(|manifest| &manifest.components);
+        parts.find(|part| part.name == name).map(|part| part.size_bytes)
     };
     let mut documents = None;
     if living.recipe.has(ComponentKind::Mongodb) {

@@ -14,7 +14,10 @@ pub fn keep(session: &Session, journal: &Journal, context: &Context) -> Result<(
     let looked = Looked::at(session, "upgrade", context)?;
     // What others wrote stays, unless this goes on where it ends.
     let change = Change::begin(session, looked, None, context, |state: &mut State| {
-        state.add_upgrades(vec![own.clone()]);
+        let goes_on = |stored: &Stored| own.relation(stored) == Relation::Newer;
+        if state.upgrades.iter().all(|stored| stored.id() != own.id() || goes_on(stored)) {
+            state.add_upgrades(vec![own.clone()]);
+        }
     })?;
     refuse_other(change.wanted(), &own, journal)?;
     let (state, _) = change.settle()?;

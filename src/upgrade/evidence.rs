@@ -137,7 +137,7 @@ pub(super) fn read_all(scene: &Scene<'_>, question: &Question<'_>) -> Result<Evi
         ..Seen::default()
     };
     for (number, side) in sides.into_iter().enumerate() {
-        let found = running::look(scene, side, &newest[number], question, &mut gathering)?;
+        let found = running::look(scene, side, newest[number].as_ref(), question, &mut gathering)?;
         let instance = InstanceSeen {
             running: found.running,
             snapshot: newest[number].as_ref().map(|it| snapshots::seen(it, side.0, &mut gathering)),

@@ -3,12 +3,16 @@
 //! What always holds: looking changes nothing, and opens nothing: whoever upgrades asks again, right before.
 
 use super::draft;
-use super::evidence::{self, Question, Scene};
+use super::evidence::{self, Evidence, Question, Scene};
+use super::machine::{State, Upgrade};
 use super::path;
 use super::rules::{self, Case};
-use crate::config::{Config, SecretSources};
+use crate::catalog::Catalog;
+use crate::config::pair::Upgrades;
+use crate::config::{Config, Pair, SecretSources};
+use crate::model::id::UpgradeId;
 use crate::model::name::Name;
-use crate::model::upgrade::{Environment, Gate, RuleResult};
+use crate::model::upgrade::{Environment, Gate, RuleResult, Step};
 use crate::model::version::Version;
 use crate::ops::{Context, OpsError};
 use jiff::Timestamp;
@@ -34,14 +38,31 @@ pub struct Gated {
     pub environment: Environment,
     /// The version that production runs; none where that could not be told.
     pub from: Option<Version>,
-    /// The version that is asked about.
+    /// The version that comes next: what was asked about, or where an upgrade that is on its way stops before.
     pub to: Version,
+    /// The upgrade that is on its way, which is judged with its approvals, overrides and tests; none where there is none.
+    pub upgrade: Option<UnderWay>,
     /// Whether no rule says no.
     pub is_open: bool,
     /// When this was so.
     pub at: Timestamp,
     /// What each rule says.
     pub rules: Vec<RuleResult>,
+}
+
+/// An upgrade that has begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnderWay {
+    /// Its id.
+    pub id: UpgradeId,
+    /// What it is at.
+    pub state: State,
+    /// Which of its moves comes next, from 1.
+    pub hop: usize,
+    /// How many it has.
+    pub hops: usize,
+    /// The version that it leads to.
+    pub target: Version,
 }
 
 /// Ask all rules about a pair, with everything read anew. That a rule says no is no error.
@@ -52,7 +73,24 @@ pub fn gate(
     context: &Context,
 ) -> Result<Gated, OpsError> {
     let pair = config.pair(&options.pair)?;
-    let upgrades = pair.upgrades.as_ref().ok_or_else(|| {
+    let upgrades = upgrades_of(pair)?;
+    let wanted = path::target(&options.to).map_err(|refusal| OpsError::Gate {
+        message: refusal.to_string(),
+        hint: Some(refusal.hint()),
+    })?;
+    let scene = Scene { config, secrets, pair, upgrades, context };
+    let asked = Asked { pair: &pair.name, environment: options.environment };
+    match under_way(config, &pair.name)? {
+        Some(upgrade) => {
+            ensure_same(&upgrade, &wanted)?;
+            asked.of_upgrade(&scene, &upgrade)
+        }
+        None => asked.of_nobody(&scene, &wanted),
+    }
+}
+
+fn upgrades_of(pair: &Pair) -> Result<&Upgrades, OpsError> {
+    pair.upgrades.as_ref().ok_or_else(|| {
         OpsError::usage(
             format!("nothing says how the instances of the pair {} are upgraded", pair.name),
             format!(
@@ -60,52 +98,122 @@ pub fn gate(
                 pair.name
             ),
         )
-    })?;
-    let to = path::target(&options.to).map_err(|refusal| OpsError::Gate {
-        message: refusal.to_string(),
-        hint: Some(refusal.hint()),
-    })?;
-    let scene = Scene { config, secrets, pair, upgrades, context };
-    let windows: Vec<String> = upgrades.windows.all().iter().map(ToString::to_string).collect();
-    let question = Question {
-        gate: gate_of(options.environment),
-        to: &to,
-        windows: &windows,
-        fetched: [None, None],
-        stopped_since: None,
-        now: Timestamp::now(),
-    };
-    let evidence = evidence::read_all(&scene, &question)?;
-    // After the reading: what was backed up meanwhile is not from the future.
-    let now = Timestamp::now();
-    let plan = draft::direct(&scene, &evidence, &to)?;
-    let rules = rules::judge(&Case {
-        gate: question.gate,
-        plan: &plan,
-        hop: 0,
-        seen: &evidence.seen,
-        tested: None,
-        approvals: &[],
-        overrides: &[],
-        now,
-    });
-    let running = evidence.seen.production.running;
-    Ok(Gated {
-        pair: pair.name.clone(),
-        environment: options.environment,
-        from: running.map(|running| running.version),
-        is_open: rules::is_open(&rules),
-        at: now,
-        rules,
-        to,
     })
 }
 
-/// The gate that can be asked from outside. The one right before production is touched is asked by who has stopped its writers only:
-/// nobody else knows that they stayed so.
-fn gate_of(environment: Environment) -> Gate {
-    match environment {
-        Environment::Staging => Gate::Staging,
-        Environment::Production => Gate::BeforeStop,
+/// The upgrade of a pair that has begun and not ended. In one that is provisional nothing comes that a gate stands before.
+fn under_way(config: &Config, pair: &Name) -> Result<Option<Upgrade>, OpsError> {
+    for journal in Catalog::open(&config.state_dir)?.upgrades(Some(pair))? {
+        let id = journal.id;
+        let upgrade = Upgrade::replay(journal).map_err(|misfit| {
+            OpsError::refused(
+                format!("the journal of upgrade {id} does not make sense: {misfit}"),
+                "use the version of Belay that wrote it, or a newer one",
+            )
+        })?;
+        let state = upgrade.state();
+        if !state.is_over() && state != State::Provisional {
+            return Ok(Some(upgrade));
+        }
+    }
+    Ok(None)
+}
+
+/// One upgrade of a pair at a time.
+fn ensure_same(upgrade: &Upgrade, wanted: &Version) -> Result<(), OpsError> {
+    let (plan, next) = (upgrade.plan(), &upgrade.hop().to);
+    if wanted == next || wanted == plan.target() {
+        return Ok(());
+    }
+    let (pair, target) = (&plan.pair, plan.target());
+    Err(OpsError::Gate {
+        message: format!("{pair} is on its way to {target}, and not to {wanted}"),
+        hint: Some(format!("`belay gate {pair} --to {target}` asks about that one")),
+    })
+}
+
+/// Who is asked about, and where.
+struct Asked<'a> {
+    pair: &'a Name,
+    environment: Environment,
+}
+
+impl Asked<'_> {
+    /// The gate that can be asked from outside. The one right before production is touched is asked by who has stopped its writers only:
+    /// nobody else knows that they stayed so.
+    fn gate(&self) -> Gate {
+        match self.environment {
+            Environment::Staging => Gate::Staging,
+            Environment::Production => Gate::BeforeStop,
+        }
+    }
+
+    /// As an upgrade that were planned now would.
+    fn of_nobody(&self, scene: &Scene<'_>, to: &Version) -> Result<Gated, OpsError> {
+        let windows = draft::terms(scene.upgrades).windows;
+        let evidence = evidence::read_all(scene, &self.question(to, &windows, [None, None]))?;
+        let plan = draft::direct(scene, &evidence, to)?;
+        // After the reading: what was backed up meanwhile is not from the future.
+        let now = Timestamp::now();
+        let results = rules::judge(&Case {
+            gate: self.gate(),
+            plan: &plan,
+            hop: 0,
+            seen: &evidence.seen,
+            tested: None,
+            approvals: &[],
+            overrides: &[],
+            now,
+        });
+        Ok(self.gated(evidence, to, None, (results, now)))
+    }
+
+    /// As the upgrade that is on its way does.
+    fn of_upgrade(&self, scene: &Scene<'_>, upgrade: &Upgrade) -> Result<Gated, OpsError> {
+        let plan = upgrade.plan();
+        let to = &upgrade.hop().to;
+        let fetched = [Step::PullStaging, Step::PullProduction]
+            .map(|step| upgrade.outcome(step).and_then(|outcome| outcome.image.as_deref()));
+        let question = self.question(to, &plan.terms.windows, fetched);
+        let evidence = evidence::read_all(scene, &question)?;
+        let now = Timestamp::now();
+        let results = rules::judge(&upgrade.case(self.gate(), &evidence.seen, now));
+        let under_way = UnderWay {
+            id: upgrade.journal().id,
+            state: upgrade.state(),
+            hop: upgrade.hop_number() + 1,
+            hops: plan.hops.len(),
+            target: plan.target().clone(),
+        };
+        Ok(self.gated(evidence, to, Some(under_way), (results, now)))
+    }
+
+    fn question<'a>(
+        &self,
+        to: &'a Version,
+        windows: &'a [String],
+        fetched: [Option<&'a str>; 2],
+    ) -> Question<'a> {
+        let (gate, now) = (self.gate(), Timestamp::now());
+        Question { gate, to, windows, fetched, stopped_since: None, now }
+    }
+
+    fn gated(
+        &self,
+        evidence: Evidence,
+        to: &Version,
+        upgrade: Option<UnderWay>,
+        (rules, at): (Vec<RuleResult>, Timestamp),
+    ) -> Gated {
+        Gated {
+            pair: self.pair.clone(),
+            environment: self.environment,
+            from: evidence.seen.production.running.map(|running| running.version),
+            to: to.clone(),
+            upgrade,
+            is_open: rules::is_open(&rules),
+            at,
+            rules,
+        }
     }
 }

@@ -45,6 +45,7 @@ pub struct Upgrade {
 
 /// Where the journal has led.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be so without the others")]
 struct Progress {
     hop: usize,
     course: Course,
@@ -330,7 +331,11 @@ impl Upgrade {
             Step::TestStaging => State::TestingStaging,
             Step::TestStagingAgain => State::Soaking,
             Step::PullProduction if self.lacks_approval() => State::AwaitingApproval,
-            Step::BackUpStagingAgain if self.progress.running.is_none() => State::AwaitingWindow,
+            Step::BackUpStagingAgain
+                if self.progress.running.is_none() && !self.plan().terms.windows.is_empty() =>
+            {
+                State::AwaitingWindow
+            }
             Step::UpgradeProduction => State::UpgradingProduction,
             Step::Verify | Step::MaintenanceOff => State::Verifying,
             _ => State::BackingUpProduction,

@@ -194,7 +194,12 @@ impl ScriptRun<'_> {
             End::TimeIsOver | End::Cancelled => ends(&come),
         };
         // What does not end is ended on this side.
-        let finished = if has_ended { running.finish().map(drop) } else { Ok(drop(running)) };
+        let finished = if has_ended {
+            running.finish().map(drop)
+        } else {
+            drop(running);
+            Ok(())
+        };
         match end {
             End::Status(0) => Ok(()),
             End::Status(status) => Err(ScriptError::Failed { script, via, status, said }),

@@ -52,6 +52,7 @@ impl Temper {
 
 /// Which plan it is.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be configured without the others")]
 struct PlanOf {
     hops: usize,
     fresh: i64,

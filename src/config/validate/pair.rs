@@ -12,7 +12,7 @@ use crate::config::raw::{
 };
 use crate::config::{Credentials, Instance, Pair, Platform};
 use crate::model::name::Name;
-use crate::policy::window::{ParseWindowError, Window, Windows};
+use crate::policy::window::{Window, Windows};
 use jiff::tz::TimeZone;
 use reqwest::Url;
 use std::collections::BTreeMap;
@@ -263,17 +263,16 @@ impl Checker<'_> {
             match text.get_ref().parse::<Window>() {
                 Ok(window) => windows.push(window),
                 Err(error) => {
-                    let error: ParseWindowError = error;
                     let span = whole_or(text, raw);
                     self.refuse(&span, format!("window: {error}"), error.hint());
                 }
             }
         }
-        if let (Some(raw), true) = (raw, windows.is_empty()) {
-            if raw.get_ref().0.is_empty() {
-                let hint = "leave it out where production may be touched at any time";
-                self.refuse(&raw.span(), "window: nothing is named", hint);
-            }
+        if let Some(raw) = raw
+            && raw.get_ref().0.is_empty()
+        {
+            let hint = "leave it out where production may be touched at any time";
+            self.refuse(&raw.span(), "window: nothing is named", hint);
         }
         Windows::new(windows, zone)
     }

@@ -1,4 +1,5 @@
-//! One process at a time changes a mirror, also when the one that asked for it is gone; and what a killed one left is removed.
+//! One process at a time changes a mirror, also when the one that asked for it is gone, and none while a snapshot is taken of it; and
+//! what a killed one left is removed.
 
 use super::Mirror;
 use crate::git::error::GitError;
@@ -16,17 +17,27 @@ pub struct Claim(#[expect(dead_code, reason = "the lock lasts as long as the fil
 impl Claim {
     /// Wait for it.
     pub fn wait(mirror: &Path) -> Result<Self, GitError> {
-        let failed = |error: io::Error| GitError::Write {
-            action: "lock it".to_owned(),
-            mirror: mirror.to_owned(),
-            reason: error.to_string(),
+        let lock = || {
+            let path = mirror.with_file_name(Self::lock_name(mirror));
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+            Ok(Self(file))
         };
-        let path = mirror.with_extension("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-        let file = file.map_err(failed)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)
-            .map_err(|error| failed(error.into()))?;
-        Ok(Self(file))
+        lock().map_err(GitError::unwritten::<io::Error>("lock it", mirror))
+    }
+
+    /// Take a mirror's lock together with others who only read, so that nobody changes it for as long as `lock` is open. Whether
+    /// that was possible: not while somebody changes it.
+    pub fn is_shared(lock: &File) -> io::Result<bool> {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            other => Ok(other.map(|()| true)?),
+        }
+    }
+
+    /// The name of the lock of a mirror, beside it.
+    pub fn lock_name(mirror: &Path) -> String {
+        mirror.with_extension("lock").file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Remove the locks and the unfinished files of whoever was killed: with this claim there is nobody else.
@@ -40,11 +51,8 @@ impl Claim {
                 is_lock(name) || UNFINISHED.iter().any(|prefix| name.starts_with(prefix))
             })
         };
-        clean().map_err(|error: io::Error| GitError::Write {
-            action: "remove what an interrupted run left".to_owned(),
-            mirror: mirror.path().to_owned(),
-            reason: error.to_string(),
-        })
+        let action = "remove what an interrupted run left";
+        clean().map_err(GitError::unwritten::<io::Error>(action, mirror.path()))
     }
 }
 

@@ -1,13 +1,15 @@
 //! What is in a mirror, by commits that are named as text: everything above libgit2 asks here.
 
-use super::Mirror;
+use super::{Mirror, whole};
+use crate::git::copy::{self, Wanted};
 use crate::git::error::GitError;
 use crate::git::history::{self, Commit, Relation};
 use crate::git::journal;
 use crate::git::layout::diff::{self, CommitChanges, Difference};
 use crate::git::layout::{self, Inventory};
+use crate::git::remote::Heard;
 use crate::model::git::Rewrite;
-use git2::Oid;
+use git2::{Oid, Repository};
 use std::path::Path;
 
 impl Mirror {
@@ -85,6 +87,22 @@ impl Mirror {
         }
         let ids: Result<Vec<Oid>, _> = walk.take(limit).collect();
         Ok(history::commits(&self.repository, &ids.map_err(unread())?))
+    }
+
+    /// Have a commit, with all that belongs to it, out of another mirror.
+    pub fn take_commit(
+        &self,
+        other: &Path,
+        commit: &str,
+        heard: Heard<'_>,
+    ) -> Result<(), GitError> {
+        let known = whole::commits_of(&self.repository, self.refs()?.into_values());
+        let take = || {
+            let ids = vec![Oid::from_str(commit)?];
+            let other = Repository::open_bare(other)?;
+            copy::copy(&other, &self.repository, &Wanted { ids, known }, heard)
+        };
+        take().map_err(GitError::unwritten(format!("take {commit} into it"), self.path()))
     }
 
     fn all(&self, commits: &[String]) -> Result<Vec<Oid>, GitError> {

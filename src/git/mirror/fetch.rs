@@ -1,24 +1,24 @@
 //! Bringing a mirror up to date without losing a commit.
 //!
-//! First everything new is taken, without touching a ref. Then what is about to be done is written down, done, and the note
-//! removed: whoever finds the note does it again, which changes nothing where it was done. Within it, an old target is kept
-//! before its ref is moved, so that a kill at any moment leaves every commit reachable.
+//! What the git repository has is written down first ([`super::seen`]). Then everything new is taken, apart from the mirror's own
+//! objects ([`super::incoming`]) and without touching a ref, and gets among them when it is known to be whole. Then what is
+//! about to be done with the refs is written down, done in one step, and both notes removed ([`super::pending`]). A kill at any
+//! moment leaves every commit that was taken either with a ref or with a note by which the next fetch gives it one, before
+//! anything else.
 
-use super::{Mirror, is_theirs, whole};
+use super::alive::still_alive;
+use super::incoming::Incoming;
+use super::plan::{Present, Target};
+use super::seen::Sighting;
+use super::{Mirror, pending, plan, seen, whole};
+use crate::git::copy::Wanted;
 use crate::git::error::GitError;
-use crate::git::journal::{self, KEPT};
-use crate::git::remote::{Address, Advertised, Heard};
+use crate::git::remote::{Address, Heard};
 use crate::model::git::Rewrite;
-use git2::{Oid, Reference};
+use git2::Oid;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Write as _;
-use std::path::Path;
-
-/// The note of what is about to be done; git does not mind it.
-const NOTE: &str = "belay-pending.json";
+use std::collections::BTreeSet;
 
 /// What a fetch has done.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -39,18 +39,6 @@ pub struct Fetched {
     pub digest: String,
 }
 
-/// A file system takes names of so many bytes, and `.lock` behind them.
-const MOST_NAME: usize = 240;
-
-/// What is about to be done.
-#[derive(Serialize, Deserialize)]
-struct Note {
-    rewritten: Vec<Rewrite>,
-    /// Refs with what they are to lead to.
-    set: Vec<(String, String)>,
-    head: Option<String>,
-}
-
 /// Bring a mirror up to date. `is_new_history` says that the git repository may have been emptied or replaced.
 pub fn fetch(
     mirror: &Mirror,
@@ -59,277 +47,115 @@ pub fn fetch(
     now: Timestamp,
     heard: Heard<'_>,
 ) -> Result<Fetched, GitError> {
-    let finished_earlier = finish(mirror)?;
-    let repository = mirror.repository();
-    let advertised = address.list(repository, heard)?;
-    let all = mirror.refs()?;
-    let theirs = all.iter().filter(|(name, _)| is_theirs(name));
-    let before: BTreeMap<String, Oid> = theirs.map(|(name, id)| (name.clone(), *id)).collect();
+    let finished_earlier = pending::finish(mirror, heard)?;
+    seen::recover(mirror, heard)?;
+    let present = Present::of(mirror)?;
+    let earlier = seen::read(mirror)?;
     let url = || address.url.clone();
-    if advertised.refs.is_empty() && !before.is_empty() && !is_new_history {
-        return Err(GitError::Emptied { url: url(), refs: before.len() });
-    }
-    let changed = advertised.refs.iter().any(|(name, id)| before.get(name) != Some(id))
-        || advertised.refs.len() != before.len();
-    let mut fetched =
-        Fetched { finished_earlier, refs: advertised.refs.len() as u64, ..Fetched::default() };
-    let own_head = mirror.head();
-    if !changed && (advertised.head.is_none() || advertised.head == own_head) {
-        fetched.digest = super::digest_of(&all, own_head.as_deref());
+
+    let incoming = Incoming::make(mirror)?;
+    let taken = address.take(incoming.repository(), heard, |advertised| {
+        if advertised.refs.is_empty() && !present.theirs.is_empty() && !is_new_history {
+            return Err(GitError::Emptied { url: url(), refs: present.theirs.len() });
+        }
+        let target = Target::of(advertised);
+        if !is_new(mirror, &present, &earlier, &target) {
+            return Ok(None);
+        }
+        seen::note(mirror, &earlier, (&address.url, now), &target.refs)?;
+        wanted(mirror, &present, &earlier, &target, &incoming, heard)
+    });
+    let advertised = match taken {
+        Ok(advertised) => advertised,
+        Err(error) => {
+            // What was not taken to its end is nothing.
+            incoming.discard(mirror)?;
+            return Err(error);
+        }
+    };
+    let target = Target::of(&advertised);
+    let refs = advertised.refs.len() as u64;
+    let mut fetched = Fetched { finished_earlier, refs, ..Fetched::default() };
+    if !is_new(mirror, &present, &earlier, &target) {
+        incoming.discard(mirror)?;
+        fetched.refused = target.refused;
+        fetched.digest = mirror.digest_of(&present.all);
         return Ok(fetched);
     }
-    let known: Vec<Oid> = all.into_values().collect();
-    let is_there = |id: &Oid| repository.odb().is_ok_and(|odb| odb.exists(*id));
-    if !advertised.refs.iter().all(|(_, id)| is_there(id)) {
-        address.download(repository, heard)?;
-    }
-    let new: Vec<Oid> = advertised.refs.iter().map(|(_, id)| *id).collect();
-    let missing = whole::find_missing(repository, &new, &known, heard)
-        .map_err(GitError::unread("what was fetched", mirror.path()))?;
-    if let Some((commit, whole::Missing(missing))) = missing {
-        return Err(GitError::Incomplete { url: url(), commit: commit.to_string(), missing });
-    }
-    if !before.is_empty() && !is_new_history && !is_related(mirror, &before, &new)? {
+    take_in(mirror, &present, &target, incoming, address, heard)?;
+    let new: Vec<Oid> = target.refs.values().copied().collect();
+    if !present.theirs.is_empty()
+        && !is_new_history
+        && !plan::is_related(mirror, &present.theirs, &new, heard)?
+    {
+        seen::refuse(mirror, now)?;
         return Err(GitError::Unrelated { url: url() });
     }
-    let note = plan(mirror, &advertised, &before, now, &mut fetched)?;
-    write_note(mirror, &note)?;
-    carry_out(mirror, &note)?;
-    remove_note(mirror)?;
-    mirror.pack_refs()?;
-    fetched.rewritten = note.rewritten;
+    let seen = earlier.iter().filter(|seen| seen.counts(&address.url, is_new_history));
+    let (note, counts) = plan::plan(mirror, &present, seen, &target, now, heard)?;
+    pending::perform(mirror, &note, heard)?;
     fetched.digest = mirror.digest()?;
+    (fetched.created, fetched.moved) = (counts.created, counts.moved);
+    (fetched.rewritten, fetched.refused) = (note.rewritten, target.refused);
     Ok(fetched)
 }
 
-/// Finish what an interrupted fetch was about to do. Whether there was such.
-pub fn finish(mirror: &Mirror) -> Result<bool, GitError> {
-    let path = mirror.path().join(NOTE);
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(io("read its note", mirror.path())(error)),
-    };
-    // It was renamed into place when it was complete.
-    let note: Note = serde_json::from_slice(&text)
-        .map_err(|error| io("read its note", mirror.path())(error.into()))?;
-    carry_out(mirror, &note)?;
-    remove_note(mirror)?;
-    Ok(true)
+/// Whether there is anything to do.
+fn is_new(mirror: &Mirror, present: &Present, earlier: &[Sighting], target: &Target) -> bool {
+    let has_other_head = target.head.is_some() && target.head != mirror.head();
+    target.refs != present.theirs || has_other_head || !earlier.is_empty()
 }
 
-/// Whether any of the new targets has history in common with what the mirror knows.
-fn is_related(
+/// What has to be taken; nothing where all is there.
+fn wanted(
     mirror: &Mirror,
-    before: &BTreeMap<String, Oid>,
-    new: &[Oid],
-) -> Result<bool, GitError> {
-    if new.is_empty() || new.iter().any(|id| before.values().any(|known| known == id)) {
-        return Ok(true);
-    }
+    present: &Present,
+    earlier: &[Sighting],
+    target: &Target,
+    incoming: &Incoming,
+    heard: Heard<'_>,
+) -> Result<Option<Wanted>, GitError> {
     let repository = mirror.repository();
-    let commit = |id: &Oid| {
-        let object = repository.find_object(*id, None).ok()?;
-        object.peel_to_commit().ok().map(|commit| commit.id())
-    };
-    // Each commit of the old history is looked at once.
-    let failed = || GitError::unread("its history", mirror.path());
-    let mut walk = repository.revwalk().map_err(failed())?;
-    for id in mirror.refs()?.values().filter_map(commit) {
-        walk.push(id).map_err(failed())?;
+    let failed = || GitError::unread::<git2::Error>("its objects", mirror.path());
+    let odb = repository.odb().map_err(failed())?;
+    let ids: Vec<Oid> = target.refs.values().copied().collect();
+    let there: Vec<Oid> = ids.iter().copied().filter(|id| odb.exists(*id)).collect();
+    let missing = whole::find_missing(repository, &there, &present.ids(), heard);
+    if missing.map_err(failed())?.is_some() {
+        // Earlier versions took in what was not whole, and nobody sends again what we say that we have: all is taken anew.
+        return Ok(Some(Wanted { ids, known: BTreeSet::new() }));
     }
-    let old = walk.collect::<Result<BTreeSet<Oid>, _>>().map_err(failed())?;
-    let mut walk = repository.revwalk().map_err(failed())?;
-    for id in new.iter().filter_map(commit) {
-        walk.push(id).map_err(failed())?;
+    if there.len() == ids.len() {
+        return Ok(None);
     }
-    for id in walk {
-        if old.contains(&id.map_err(failed())?) {
-            return Ok(true);
-        }
-    }
-    // Tags of files, and nothing else, have no history to have in common.
-    Ok(old.is_empty())
+    let seen = earlier.iter().flat_map(Sighting::refs).map(|(_, id)| id);
+    let known = whole::commits_of(repository, present.ids().into_iter().chain(seen));
+    incoming.borrow(mirror, &known)?;
+    Ok(Some(Wanted { ids, known }))
 }
 
-/// What has to be done so that the mirror has what the git repository has.
-fn plan(
+/// Have what was taken among the mirror's objects, if it is whole; of what is not, have what is.
+fn take_in(
     mirror: &Mirror,
-    advertised: &Advertised,
-    before: &BTreeMap<String, Oid>,
-    now: Timestamp,
-    fetched: &mut Fetched,
-) -> Result<Note, GitError> {
-    let mut after = BTreeMap::new();
-    for (name, id) in &advertised.refs {
-        if !Reference::is_valid_name(name) || name.starts_with(KEPT) {
-            fetched.refused.push(format!("{name}: it is no name of a ref"));
-        } else if name.split('/').any(|part| part.len() > MOST_NAME) {
-            fetched.refused.push(format!("{name}: its name is too long for a file"));
-        } else if is_in_the_way(name, &after) {
-            fetched.refused.push(format!("{name}: another one has the place of its directory"));
-        } else {
-            after.insert(name.clone(), *id);
+    present: &Present,
+    target: &Target,
+    incoming: Incoming,
+    address: &Address,
+    heard: Heard<'_>,
+) -> Result<(), GitError> {
+    still_alive()?;
+    let incoming = incoming.taken(mirror)?;
+    let has_packs = incoming.has_packs(mirror)?;
+    let repository = if has_packs { incoming.repository() } else { mirror.repository() };
+    let new: Vec<Oid> = target.refs.values().copied().collect();
+    let missing = whole::find_missing(repository, &new, &present.ids(), heard);
+    match missing.map_err(GitError::unread("what was fetched", mirror.path()))? {
+        None => incoming.admit(mirror),
+        Some((commit, whole::Missing(missing))) => {
+            drop(incoming);
+            seen::recover(mirror, heard)?;
+            let (url, commit) = (address.url.clone(), commit.to_string());
+            Err(GitError::Incomplete { url, commit, missing })
         }
     }
-    let mut note = Note { rewritten: Vec::new(), set: Vec::new(), head: advertised.head.clone() };
-    let tips: Vec<Oid> = after.values().copied().collect();
-    for (name, id) in &after {
-        match before.get(name) {
-            Some(old) if old == id => continue,
-            None => fetched.created += 1,
-            Some(old) => {
-                if is_forwards(mirror, name, *old, *id)? {
-                    fetched.moved += 1;
-                } else {
-                    note.rewritten.push(rewrite(mirror, name, *old, Some(*id), &tips, now)?);
-                }
-            }
-        }
-        note.set.push((name.clone(), id.to_string()));
-    }
-    for (name, old) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
-        note.rewritten.push(rewrite(mirror, name, *old, None, &tips, now)?);
-    }
-    Ok(note)
-}
-
-/// Whether one of these is a directory of the ref. They are sorted: `a` comes before `a/b`.
-fn is_in_the_way(name: &str, others: &BTreeMap<String, Oid>) -> bool {
-    name.match_indices('/').any(|(at, _)| others.contains_key(&name[..at]))
-}
-
-/// A branch moves forwards where its old commit is behind the new one. A tag does not move at all.
-fn is_forwards(mirror: &Mirror, name: &str, old: Oid, new: Oid) -> Result<bool, GitError> {
-    if name.starts_with("refs/tags/") {
-        return Ok(false);
-    }
-    let repository = mirror.repository();
-    if repository.find_commit(old).is_err() || repository.find_commit(new).is_err() {
-        return Ok(false);
-    }
-    repository
-        .graph_descendant_of(new, old)
-        .map_err(GitError::unread(format!("the history of {name}"), mirror.path()))
-}
-
-fn rewrite(
-    mirror: &Mirror,
-    name: &str,
-    old: Oid,
-    new: Option<Oid>,
-    tips: &[Oid],
-    now: Timestamp,
-) -> Result<Rewrite, GitError> {
-    let repository = mirror.repository();
-    let failed = || GitError::unread(format!("the history of {name}"), mirror.path());
-    let commit = |id: Oid| {
-        let object = repository.find_object(id, None).ok()?;
-        object.peel_to_commit().ok()
-    };
-    let mut commits_dropped = 0;
-    if let Some(old) = commit(old) {
-        let mut walk = repository.revwalk().map_err(failed())?;
-        walk.push(old.id()).map_err(failed())?;
-        for tip in tips.iter().filter_map(|id| commit(*id)) {
-            walk.hide(tip.id()).map_err(failed())?;
-        }
-        commits_dropped = walk.count() as u64;
-    }
-    let by = new.and_then(commit).map(|commit| {
-        let committer = commit.committer();
-        let of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        format!("{} <{}>", of(committer.name_bytes()), of(committer.email_bytes()))
-    });
-    Ok(Rewrite {
-        kept: journal::kept_name(name, now),
-        name: name.to_owned(),
-        from: old.to_string(),
-        to: new.map(|id| id.to_string()),
-        seen_at: now,
-        commits_dropped,
-        by,
-    })
-}
-
-fn carry_out(mirror: &Mirror, note: &Note) -> Result<(), GitError> {
-    let repository = mirror.repository();
-    for rewrite in &note.rewritten {
-        still_alive()?;
-        journal::keep(mirror, rewrite)?;
-    }
-    // What vanished goes first: it may be in the way, as `a` is in the way of `a/b`.
-    for rewrite in note.rewritten.iter().filter(|rewrite| rewrite.to.is_none()) {
-        still_alive()?;
-        let failed = GitError::unwritten(format!("remove {}", rewrite.name), mirror.path());
-        match repository.find_reference(&rewrite.name).and_then(|mut found| found.delete()) {
-            Err(error) if error.code() != git2::ErrorCode::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-    }
-    for (name, id) in &note.set {
-        still_alive()?;
-        let failed = || GitError::unwritten(format!("set {name}"), mirror.path());
-        let id = Oid::from_str(id).map_err(failed())?;
-        repository.reference(name, id, true, "belay: fetched").map_err(failed())?;
-    }
-    if let Some(head) = note.head.as_ref().filter(|head| Reference::is_valid_name(head)) {
-        repository.set_head(head).map_err(GitError::unwritten("set HEAD", mirror.path()))?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-thread_local! {
-    static STEPS_LEFT: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
-}
-
-/// End the next fetch of this thread after so many changes of the mirror, as a kill would.
-#[cfg(test)]
-pub(super) fn kill_after(steps: Option<usize>) {
-    STEPS_LEFT.set(steps);
-}
-
-#[cfg(test)]
-fn still_alive() -> Result<(), GitError> {
-    match STEPS_LEFT.get() {
-        Some(0) => Err(GitError::NoCommit { name: "killed".into(), mirror: "killed".into() }),
-        left => {
-            STEPS_LEFT.set(left.map(|left| left - 1));
-            Ok(())
-        }
-    }
-}
-
-#[cfg(not(test))]
-#[expect(clippy::unnecessary_wraps, reason = "in tests it may be dead")]
-fn still_alive() -> Result<(), GitError> {
-    Ok(())
-}
-
-fn write_note(mirror: &Mirror, note: &Note) -> Result<(), GitError> {
-    let failed = || io("write its note", mirror.path());
-    let text = serde_json::to_vec(note).map_err(|error| failed()(error.into()))?;
-    let unfinished = mirror.path().join(format!("{NOTE}.tmp"));
-    let mut file = File::create(&unfinished).map_err(failed())?;
-    file.write_all(&text).and_then(|()| file.sync_all()).map_err(failed())?;
-    std::fs::rename(&unfinished, mirror.path().join(NOTE)).map_err(failed())?;
-    sync_directory(mirror)
-}
-
-/// The refs are on the disk before the note goes: `core.fsyncObjectFiles` is set.
-fn remove_note(mirror: &Mirror) -> Result<(), GitError> {
-    std::fs::remove_file(mirror.path().join(NOTE)).map_err(io("remove its note", mirror.path()))?;
-    sync_directory(mirror)
-}
-
-fn sync_directory(mirror: &Mirror) -> Result<(), GitError> {
-    File::open(mirror.path())
-        .and_then(|directory| directory.sync_all())
-        .map_err(io("write to the disk", mirror.path()))
-}
-
-fn io(action: &str, mirror: &Path) -> impl FnOnce(std::io::Error) -> GitError {
-    let (action, mirror) = (action.to_owned(), mirror.to_owned());
-    move |error| GitError::Write { action, mirror, reason: error.to_string() }
 }

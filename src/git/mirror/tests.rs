@@ -1,5 +1,9 @@
 //! Mirrors of git repositories that are written to, rewritten, and fetched with interruptions.
 
+mod ended;
+mod taking;
+
+use super::alive::kill_after;
 use super::fetch::{self, Fetched};
 use super::*;
 use crate::git::journal;
@@ -54,6 +58,17 @@ impl Pair {
             parents.iter().map(|id| self.server.find_commit(*id).unwrap()).collect();
         let parents: Vec<&Commit<'_>> = parents.iter().collect();
         self.server.commit(None, &who, &who, &text, &tree, &parents).unwrap()
+    }
+
+    /// Whether the mirror has an object, or what is being taken into it, or what is halfway between.
+    fn has_taken(&self, id: Oid) -> bool {
+        let mirror = self.mirror();
+        let path = mirror.path().join("belay-incoming");
+        let packs = std::fs::read_dir(path.join("objects/pack"));
+        let has_index = packs.is_ok_and(|mut packs| {
+            packs.any(|it| it.unwrap().path().extension().is_some_and(|it| it == "idx"))
+        });
+        has_index || mirror.repository().find_object(id, None).is_ok()
     }
 
     fn set(&self, name: &str, id: Oid) {
@@ -243,7 +258,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..3u8, any::<u8>()).prop_map(|(tag, at)| Step::Tag(tag, at)),
         1 => Just(Step::Collect),
         4 => Just(Step::Fetch),
-        2 => (0..6usize).prop_map(Step::Killed),
+        3 => (0..20usize).prop_map(Step::Killed),
     ];
     prop::collection::vec(step, 1..40)
 }
@@ -262,7 +277,7 @@ proptest! {
         let mut pair = Pair::new();
         let mut commits = vec![pair.commit(&[])];
         pair.set("refs/heads/main", commits[0]);
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut taken) = (BTreeSet::new(), BTreeSet::new());
         let (mut rewrites, mut before) = (0, pair.mirror().refs().unwrap());
         for step in steps {
             let at = |number: u8| branch(number);
@@ -301,13 +316,15 @@ proptest! {
                 Step::Collect => pair.collect_garbage(),
                 Step::Fetch | Step::Killed(_) => {
                     if let Step::Killed(steps) = step {
-                        fetch::kill_after(Some(steps));
+                        kill_after(Some(steps));
                     }
                     let there = reachable(&pair.server);
+                    // What an earlier one took that did not end gets its refs now.
+                    let earlier = std::mem::take(&mut taken);
                     let is_done = pair.fetch_as(false).is_ok();
-                    fetch::kill_after(None);
+                    kill_after(None);
                     if is_done {
-                        seen.extend(there);
+                        seen.extend(there.into_iter().chain(earlier));
                         let server: BTreeMap<String, Oid> = Mirror::open(pair.server.path()).unwrap().unwrap().refs().unwrap();
                         let mirror = pair.mirror();
                         let theirs: BTreeMap<String, Oid> = mirror.refs().unwrap().into_iter().filter(|(name, _)| is_theirs(name)).collect();
@@ -320,6 +337,9 @@ proptest! {
                         prop_assert!(kept.len() >= rewrites);
                         rewrites = kept.len();
                         before = theirs;
+                    } else {
+                        taken.extend(earlier);
+                        taken.extend(there.into_iter().filter(|id| pair.has_taken(*id)));
                     }
                     let there = reachable(pair.mirror().repository());
                     prop_assert!(there.is_superset(&seen), "lost: {:?}", seen.difference(&there).collect::<Vec<_>>());

@@ -24,10 +24,10 @@ impl Mirror {
         let mut packs = BTreeSet::new();
         let entries = match std::fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(packs),
-            other => other.map_err(self.unreadable("objects/pack"))?,
+            other => other.map_err(GitError::unread("objects/pack", self.path()))?,
         };
         for entry in entries {
-            let entry = entry.map_err(self.unreadable("objects/pack"))?;
+            let entry = entry.map_err(GitError::unread("objects/pack", self.path()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if !name.starts_with("pack-")
                 || Path::new(&name).extension().is_none_or(|it| it != "pack")
@@ -35,7 +35,7 @@ impl Mirror {
                 continue;
             }
             for path in [entry.path(), entry.path().with_extension("idx")] {
-                if !is_whole(&path).map_err(self.unreadable(&name))? {
+                if !is_whole(&path).map_err(GitError::unread(&name, self.path()))? {
                     return Err(self.damaged(name, "its sum is not the one at its end"));
                 }
             }
@@ -49,11 +49,6 @@ impl Mirror {
 
     fn damaged(&self, what: String, reason: &str) -> GitError {
         GitError::Read { what, mirror: self.path().to_owned(), reason: reason.into() }
-    }
-
-    fn unreadable(&self, what: &str) -> impl FnOnce(io::Error) -> GitError {
-        let (what, mirror) = (what.to_owned(), self.path().to_owned());
-        move |error| GitError::Read { what, mirror, reason: error.to_string() }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::git::error::told;
 use crate::git::remote::Heard;
 use git2::{ObjectType, Odb, Oid, Repository};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// What is missing, in words.
 pub(super) struct Missing(pub(super) String);
@@ -16,7 +16,7 @@ pub(super) fn find_missing(
     heard: Heard<'_>,
 ) -> Result<Option<(Oid, Missing)>, git2::Error> {
     let odb = repository.odb()?;
-    let mut seen = Seen { odb: &odb, trees: HashSet::new() };
+    let mut seen = Seen { odb: &odb, trees: HashSet::new(), heard };
     let mut walk = repository.revwalk()?;
     for id in known {
         if let Some(commit) = commit_of(repository, *id) {
@@ -26,7 +26,8 @@ pub(super) fn find_missing(
             seen.trees.insert(tree);
         }
     }
-    for id in new {
+    let known: HashSet<&Oid> = known.iter().collect();
+    for id in new.iter().filter(|id| !known.contains(id)) {
         if !odb.exists(*id) {
             return Ok(Some((*id, Missing(id.to_string()))));
         }
@@ -58,12 +59,41 @@ pub(super) fn find_missing(
             }
         };
         let tree = repository.find_commit(id)?.tree_id();
-        heard(0, seen.trees.len() as u64);
         if let Some(missing) = seen.tree(repository, tree)? {
             return Ok(Some((id, missing)));
         }
     }
     Ok(None)
+}
+
+/// Those of which nothing is missing.
+pub(super) fn complete(
+    repository: &Repository,
+    ids: &BTreeSet<Oid>,
+    known: &[Oid],
+    heard: Heard<'_>,
+) -> Result<BTreeSet<Oid>, git2::Error> {
+    let all: Vec<Oid> = ids.iter().copied().collect();
+    if find_missing(repository, &all, known, heard)?.is_none() {
+        return Ok(ids.clone());
+    }
+    let mut known = known.to_vec();
+    let mut complete = BTreeSet::new();
+    for id in all {
+        if find_missing(repository, &[id], &known, heard)?.is_none() {
+            complete.insert(id);
+            known.push(id);
+        }
+    }
+    Ok(complete)
+}
+
+/// The commits that these are, or that tags lead to.
+pub(super) fn commits_of(
+    repository: &Repository,
+    ids: impl IntoIterator<Item = Oid>,
+) -> BTreeSet<Oid> {
+    ids.into_iter().filter_map(|id| commit_of(repository, id)).collect()
 }
 
 /// The commit that an object is, or that a tag leads to.
@@ -72,9 +102,16 @@ fn commit_of(repository: &Repository, id: Oid) -> Option<Oid> {
     Some(object.peel_to_commit().ok()?.id())
 }
 
+/// What a tag leads to, also one of a tag.
+pub(super) fn end_of(repository: &Repository, tag: Oid) -> Option<Oid> {
+    let tag = repository.find_object(tag, None).ok()?;
+    Some(tag.peel(ObjectType::Any).ok()?.id())
+}
+
 struct Seen<'a> {
     odb: &'a Odb<'a>,
     trees: HashSet<Oid>,
+    heard: Heard<'a>,
 }
 
 impl Seen<'_> {
@@ -101,6 +138,7 @@ impl Seen<'_> {
             if !self.trees.insert(id) {
                 continue;
             }
+            (self.heard)(0, self.trees.len() as u64);
             if !self.odb.exists(id) {
                 return Ok(Some(Missing(format!("the tree {id}"))));
             }

@@ -12,7 +12,7 @@ use crate::model::node::display_path;
 use crate::ops::OpsError;
 use crate::ops::apps::restore::Unpacked;
 use crate::ops::checksums::ChecksumWriter;
-use crate::ops::git::{Worker, fetch_locked, mirror_path, open_mirror, record_of};
+use crate::ops::git::{Worker, fetch_locked, hold_still, mirror_path, open_mirror, record_of};
 use crate::ops::session::InstanceLock;
 use crate::ops::tree::TreeBuilder;
 use crate::repository::reader::Reader;
@@ -111,6 +111,23 @@ impl Run<'_> {
         ))
     }
 
+    /// Belay's own processes keep away, and git that somebody runs in a mirror does not.
+    fn ensure_unchanged(&self, git: &GitRepository, read: &MirrorRecord) -> Result<(), OpsError> {
+        let now = open_mirror(self.config, &git.name)?.digest();
+        if now.map_err(|error| OpsError::git(&git.name, &error))? == read.digest {
+            return Ok(());
+        }
+        Err(OpsError::Git {
+            name: git.name.to_string(),
+            message: "refs of its mirror changed while it was read, and not by Belay".into(),
+            hint: Some(format!(
+                "what changes {} besides? Take the snapshot again when that has ended",
+                mirror_path(&self.config.state_dir, &git.name).display()
+            )),
+            may_pass: true,
+        })
+    }
+
     /// A git server that is away must not keep an instance from its snapshot: then the mirror is as it was fetched last.
     fn as_new_as_possible(
         &self,
@@ -148,6 +165,8 @@ impl Run<'_> {
         let started = Timestamp::now();
         let events = &self.context.events;
         events.phase("reading", &name);
+        // What is verified, told and read is one and the same.
+        let _still = hold_still(self.config, &git.name, LONGEST_WAIT, self.context)?;
         let mirror = open_mirror(self.config, &git.name)?;
         let verified = before.newest().and_then(|snapshot| {
             let details = &snapshot.manifest_of(&name)?.details;
@@ -180,6 +199,7 @@ impl Run<'_> {
             source,
         })?;
         let tree = builder.finish()?;
+        self.ensure_unchanged(git, &details.mirror)?;
         let warnings = warnings_of(&name, &report);
         for warning in &warnings {
             events.warn(warning);

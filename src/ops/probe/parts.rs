@@ -1,5 +1,5 @@
 //! Whether what a platform depends on answers, where the platform's own health does not look: `ToolJet`'s does not look at its second
-//! database, at PostgREST and at Redis.
+//! database, at `PostgREST` and at Redis.
 
 use super::{connection, failed};
 use crate::access::Access;

@@ -68,14 +68,11 @@ impl Stored {
 /// Add those that are not there, and those that take the place of one that is. The order is that of their ids.
 pub(super) fn add(upgrades: &mut Vec<Stored>, others: Vec<Stored>) {
     for other in others {
-        let same = |own: &&mut Stored| own.id() == other.id() && own.id().is_some();
-        match upgrades.iter_mut().find(same) {
-            Some(own) => {
-                if other.beats(own) {
-                    *own = other;
-                }
-            }
-            None if upgrades.contains(&other) => {}
+        let id = other.id();
+        let same = |own: &Stored| if id.is_some() { own.id() == id } else { *own == other };
+        match upgrades.iter().position(same) {
+            Some(place) if other.beats(&upgrades[place]) => upgrades[place] = other,
+            Some(_) => {}
             None => upgrades.push(other),
         }
     }

@@ -78,9 +78,10 @@ impl ImageName {
 
     /// The tag that a version has, written as the tag that is there.
     pub fn tag_of(&self, version: &str) -> String {
-        let has_v = |text: &str| text.starts_with(['v', 'V']);
+        // What begins with something else is no bare version, and is told as it was written.
+        let is_bare = version.starts_with(|it: char| it.is_ascii_digit());
         match &self.tag {
-            Some(tag) if has_v(tag) && !has_v(version) => format!("v{version}"),
+            Some(tag) if tag.starts_with(['v', 'V']) && is_bare => format!("v{version}"),
             _ => version.to_owned(),
         }
     }
@@ -154,6 +155,7 @@ mod tests {
             ("a:1.96", "v1.97", "v1.97"),
             ("a", "1.97", "1.97"),
             ("a:latest", "1.97", "1.97"),
+            ("a:v1.96", "latest", "latest"),
         ] {
             assert_eq!(ImageName::parse(there).tag_of(version), expected, "{there} {version}");
         }

@@ -24,7 +24,7 @@ pub(super) struct Found {
 pub(super) fn look(
     scene: &Scene<'_>,
     (environment, instance): (Environment, &Instance),
-    newest: &Option<Newest>,
+    newest: Option<&Newest>,
     question: &Question<'_>,
     gathering: &mut Gathering,
 ) -> Result<Found, OpsError> {
@@ -41,7 +41,7 @@ pub(super) fn look(
 fn running(
     scene: &Scene<'_>,
     (environment, instance): (Environment, &Instance),
-    newest: &Option<Newest>,
+    newest: Option<&Newest>,
     gathering: &mut Gathering,
 ) -> Result<Option<Running>, OpsError> {
     // `staging-first` asks staging only, and `path` both.
@@ -64,7 +64,7 @@ fn running(
         return Ok(None);
     };
     let recorded = || {
-        let manifest = newest.as_ref()?.manifest.as_ref()?;
+        let manifest = newest?.manifest.as_ref()?;
         manifest.edition.as_ref()?.parse::<Edition>().ok()
     };
     let edition = found.version.edition().or_else(recorded);

@@ -1,9 +1,12 @@
 //! The machine, course by course; `simulation` has all of them at once.
 
 use super::*;
-use crate::model::id::{Sha256, UpgradeId};
+use crate::model::id::UpgradeId;
 use crate::model::upgrade::tests::plan;
 use crate::model::upgrade::{Entry, OnFailure, Request, RuleResult, Verdict};
+
+mod people;
+mod restarts;
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -112,18 +115,18 @@ impl Scene {
     }
 
     /// Everything succeeds, and what is waited for comes, up to a step, which is not begun.
-    fn up_to(&mut self, stop: Step) -> Vec<Step> {
+    fn up_to(&mut self, end: Step) -> Vec<Step> {
         let mut done = Vec::new();
         for _ in 0..200 {
             match self.next() {
-                Decision::Do(step) if step == stop => return done,
+                Decision::Do(step) if step == end => return done,
                 Decision::Do(_) => done.push(self.succeed()),
                 Decision::Wait { waiting: Waiting::Approval, .. } => self.approve(),
                 Decision::Wait { until: Some(until), .. } => self.now = until.max(self.now),
-                other => panic!("{other:?} on the way to {stop}"),
+                other => panic!("{other:?} on the way to {end}"),
             }
         }
-        panic!("{stop} does not come");
+        panic!("{end} does not come");
     }
 
     /// The same up to an end or to a person's turn.
@@ -353,43 +356,6 @@ fn a_rollback_does_not_wait_for_users_to_be_kept_out() {
 }
 
 #[test]
-fn what_the_new_version_left_is_lost_only_where_keeping_it_failed_and_somebody_says_why() {
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::Verify);
-    scene.fail();
-    let discard = What::Ask(Request::RollBack { discard_current: true });
-    let early = scene.say("alice", Some("no room"), discard.clone()).unwrap_err();
-    assert!(early.message.contains("on its way back already"), "{early}");
-    scene.up_to(Step::SaveProduction);
-    scene.fail();
-    let silent = scene.say("alice", Some(" "), discard.clone()).unwrap_err();
-    assert!(silent.hint.contains("--reason"), "{silent}");
-    scene.say("alice", Some("no room"), discard).unwrap();
-    let back = scene.up_to_rest();
-    assert!(!back.contains(&Step::SaveProduction) && back.contains(&Step::PutBackProduction));
-    assert_eq!(scene.state(), State::RolledBack);
-}
-
-#[test]
-fn a_person_may_say_that_production_is_right_although_its_tests_say_no() {
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::Verify);
-    scene.fail();
-    scene.up_to(Step::VerifyBack);
-    let accept = What::Ask(Request::AcceptBack);
-    assert!(scene.say("alice", Some("fine"), accept.clone()).is_err());
-    for _ in 0..=RETRIES.len() {
-        scene.fail();
-        scene.pass(HOUR);
-    }
-    assert_eq!(scene.state(), State::Held);
-    assert!(scene.say("alice", None, accept.clone()).is_err());
-    scene.say("alice", Some("the test is wrong"), accept).unwrap();
-    assert_eq!(scene.up_to_rest(), [Step::LetUsersIn]);
-    assert_eq!(scene.state(), State::RolledBack);
-}
-
-#[test]
 fn a_gate_that_closes_behind_stopped_writers_lets_them_go_on() {
     let mut scene = Scene::new(|_| {});
     scene.up_to(Step::GateProduction);
@@ -438,212 +404,6 @@ fn a_gate_is_not_asked_again_at_once_whatever_the_rules_say_of_the_time() {
 }
 
 #[test]
-fn an_override_asks_the_rule_again_and_does_without_the_wait() {
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::GateBeforeStop);
-    scene.begin();
-    scene.close(Gate::BeforeStop, &[(RuleName::Room, None)]);
-    scene.say("bob", Some("it grows tonight"), What::Override(RuleName::Room)).unwrap();
-    assert_eq!(scene.next_step(), Step::BackUpStagingAgain);
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::TestStaging);
-    scene.succeed();
-    scene.facts.window_is_open = false;
-    for rule in [RuleName::Soaked, RuleName::Approved, RuleName::Window] {
-        scene.say("bob", Some("a security hole"), What::Override(rule)).unwrap();
-    }
-    assert_eq!(scene.up_to_rest().last(), Some(&Step::MaintenanceOff));
-}
-
-#[test]
-fn who_may_say_what_and_when() {
-    let yes = |scene: &Scene| What::Approve(scene.upgrade.plan().digest());
-    let refused = |scene: &mut Scene, by: &str, reason: Option<&str>, what: What| {
-        let before = scene.upgrade.journal().clone();
-        let refusal = scene.say(by, reason, what).unwrap_err();
-        assert!(!refusal.hint.is_empty());
-        assert_eq!(scene.upgrade.journal(), &before);
-        refusal.message
-    };
-    let mut scene = Scene::new(|_| {});
-    let what = yes(&scene);
-    assert!(refused(&mut scene, "bob", None, what).contains("has not passed its tests yet"));
-    let resume = What::Ask(Request::Resume);
-    assert!(refused(&mut scene, "bob", None, resume.clone()).contains("nothing was held"));
-    scene.up_to(Step::TestStagingAgain);
-    let what = yes(&scene);
-    assert!(refused(&mut scene, "eve", None, what).contains("eve is none of the approvers"));
-    let other = What::Approve(Sha256([7; 32]));
-    assert!(refused(&mut scene, "bob", None, other).contains("another plan"));
-    let room = What::Override(RuleName::Room);
-    assert!(refused(&mut scene, "eve", Some("x"), room.clone()).contains("eve is none"));
-    assert!(refused(&mut scene, "bob", None, room.clone()).contains("without a reason"));
-    for rule in RuleName::ALL {
-        if crate::model::upgrade::Overridable::try_from(rule).is_err() {
-            let message = refused(&mut scene, "bob", Some("x"), What::Override(rule));
-            assert!(message.contains("has no override"), "{message}");
-        }
-    }
-    let long = "x".repeat(5_000);
-    assert!(refused(&mut scene, "bob", Some(&long), room.clone()).contains("5000 bytes"));
-    let back = What::Ask(Request::RollBack { discard_current: false });
-    assert!(refused(&mut scene, "bob", None, back.clone()).contains("has not been touched"));
-    scene.up_to(Step::Verify);
-    let abort = What::Ask(Request::Abort { keep_staging: false });
-    let message = scene.say("bob", None, abort.clone()).unwrap_err();
-    assert!(message.hint.contains("belay upgrade rollback"), "{message:?}");
-    assert!(refused(&mut scene, "bob", Some("x"), room).contains("no gate is left"));
-    let what = yes(&scene);
-    assert!(refused(&mut scene, "bob", None, what).contains("nothing left to be approved"));
-    scene.up_to(Step::Commit);
-    scene.succeed();
-    for what in [abort, resume] {
-        refused(&mut scene, "bob", None, what);
-    }
-    let message = scene.say("bob", None, back).unwrap_err();
-    assert!(message.hint.contains("belay restore"), "{message:?}");
-    assert!(scene.upgrade.possible().is_empty());
-    let mut free = Scene::new(|plan| plan.terms.approvers.clear());
-    free.up_to(Step::TestStagingAgain);
-    let what = yes(&free);
-    assert!(refused(&mut free, "bob", None, what).contains("has no `approvers`"));
-}
-
-#[test]
-fn an_abort_puts_staging_back_unless_it_is_to_stay() {
-    for (stop, keep_staging, expected) in [
-        (Step::BackUpProduction, false, vec![]),
-        (Step::TestStaging, true, vec![]),
-        (
-            Step::TestStaging,
-            false,
-            vec![Step::SaveStaging, Step::PutBackStaging, Step::TestStagingBack],
-        ),
-        (Step::PinLast, true, vec![Step::ResumeWriters, Step::EndMaintenance]),
-    ] {
-        let mut scene = Scene::new(|_| {});
-        scene.up_to(stop);
-        scene.ask(Request::Abort { keep_staging }).unwrap();
-        assert_eq!(scene.up_to_rest(), expected, "{stop}");
-        assert_eq!(scene.state(), State::Aborted);
-    }
-    // One that was asked for once may still leave staging as it is.
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::TestStaging);
-    scene.ask(Request::Abort { keep_staging: false }).unwrap();
-    assert!(scene.ask(Request::Abort { keep_staging: false }).is_err());
-    scene.fail();
-    scene.ask(Request::Abort { keep_staging: true }).unwrap();
-    assert_eq!(scene.state(), State::Aborted);
-}
-
-#[test]
-fn going_back_by_hand_is_possible_until_the_commit() {
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::Commit);
-    scene.ask(Request::RollBack { discard_current: false }).unwrap();
-    assert_eq!(scene.state(), State::RollingBack);
-    scene.up_to_rest();
-    assert_eq!(scene.state(), State::RolledBack);
-}
-
-#[test]
-fn a_kill_at_every_step_leads_to_the_same_end() {
-    let all = steps(Scene::new(|_| {}).upgrade.plan());
-    for killed in all {
-        // Within it, and after it.
-        for after in [false, true] {
-            let mut scene = Scene::new(|_| {});
-            scene.up_to(killed);
-            if after {
-                scene.succeed();
-            } else {
-                scene.begin();
-            }
-            let touched = scene.upgrade.has_touched_production();
-            scene.take_up();
-            if !touched
-                && (scene.upgrade.writers_are_stopped() || scene.upgrade.users_are_kept_out())
-            {
-                assert_eq!(scene.state(), State::StandingDown, "{killed}");
-            }
-            // The writers' timer may have fired: the last backup is taken again, and the gate asked again.
-            let done = scene.up_to(Step::Commit);
-            let place = |step| done.iter().position(|it| *it == step);
-            if !touched {
-                let gate = place(Step::GateProduction).unwrap();
-                assert!(place(Step::BackUpStopped).unwrap() < gate, "{killed}");
-                assert_eq!(done[gate + 1], Step::UpgradeProduction, "{killed}");
-            }
-            assert_eq!(scene.state(), State::Provisional, "{killed}");
-        }
-    }
-}
-
-#[test]
-fn a_kill_at_every_step_back_leads_back() {
-    for killed in course::ROLL_BACK {
-        let mut scene = Scene::new(|_| {});
-        scene.up_to(Step::Verify);
-        scene.fail();
-        scene.up_to(killed);
-        scene.begin();
-        scene.take_up();
-        assert_eq!(scene.next_step(), killed, "it is done again");
-        scene.up_to_rest();
-        assert_eq!(scene.state(), State::RolledBack);
-    }
-}
-
-#[test]
-fn a_step_that_ends_belay_three_times_has_failed() {
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::UpgradeProduction);
-    for _ in 0..MOST_INTERRUPTIONS {
-        assert_eq!(scene.begin(), Step::UpgradeProduction);
-        scene.take_up();
-    }
-    assert_eq!(scene.state(), State::RollingBack);
-    assert!(scene.upgrade.cause().unwrap().why.contains("ended 3 times"));
-}
-
-#[test]
-fn backups_that_have_grown_old_meanwhile_are_taken_again() {
-    for (stop, again) in [
-        (Step::BaselineStaging, Step::BackUpStaging),
-        (Step::UpgradeStaging, Step::BackUpStaging),
-        (Step::GateBeforeStop, Step::BackUpStagingAgain),
-        (Step::TestStaging, Step::TestStaging),
-    ] {
-        let mut scene = Scene::new(|_| {});
-        scene.up_to(stop);
-        scene.take_up();
-        assert_eq!(scene.next_step(), again, "{stop}");
-    }
-}
-
-#[test]
-fn tests_of_staging_that_have_grown_old_are_run_again() {
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::BackUpStagingAgain);
-    scene.pass(15 * 24 * HOUR);
-    assert_eq!(scene.succeed(), Step::TestStagingAgain);
-    assert_eq!(scene.next_step(), Step::PullProduction);
-}
-
-#[test]
-fn staging_upgraded_anew_has_to_be_approved_anew() {
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::GateBeforeStop);
-    scene.begin();
-    scene.close(Gate::BeforeStop, &[(RuleName::StagingFirst, None)]);
-    scene.ask(Request::Resume).unwrap();
-    scene.up_to(Step::TestStagingAgain);
-    scene.succeed();
-    assert_eq!(scene.waits_for(), Waiting::Approval);
-}
-
-#[test]
 fn each_hop_goes_through_all_of_it_and_a_rollback_takes_back_one() {
     let mut scene = Scene::new(|plan| *plan = crate::model::upgrade::tests::plan());
     let first = scene.up_to(Step::MaintenanceOff);
@@ -658,45 +418,4 @@ fn each_hop_goes_through_all_of_it_and_a_rollback_takes_back_one() {
     scene.up_to_rest();
     let middle = "v1.99".parse().unwrap();
     assert_eq!(scene.upgrade.production(), &Production::Runs(middle));
-}
-
-#[test]
-fn a_record_that_does_not_fit_changes_nothing() {
-    let done = |step| Entry::Done { step, outcome: Outcome::default() };
-    let began = |step| Entry::Began { hop: 0, step };
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::StopWriters);
-    for entry in [
-        began(Step::UpgradeProduction),
-        began(Step::GateProduction),
-        began(Step::PullStaging),
-        began(Step::Commit),
-        began(Step::PutBackProduction),
-        Entry::Began { hop: 1, step: Step::StopWriters },
-        done(Step::StopWriters),
-        Entry::Judged { gate: Gate::Production, results: Vec::new() },
-        Entry::Failed { step: Step::Verify, why: String::new(), hint: None, untouched: false },
-        Entry::Asked { request: Request::Resume, by: "eve".to_owned(), reason: None },
-    ] {
-        let before = format!("{:?}", scene.upgrade);
-        let misfit = scene.apply(entry.clone()).unwrap_err();
-        assert_eq!(format!("{:?}", scene.upgrade), before, "{entry:?}: {misfit}");
-    }
-    // A gate has no other end than what the rules said.
-    scene.up_to(Step::GateProduction);
-    scene.begin();
-    assert!(scene.apply(done(Step::GateProduction)).is_err());
-    let wrong = Record { number: 1, at: scene.now, entry: began(Step::Verify) };
-    assert!(scene.upgrade.apply(wrong).unwrap_err().to_string().contains("comes next"));
-}
-
-#[test]
-fn a_journal_replayed_is_where_it_was_written() {
-    let mut scene = Scene::new(|_| {});
-    scene.up_to(Step::Verify);
-    scene.fail();
-    scene.up_to(Step::PutBackProduction);
-    let json = serde_json::to_string(scene.upgrade.journal()).unwrap();
-    let again = Upgrade::replay(serde_json::from_str(&json).unwrap()).unwrap();
-    assert_eq!(format!("{again:?}"), format!("{:?}", scene.upgrade));
 }

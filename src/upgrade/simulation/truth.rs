@@ -36,6 +36,7 @@ const LEASE: i64 = 15 * MINUTE;
 
 /// A server, by which version it runs (from 0), whether it works, and how many writes it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be so without the others")]
 pub(super) struct Server {
     pub(super) version: usize,
     /// Another image under the same tag.

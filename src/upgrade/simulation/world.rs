@@ -498,6 +498,7 @@ impl World for &mut Fake {
             }),
             apps: Vec::new(),
             drill: None,
+            unread: Vec::new(),
         })
     }
 

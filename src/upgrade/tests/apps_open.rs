@@ -158,9 +158,8 @@ impl Looking<'_> {
         }
         self.pages += 1;
         match self.client.ask(&Call::tooljet_export(workspace, app)) {
-            Ok(_) => Ok(Vec::new()),
             // Older releases have no export there: that the app is listed is what they tell.
-            Err(HttpError::Refused { status: 404, .. }) => Ok(Vec::new()),
+            Ok(_) | Err(HttpError::Refused { status: 404, .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }

@@ -57,10 +57,10 @@ fn judge(
     found: &BTreeMap<Counted, u64>,
     baseline: &Baseline,
 ) -> Found {
-    let excepted = Excepted::new(platform, &settings.except);
+    let may_lose = Excepted::new(platform, &settings.except);
     let (mut troubles, mut passed_over, mut rows) = (Vec::new(), 0, 0);
     for (key, &in_snapshot) in expected {
-        if excepted.has(key) {
+        if may_lose.has(key) {
             passed_over += 1;
             continue;
         }
@@ -76,11 +76,13 @@ fn judge(
         }
     }
     let counted = expected.len() - passed_over;
-    let mut summary =
-        format!("{counted} tables and collections were counted, with {rows} rows and documents");
-    if passed_over > 0 {
-        summary.push_str(&format!("; {passed_over} may lose whatever they like"));
-    }
+    let excepted = match passed_over {
+        0 => String::new(),
+        count => format!("; {count} may lose whatever they like"),
+    };
+    let summary = format!(
+        "{counted} tables and collections were counted, with {rows} rows and documents{excepted}"
+    );
     Found::of(summary, troubles)
 }
 

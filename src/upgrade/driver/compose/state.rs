@@ -73,12 +73,13 @@ impl ComposeDriver<'_> {
         let begun = Instant::now();
         let mut stays_since: Option<(String, Instant)> = None;
         let mut restarts = None;
+        let Some(id) = self.id()? else {
+            let message = format!("the service {} has no container", self.settings.service);
+            return Err(refused(self.instance, message, "see `docker compose ps -a` there"));
+        };
         loop {
             self.context.cancel.check()?;
-            let Some((id, container)) = self.container()? else {
-                let message = format!("the service {} has no container", self.settings.service);
-                return Err(refused(self.instance, message, "see `docker compose ps -a` there"));
-            };
+            let container = self.inspect(&id)?;
             let state = &container.state;
             let before = *restarts.get_or_insert(container.restart_count);
             let has_ended = !state.running && !state.restarting && state.status != "created";
@@ -136,6 +137,12 @@ impl ComposeDriver<'_> {
 
     /// The container of the service, with its id.
     fn container(&self) -> Result<Option<(String, Inspected)>, DriverError> {
+        let Some(id) = self.id()? else { return Ok(None) };
+        let container = self.inspect(&id)?;
+        Ok(Some((id, container)))
+    }
+
+    fn id(&self) -> Result<Option<String>, DriverError> {
         let answer = self.compose(&["ps", "-q", &self.settings.service])?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let mut ids: Vec<String> = answer.split_whitespace().map(ToOwned::to_owned).collect();
@@ -143,29 +150,31 @@ impl ComposeDriver<'_> {
             // The newer Compose lists only what runs.
             ids = self.stopped()?;
         }
-        let id = match &ids[..] {
-            [] => return Ok(None),
-            [id] => id.clone(),
+        match &ids[..] {
+            [] => Ok(None),
+            [id] => Ok(Some(id.clone())),
             _ => {
                 let message =
                     format!("the service {} has {} containers", self.settings.service, ids.len());
-                return Err(refused(
+                Err(refused(
                     self.instance,
                     message,
                     "this version upgrades services of one container",
-                ));
+                ))
             }
-        };
-        let answer = self.docker(&["inspect", "--type", "container", &id])?;
-        // The answer holds secrets, and the error could quote it.
-        let mut all: Vec<Inspected> = serde_json::from_slice(&answer).map_err(|error| {
-            let message = format!(
-                "docker inspect gave no description of a container (line {})",
-                error.line()
-            );
+        }
+    }
+
+    fn inspect(&self, id: &str) -> Result<Inspected, DriverError> {
+        let answer = self.docker(&["inspect", "--type", "container", id])?;
+        let strange = |why: String| {
+            let message = format!("docker inspect gave no description of a container ({why})");
             refused(self.instance, message, "is its version of Docker known to work?")
-        })?;
-        Ok(all.pop().map(|container| (id, container)))
+        };
+        // The answer holds secrets, and the error could quote it.
+        let mut all: Vec<Inspected> = serde_json::from_slice(&answer)
+            .map_err(|error| strange(format!("line {}", error.line())))?;
+        all.pop().ok_or_else(|| strange("it is empty".to_owned()))
     }
 
     /// The ids of its containers that do not run.
