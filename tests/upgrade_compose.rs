@@ -292,7 +292,7 @@ fn the_evidence_has_the_images_that_are_there_by_digest_and_gets_none() {
     let fetched =
         |version: &str| stage.with_driver(|driver| driver.fetched_image(version)).unwrap();
     assert_eq!((fetched("v1.97"), fetched("latest")), (None, None));
-    stage.with_driver(Driver::start).unwrap();
+    stage.with_driver(|driver| driver.start()).unwrap();
     let old = stage.with_driver(|driver| driver.running_image()).unwrap().unwrap();
     let seen = |digest: Option<&str>| {
         let pair = stage.config.pair("main").unwrap();

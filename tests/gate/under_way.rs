@@ -117,10 +117,19 @@ fn an_upgrade_on_its_way_is_judged_with_what_became_of_it() {
     assert!(refused(approval("mallory", digest)));
     assert!(refused(approval("alice", belay::model::id::Sha256([0; 32]))));
 
+    // Nor does it take another's word that nobody has to approve.
+    let word = |by: &str| {
+        let reason = "agreed on the phone".to_owned();
+        Entry::Overridden(Override {
+            hop: 0,
+            rule: Overridable::Approved,
+            reason,
+            by: by.to_owned(),
+        })
+    };
+    assert!(refused(word("bob")));
     let mut overridden = upgrade.clone();
-    let reason = "alice is on holiday".to_owned();
-    let word = Override { hop: 0, rule: Overridable::Approved, reason, by: "bob".to_owned() };
-    add(&mut overridden, Entry::Overridden(word));
+    add(&mut overridden, word("alice"));
     add(&mut upgrade, approval("alice", digest));
     record(&pair, &upgrade);
     let open = asked(&pair, NEXT, "production");
@@ -138,5 +147,5 @@ fn an_upgrade_on_its_way_is_judged_with_what_became_of_it() {
     let open = asked(&pair, NEXT, "production");
     let approved = rule(&open, "approved");
     assert_eq!((&open["is_open"], &approved["verdict"]), (&true.into(), &"overridden".into()));
-    assert_eq!(approved["overridden"]["reason"], "alice is on holiday");
+    assert_eq!(approved["overridden"]["reason"], "agreed on the phone");
 }

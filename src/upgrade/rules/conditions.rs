@@ -14,23 +14,20 @@ pub(super) fn room(case: &Case<'_>) -> Finding {
     let mut finding = Finding::new();
     for Room { environment, what, place, needed_bytes, free_bytes } in &case.seen.room {
         let needed = Bytes(*needed_bytes);
-        match free_bytes {
-            Some(free) => {
-                finding.saw(format!(
-                    "{environment}: {what} needs {needed} in {place}, where {} are free",
-                    Bytes(*free)
-                ));
-                if free < needed_bytes {
-                    let lack = Bytes(needed_bytes - free);
-                    finding.needs(format!("free {lack} in {place} of {environment}"));
-                }
+        if let Some(free) = free_bytes {
+            finding.saw(format!(
+                "{environment}: {what} needs {needed} in {place}, where {} are free",
+                Bytes(*free)
+            ));
+            if free < needed_bytes {
+                let lack = Bytes(needed_bytes - free);
+                finding.needs(format!("free {lack} in {place} of {environment}"));
             }
-            None => {
-                finding.saw(format!(
+        } else {
+            finding.saw(format!(
                     "{environment}: {what} needs {needed} in {place}, and how much is free could not be told"
                 ));
-                finding.needs(format!("see that {place} of {environment} can be looked at"));
-            }
+            finding.needs(format!("see that {place} of {environment} can be looked at"));
         }
     }
     finding

@@ -68,14 +68,11 @@ pub(super) fn images(case: &Case<'_>) -> Finding {
     };
     let mut finding = Finding::new();
     for (which, digest) in [("old", old), ("new", new)] {
-        match digest {
-            Some(digest) => {
-                finding.saw(format!("{environment}: the {which} image is {}", short(digest)))
-            }
-            None => {
-                finding.saw(format!("{environment}: the {which} image is not there"));
-                finding.needs(format!("fetch the {which} image to where {environment} lives"));
-            }
+        if let Some(digest) = digest {
+            finding.saw(format!("{environment}: the {which} image is {}", short(digest)));
+        } else {
+            finding.saw(format!("{environment}: the {which} image is not there"));
+            finding.needs(format!("fetch the {which} image to where {environment} lives"));
         }
     }
     if environment == Environment::Production
