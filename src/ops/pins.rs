@@ -2,7 +2,7 @@
 
 use super::select::{self, SnapshotRef};
 use super::session::Session;
-use super::state::State;
+use super::state::{self, State};
 use super::state::change::{Change, Looked};
 use super::{Context, OpsError, adopt};
 use crate::host;
@@ -54,9 +54,8 @@ pub fn unpin(
 /// Remove the pins of all snapshots for one reason; returns how many there were.
 pub fn release(session: &Session, reason: &str, context: &Context) -> Result<u64, OpsError> {
     let state = {
-        let _lock = session.lock_for_reading("look for pins", context)?;
-        let snapshots = session.repository.snapshots()?;
-        state::read(&Reader::new(&session.repository)?, &snapshots, &context.events)?
+        let looked = Looked::at(session, "pin", context)?;
+        state::read(&looked.reader, &looked.snapshots, &context.events)?
     };
     let mut released = 0;
     for pin in state.pins.iter().filter(|pin| pin.reason == reason) {

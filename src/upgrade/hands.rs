@@ -18,7 +18,7 @@ use super::runner::{Failure, World};
 use crate::catalog::Catalog;
 use crate::config::{Instance, Pair};
 use crate::host;
-use crate::model::event::{Cancelled, Event};
+use crate::model::event::Cancelled;
 use crate::model::id::Sha256;
 use crate::model::upgrade::{
     Entry, Environment, Gate, Journal, Outcome, Record, Request, RuleName, Step,

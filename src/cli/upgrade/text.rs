@@ -45,7 +45,7 @@ fn waiting_for(waiting: Waiting, until: Option<Timestamp>) -> String {
 fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
     let (journal, plan) = (upgrade.journal(), upgrade.plan());
     let mut said = vec![format!(
-        "Upgrade {} of {} to {}: {}. Production: {}.",
+        "Upgrade {} of {} to {}: {}. Production {}.",
         journal.id,
         plan.pair,
         plan.target(),

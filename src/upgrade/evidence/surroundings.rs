@@ -63,7 +63,7 @@ fn of(environment: Environment, found: RoomNeeded) -> Room {
 }
 
 /// Whether one of the plan's windows is open on the clock of production's zone; none where they cannot be read, or there are none.
-pub(super) fn window(production: &Instance, windows: &[String], now: Timestamp) -> Option<Window> {
+pub(in crate::upgrade) fn window(production: &Instance, windows: &[String], now: Timestamp) -> Option<Window> {
     if windows.is_empty() {
         return None;
     }
@@ -106,15 +106,7 @@ mod tests {
         let config = Config::parse(text, "test").unwrap();
         let at = |now: &str, windows: &[&str]| {
             let windows: Vec<String> = windows.iter().map(|text| (*text).to_owned()).collect();
-            let question = Question {
-                gate: Gate::Staging,
-                to: &"v1.2".parse().unwrap(),
-                windows: &windows,
-                fetched: [None, None],
-                stopped_since: None,
-                now: now.parse().unwrap(),
-            };
-            window(config.instance("b").unwrap(), &question)
+            window(config.instance("b").unwrap(), &windows, now.parse().unwrap())
         };
         let saturday = ["Sat 01:00-05:00"];
         let open = Window { is_open: true, opens_at: None };
