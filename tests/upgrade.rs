@@ -66,7 +66,7 @@ impl Pair {
         let script = text(&script);
         config.push_str(&format!(
             "\n[pair.main]\nstaging = 'staging'\nproduction = 'production'\n\
-             tests = [{{ health = {{}}, timeout = '15s' }}, 'version', 'apps-open', 'counts', 'keys']\n\
+             tests = ['health', 'version', 'apps-open', 'counts', 'keys']\n\
              driver = {{ command = '{script}', stop = ['{script}', 'stop'], start = ['{script}', 'start'], timeout = '60s' }}\n{terms}\n"
         ));
         fs::write(sandbox.config(), config).unwrap();
