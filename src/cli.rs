@@ -34,6 +34,7 @@ mod render;
 mod restore;
 mod show;
 mod status;
+mod upgrade;
 
 pub use exit::Exit;
 
@@ -99,6 +100,7 @@ fn dispatch(command: Command, environment: &Environment) -> Result<Exit, Failure
         Command::Job(arguments) => job::run(&arguments, environment),
         Command::Backup(arguments) => backup::run(&arguments, environment),
         Command::Gate(arguments) => gate::run(&arguments, environment),
+        Command::Upgrade(arguments) => upgrade::run(&arguments, environment),
         Command::Apps(arguments) => apps::run(&arguments, environment),
         Command::List => list::run(environment),
         Command::Show(arguments) => show::run(&arguments, environment),

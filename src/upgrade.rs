@@ -2,13 +2,17 @@
 //!
 //! [`path`], [`rules`], [`machine`] and [`plan`] decide and do nothing: their answers depend on their arguments only, `now` being
 //! one. [`evidence`] reads what the rules look at, and [`gate`] asks them. [`runner`] does what the machine says, in a world that it is
-//! given. [`driver`] puts a version in place, and [`tests`] look at what an instance is like before and after, which changes nothing in it;
+//! given: [`hands`] are the real one. [`conduct`] is what people have to do with.
+//!
+//! [`driver`] puts a version in place, and [`tests`] look at what an instance is like before and after, which changes nothing in it;
 //! what runs for too long is ended with all that it started, also where it lives elsewhere.
 
+pub mod conduct;
 mod draft;
 pub mod driver;
 pub mod evidence;
 pub mod gate;
+pub mod hands;
 pub mod machine;
 pub mod maintenance;
 pub mod path;

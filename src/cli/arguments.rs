@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 use super::apps::arguments::AppsArguments;
+use super::upgrade::arguments::UpgradeArguments;
 use crate::model::id::{InstanceId, JobId};
 use crate::model::via::Via;
 use crate::ops::SnapshotRef;
@@ -65,6 +66,8 @@ pub(super) enum Command {
     Backup(BackupArguments),
     /// Ask whether a pair may get another version: every rule, what it saw, and what would make it pass
     Gate(GateArguments),
+    /// Bring another version to a pair: both backed up, staging first, and a way back with the data
+    Upgrade(UpgradeArguments),
     /// Look after apps that are stored in git repositories: history, differences, what was pushed away
     Apps(AppsArguments),
     /// List the snapshots
@@ -137,6 +140,7 @@ impl Command {
             Self::Job(_) => ("job", Takes::Nothing),
             Self::Backup(_) => ("backup", Takes::Nothing),
             Self::Gate(_) => ("gate", Takes::Nothing),
+            Self::Upgrade(_) => ("upgrade", Takes::Nothing),
             Self::Apps(_) => ("apps", Takes::Nothing),
             Self::List => ("list", Takes::Url),
             Self::Show(_) => ("show", Takes::Url),

@@ -96,7 +96,7 @@ fn attempt(
             let options = backing_up::BackupOptions {
                 reread: *reread,
                 allow_empty: *allow_empty,
-                before_restore_of: None,
+                ..backing_up::BackupOptions::default()
             };
             let outcome = backing_up::backup(config, &session, instance, &options, context)?;
             Ok(backup::said(&outcome))

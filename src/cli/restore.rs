@@ -14,6 +14,7 @@ use crate::model::event::{Event, Events};
 use crate::model::job::{RestoreWork, Work};
 use crate::model::node::display_path;
 use crate::model::size::Bytes;
+use crate::ops::restore::in_place::Kind;
 use crate::ops::restore::into::{IntoOptions, IntoPlan, PresentState, RestoredInto};
 use crate::ops::restore::{self, RestoredToDir, Wanted, to_dir};
 use crate::ops::session::Session;
@@ -163,17 +164,11 @@ pub(super) fn said(
         discard_current: work.discard_current.clone(),
         dry_run: work.dry_run,
     };
-    // The databases of Appsmith's own PostgreSQL come back as those of any other.
-    let is_postgres = options.wanted.components == ["postgres"];
-    let is_in_parts =
-        matches!(instance.platform, Platform::Appsmith | Platform::Mongodb) && !is_postgres;
     let from = (config, &session, instance, &snapshot);
-    if is_in_parts {
-        in_parts(from, &options, context)
-    } else if instance.platform == Platform::Files {
-        files(from, &options, context)
-    } else {
-        databases(from, &options, context)
+    match Kind::of(instance, &options) {
+        Kind::Parts => in_parts(from, &options, context),
+        Kind::Files => files(from, &options, context),
+        Kind::Databases => databases(from, &options, context),
     }
 }
 

@@ -77,7 +77,7 @@ impl Overview {
                     problem.since.strftime("%Y-%m-%d %H:%M UTC")
                 )
             }));
-            // To look is to open the catalog, too, which counts as a change.
+            // To look brings the catalog up to date with the repository, which counts as a change.
             let version = executor.catalog().data_version()?;
             *known = Some(Known { at: Instant::now(), version, ends, status: status.clone() });
             status

@@ -69,6 +69,8 @@ pub struct BackupOptions {
     pub allow_empty: bool,
     /// This is what a restore of the given snapshot is about to overwrite.
     pub before_restore_of: Option<SnapshotId>,
+    /// Whoever asks has stopped what writes, and starts it again.
+    pub writers_are_stopped: bool,
 }
 
 /// A snapshot that was taken.

@@ -2,7 +2,7 @@
 
 use super::select::{self, SnapshotRef};
 use super::session::Session;
-use super::state::State;
+use super::state::{self, State};
 use super::state::change::{Change, Looked};
 use super::{Context, OpsError, adopt};
 use crate::host;
@@ -49,6 +49,20 @@ pub fn unpin(
             pin.snapshot != snapshot || reason.is_some_and(|reason| pin.reason != reason)
         });
     })
+}
+
+/// Remove the pins of all snapshots for one reason; returns how many there were.
+pub fn release(session: &Session, reason: &str, context: &Context) -> Result<u64, OpsError> {
+    let state = {
+        let looked = Looked::at(session, "pin", context)?;
+        state::read(&looked.reader, &looked.snapshots, &context.events)?
+    };
+    let mut released = 0;
+    for pin in state.pins.iter().filter(|pin| pin.reason == reason) {
+        let snapshot = SnapshotRef::Prefix(pin.snapshot.to_string());
+        released += u64::from(unpin(session, &snapshot, Some(reason), context)?.changed);
+    }
+    Ok(released)
 }
 
 fn change(

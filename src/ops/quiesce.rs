@@ -12,12 +12,14 @@ use crate::config::{Config, Instance};
 use crate::model::event::Events;
 use crate::model::id::JobId;
 use crate::model::name::Name;
+use crate::model::via::ParseViaError;
 use crate::platform::recipe::QuiesceRecipe;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 pub(super) const DIRECTORY: &str = "stopped";
 
@@ -65,10 +67,27 @@ eval "$2" >&2"#;
 struct Note {
     instance: Name,
     token: String,
+    /// How it is started, where the platform's recipe does not say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    switch: Option<Switch>,
+    /// An upgrade has stopped it, and no backup or restore starts it again.
+    #[serde(default)]
+    by_upgrade: bool,
+}
+
+/// What stops those who write to an instance and starts them again, where its platform's recipe has nothing for that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// Where both run, as the configuration writes it.
+    pub via: String,
+    /// Stops them, and ends when they have stopped.
+    pub stop: Vec<String>,
+    /// Starts them.
+    pub start: Vec<String>,
 }
 
 /// Writers that are stopped. Dropping it starts them.
-pub(super) struct Quiesced {
+pub struct Quiesced {
     note: Note,
     directory: PrivateDirectory,
     access: Access,
@@ -89,33 +108,108 @@ pub(super) fn stop(
     context: &Context,
 ) -> Result<Option<Quiesced>, OpsError> {
     let Some(recipe) = &living.recipe.quiesce else { return Ok(None) };
-    let instance = living.instance.name.clone();
-    context.events.phase("stopping", format!("what writes to {instance}"));
-    let note = Note { instance, token: job.to_string() };
+    let note = Note {
+        instance: living.instance.name.clone(),
+        token: job.to_string(),
+        switch: None,
+        by_upgrade: false,
+    };
+    stop_by(config, &Ways::of_recipe(living, recipe), note, context).map(Some)
+}
+
+/// Stop what writes to an instance until an upgrade starts it again: as its platform's recipe says, or else by `switch`. None
+/// where there is neither.
+pub fn stop_for_upgrade(
+    config: &Config,
+    instance: &Instance,
+    switch: Option<Switch>,
+    job: JobId,
+    context: &Context,
+) -> Result<Option<Quiesced>, OpsError> {
+    let living = Living::look(config, instance, context)?;
+    let name = &instance.name;
+    let token = job.to_string();
+    let note = |switch| Note { instance: name.clone(), token, switch, by_upgrade: true };
+    match (&living.recipe.quiesce, switch) {
+        (Some(recipe), _) => {
+            stop_by(config, &Ways::of_recipe(&living, recipe), note(None), context).map(Some)
+        }
+        (None, Some(switch)) => {
+            let ways = Ways::of_switch(&living.access, &switch)?;
+            stop_by(config, &ways, note(Some(switch)), context).map(Some)
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// Start again what an upgrade has stopped, whichever process that was.
+pub fn resume_of_upgrade(
+    config: &Config,
+    instance: &Instance,
+    context: &Context,
+) -> Result<(), OpsError> {
+    resume(config, instance, true, context)
+}
+
+/// How they are stopped and started.
+struct Ways {
+    access: Access,
+    stop: String,
+    start: String,
+    variables: Vec<(String, Zeroizing<String>)>,
+}
+
+impl Ways {
+    fn of_recipe(living: &Living<'_>, recipe: &QuiesceRecipe) -> Self {
+        let given = |name: &String| Some((name.clone(), living.variable(name)?.to_owned().into()));
+        Self {
+            access: living.access.anew(),
+            stop: line_of(&recipe.stop),
+            start: line_of(&recipe.start),
+            variables: recipe.variables.iter().filter_map(given).collect(),
+        }
+    }
+
+    fn of_switch(access: &Access, switch: &Switch) -> Result<Self, OpsError> {
+        let via = switch.via.parse().map_err(|error: ParseViaError| {
+            OpsError::usage(error.to_string(), "is this a note of this version of Belay?")
+        })?;
+        let (stop, start) = (line_of(&switch.stop), line_of(&switch.start));
+        Ok(Self { access: access.to(via), stop, start, variables: Vec::new() })
+    }
+
+    fn command(&self, script: &str) -> Command {
+        let command = Command::shell(script).silence(PATIENCE);
+        self.variables.iter().fold(command, |command, (name, value)| command.secret(name, value))
+    }
+}
+
+fn stop_by(
+    config: &Config,
+    ways: &Ways,
+    note: Note,
+    context: &Context,
+) -> Result<Quiesced, OpsError> {
+    context.events.phase("stopping", format!("what writes to {}", note.instance));
     let directory = PrivateDirectory::make(&config.state_dir, DIRECTORY)?;
     directory.write_json(&file_of(&note.instance), &note)?;
     let seconds = LEASE.as_secs().to_string();
-    let command = Command::shell(STOP).arguments([
-        note.token.as_str(),
-        &seconds,
-        &line_of(&recipe.stop),
-        &line_of(&recipe.start),
-    ]);
+    let command =
+        ways.command(STOP).arguments([note.token.as_str(), &seconds, &ways.stop, &ways.start]);
     let mut stopped = Quiesced {
-        start: starting(living, recipe, &note),
+        start: ways.command(START).arguments([&note.token, &ways.start]),
         note,
         directory,
-        access: living.access.clone(),
+        access: ways.access.anew(),
         events: context.events.clone(),
         is_over: false,
         is_held: false,
         renewing: None,
     };
-    let command = with_variables(command, living, recipe);
     // On failure what was stopped of it is started again.
-    living.access.run(&command, &[], MOST_ANSWER)?;
+    ways.access.run(&command, &[], MOST_ANSWER)?;
     stopped.renew();
-    Ok(Some(stopped))
+    Ok(stopped)
 }
 
 fn file_of(instance: &Name) -> String {
@@ -126,16 +220,6 @@ fn file_of(instance: &Name) -> String {
 fn line_of(command: &[String]) -> String {
     let words: Vec<Vec<u8>> = command.iter().map(|word| word.clone().into_bytes()).collect();
     String::from_utf8_lossy(&quote::join(&words)).into_owned()
-}
-
-fn starting(living: &Living<'_>, recipe: &QuiesceRecipe, note: &Note) -> Command {
-    let command = Command::shell(START).arguments([note.token.as_str(), &line_of(&recipe.start)]);
-    with_variables(command, living, recipe)
-}
-
-fn with_variables(command: Command, living: &Living<'_>, recipe: &QuiesceRecipe) -> Command {
-    let given = recipe.variables.iter().filter_map(|name| Some((name, living.variable(name)?)));
-    given.fold(command.silence(PATIENCE), |command, (name, value)| command.secret(name, value))
 }
 
 impl Quiesced {
@@ -163,7 +247,7 @@ impl Quiesced {
     }
 
     /// From here on nobody but Belay starts them. An error where the lease had run out, and they run already.
-    pub(super) fn hold(&mut self) -> Result<(), OpsError> {
+    pub fn hold(&mut self) -> Result<(), OpsError> {
         self.end_renewing();
         let hold = Command::shell(HOLD).argument(&self.note.token);
         self.access.run(&hold, &[], 0).map_err(|error| {
@@ -177,7 +261,7 @@ impl Quiesced {
     }
 
     /// Start what was stopped. Tells where that had been done already, so that not all that was read meanwhile is of one moment.
-    pub(super) fn resume(mut self) -> Result<Option<String>, OpsError> {
+    pub fn resume(mut self) -> Result<Option<String>, OpsError> {
         let was_started = self.start()?;
         Ok(was_started.then(|| {
             "what writes was started again before all was read: not all is of one moment".to_owned()
@@ -185,9 +269,26 @@ impl Quiesced {
     }
 
     /// They stay stopped until the next backup or restore has finished what is half done.
-    pub(super) fn leave(mut self) {
+    pub fn leave(mut self) {
         self.end_renewing();
         self.is_over = true;
+    }
+
+    /// Whether they have been stopped since, without a pause.
+    pub fn is_unbroken(&self) -> bool {
+        // Without a lease nobody but this program starts them.
+        if self.is_held {
+            return true;
+        }
+        let renew = Command::shell(RENEW).argument(&self.note.token).silence(PATIENCE);
+        self.access.anew().run(&renew, &[], 0).is_ok()
+    }
+
+    /// Something else starts them, or has put others in their place.
+    pub fn give_over(mut self) -> Result<(), OpsError> {
+        self.end_renewing();
+        self.is_over = true;
+        self.directory.remove(&file_of(&self.note.instance))
     }
 
     fn start(&mut self) -> Result<bool, OpsError> {
@@ -212,10 +313,19 @@ impl Drop for Quiesced {
     }
 }
 
-/// Start what a run that was killed has left stopped.
+/// Start what a run that was killed has left stopped, but for what an upgrade has.
 pub(super) fn resume_left(
     config: &Config,
     instance: &Instance,
+    context: &Context,
+) -> Result<(), OpsError> {
+    resume(config, instance, false, context)
+}
+
+fn resume(
+    config: &Config,
+    instance: &Instance,
+    is_upgrade: bool,
     context: &Context,
 ) -> Result<(), OpsError> {
     let Some(directory) = PrivateDirectory::open(&config.state_dir, DIRECTORY)? else {
@@ -223,16 +333,24 @@ pub(super) fn resume_left(
     };
     let file = file_of(&instance.name);
     let Some(json) = directory.read(&file)? else { return Ok(()) };
-    let token = serde_json::from_slice(&json).map(|note: Note| note.token).unwrap_or_default();
     let name = &instance.name;
-    let living = Living::look(config, instance, context)?;
-    let Some(recipe) = &living.recipe.quiesce else {
-        directory.remove(&file)?;
+    let note: Note = serde_json::from_slice(&json).unwrap_or_else(|_| Note {
+        instance: name.clone(),
+        token: String::new(),
+        switch: None,
+        by_upgrade: false,
+    });
+    if note.by_upgrade && !is_upgrade {
         return Ok(());
+    }
+    let living = Living::look(config, instance, context)?;
+    let ways = match (&note.switch, &living.recipe.quiesce) {
+        (Some(switch), _) => Ways::of_switch(&living.access, switch)?,
+        (None, Some(recipe)) => Ways::of_recipe(&living, recipe),
+        (None, None) => return directory.remove(&file),
     };
-    let note = Note { instance: name.clone(), token };
-    let start = starting(&living, recipe, &note).argument("");
-    living.access.run(&start, &[], MOST_ANSWER).map_err(|error| left_stopped(name, &error))?;
+    let start = ways.command(START).arguments([note.token.as_str(), &ways.start, ""]);
+    ways.access.run(&start, &[], MOST_ANSWER).map_err(|error| left_stopped(name, &error))?;
     directory.remove(&file)?;
     context.events.note(format!("What an interrupted run had stopped of {name} is started again."));
     Ok(())
@@ -251,10 +369,18 @@ fn left_stopped(name: &Name, error: &AccessError) -> OpsError {
 
 /// Whether runs that were killed have left something stopped, one sentence each.
 pub(super) fn left(state_dir: &Path) -> Vec<String> {
-    let names = PrivateDirectory::open(state_dir, DIRECTORY).ok().flatten();
-    let names = names.and_then(|directory| directory.names().ok()).unwrap_or_default();
-    let instances = names.iter().filter_map(|name| name.strip_suffix(".json"));
-    instances
-        .map(|name| format!("A run has stopped what writes to {name}, and has not started it again. The next backup or restore of {name} does."))
-        .collect()
+    let Some(directory) = PrivateDirectory::open(state_dir, DIRECTORY).ok().flatten() else {
+        return Vec::new();
+    };
+    let names = directory.names().unwrap_or_default();
+    let instances = names.iter().filter_map(|name| Some((name, name.strip_suffix(".json")?)));
+    let told = instances.map(|(file, name)| {
+        let json = directory.read(file).ok().flatten();
+        let note = json.and_then(|json| serde_json::from_slice::<Note>(&json).ok());
+        if note.is_some_and(|note| note.by_upgrade) {
+            return format!("An upgrade has stopped what writes to {name}, and has not started it again: `belay upgrade status` tells what it waits for.");
+        }
+        format!("A run has stopped what writes to {name}, and has not started it again. The next backup or restore of {name} does.")
+    });
+    told.collect()
 }

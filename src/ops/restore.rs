@@ -6,6 +6,7 @@
 mod by_instance;
 pub mod databases;
 mod extract;
+pub mod in_place;
 mod interrupted;
 pub mod into;
 mod items;

@@ -16,6 +16,7 @@ use crate::config::{Config, Instance};
 use crate::model::event::Cancelled;
 use crate::model::name::Name;
 use crate::ops::Context;
+use crate::ops::quiesce::Switch;
 use command::CommandDriver;
 use compose::ComposeDriver;
 
@@ -173,6 +174,14 @@ impl<'a> Driver<'a> {
         match self {
             Self::Command(command) => command.settings.stop.is_some(),
             Self::Compose(_) => true,
+        }
+    }
+
+    /// What stops and starts it, for who stops it with a timer beside it; none where nothing says how.
+    pub fn switch(&self) -> Result<Option<Switch>, DriverError> {
+        match self {
+            Self::Command(command) => Ok(command.switch()),
+            Self::Compose(compose) => compose.switch().map(Some),
         }
     }
 

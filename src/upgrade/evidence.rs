@@ -118,6 +118,8 @@ impl<'a> Scene<'a> {
     }
 }
 
+pub(super) use surroundings::window;
+
 /// Read everything that a gate's rules look at. An error is only that somebody asked to stop, or that the pair's instances are not configured.
 pub fn read(scene: &Scene<'_>, question: &Question<'_>) -> Result<Seen, OpsError> {
     read_all(scene, question).map(|evidence| evidence.seen)
@@ -130,7 +132,7 @@ pub(super) fn read_all(scene: &Scene<'_>, question: &Question<'_>) -> Result<Evi
     let newest = snapshots::newest(scene, sides, &mut gathering)?;
     let mut seen = Seen {
         checkpoints: Recipe::of(sides[1].1.platform).checkpoints,
-        window: surroundings::window(sides[1].1, question),
+        window: window(sides[1].1, question.windows, question.now),
         drill: last_drill(),
         ..Seen::default()
     };

@@ -89,7 +89,7 @@ impl Run<'_> {
         let (mut parts, mut names, mut edition) = (Vec::new(), Vec::new(), None);
         let mut warnings = Vec::new();
         // Whoever restores has stopped them already.
-        let is_asked = self.instance.quiesce && !is_part;
+        let is_asked = self.instance.quiesce && !is_part && !self.options.writers_are_stopped;
         let stopped = is_asked.then(|| quiesce::stop(self.config, &living, self.job, self.context));
         let stopped = stopped.transpose()?.flatten();
         if living.recipe.has(ComponentKind::Mongodb) {

@@ -5,6 +5,7 @@ use crate::access::Access;
 use crate::config::Instance;
 use crate::config::pair::{CommandSettings, Script};
 use crate::ops::Context;
+use crate::ops::quiesce::Switch;
 use crate::upgrade::script::ScriptRun;
 
 /// More lines of a script are not told one by one.
@@ -26,6 +27,18 @@ impl CommandDriver<'_> {
             ("BELAY_PREVIOUS_VERSION", previous.unwrap_or_default().to_owned()),
         ];
         self.run(&self.settings.install, &variables)
+    }
+
+    pub(super) fn switch(&self) -> Option<Switch> {
+        let (stop, start) = (self.settings.stop.as_ref()?, self.settings.start.as_ref()?);
+        let words = |script: &Script| {
+            let mut words = vec!["env".to_owned(), format!("BELAY_INSTANCE={}", self.instance.name)];
+            words.push(script.program.clone());
+            words.extend(script.arguments.iter().cloned());
+            words
+        };
+        let via = self.access.via().to_string();
+        Some(Switch { via, stop: words(stop), start: words(start) })
     }
 
     pub(super) fn stop(&self) -> Result<(), DriverError> {

@@ -13,6 +13,7 @@ use crate::access::{Access, AccessError, Command};
 use crate::config::Instance;
 use crate::config::pair::{Compose, Script};
 use crate::ops::Context;
+use crate::ops::quiesce::Switch;
 use crate::upgrade::script::ScriptRun;
 use override_file::{Unmergeable, differ_by_image_only, image_in, with_image};
 use std::sync::OnceLock;
@@ -117,6 +118,20 @@ impl<'a> ComposeDriver<'a> {
         self.context.events.phase("stopping", self.instance.name.to_string());
         let arguments = ["stop", "-t", STOP_SECONDS, &self.settings.service];
         self.compose_told(&arguments, COMMAND_LIMIT)
+    }
+
+    pub(super) fn switch(&self) -> Result<Switch, DriverError> {
+        let (dir, program) = (self.dir()?, self.program()?);
+        let service = self.settings.service.as_str();
+        let words = |arguments: &[&str]| {
+            let own = ["sh", "-c", IN_DIRECTORY, "belay", dir];
+            own.iter().chain(&program).chain(arguments).map(|word| (*word).to_owned()).collect()
+        };
+        Ok(Switch {
+            via: self.access.via().to_string(),
+            stop: words(&["stop", "-t", STOP_SECONDS, service]),
+            start: words(&["up", "-d", "--no-deps", service]),
+        })
     }
 
     pub(super) fn start(&self) -> Result<(), DriverError> {

@@ -10,6 +10,7 @@ use crate::ops::newest::Newest;
 use crate::ops::room::{self, RoomNeeded};
 use crate::policy::window::{Opening, Windows};
 use crate::upgrade::rules::{App, Room, Window};
+use jiff::Timestamp;
 
 /// What needs room. Once staging has gone first, only production may still have to go back.
 pub(super) fn room(
@@ -62,13 +63,13 @@ fn of(environment: Environment, found: RoomNeeded) -> Room {
 }
 
 /// Whether one of the plan's windows is open on the clock of production's zone; none where they cannot be read, or there are none.
-pub(super) fn window(production: &Instance, question: &Question<'_>) -> Option<Window> {
-    if question.windows.is_empty() {
+pub(in crate::upgrade) fn window(production: &Instance, windows: &[String], now: Timestamp) -> Option<Window> {
+    if windows.is_empty() {
         return None;
     }
-    let windows = question.windows.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
+    let windows = windows.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
     let (is_open, opens_at) =
-        match Windows::new(windows, production.timezone.clone()).at(question.now) {
+        match Windows::new(windows, production.timezone.clone()).at(now) {
             Opening::Always | Opening::Until(_) => (true, None),
             Opening::From(opens_at) => (false, Some(opens_at)),
             Opening::Never => (false, None),
@@ -105,15 +106,7 @@ mod tests {
         let config = Config::parse(text, "test").unwrap();
         let at = |now: &str, windows: &[&str]| {
             let windows: Vec<String> = windows.iter().map(|text| (*text).to_owned()).collect();
-            let question = Question {
-                gate: Gate::Staging,
-                to: &"v1.2".parse().unwrap(),
-                windows: &windows,
-                fetched: [None, None],
-                stopped_since: None,
-                now: now.parse().unwrap(),
-            };
-            window(config.instance("b").unwrap(), &question)
+            window(config.instance("b").unwrap(), &windows, now.parse().unwrap())
         };
         let saturday = ["Sat 01:00-05:00"];
         let open = Window { is_open: true, opens_at: None };

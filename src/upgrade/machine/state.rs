@@ -100,3 +100,14 @@ pub enum Production {
         to: Version,
     },
 }
+
+impl fmt::Display for Production {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runs(version) => write!(formatter, "runs {version}"),
+            Self::InDoubt { from, to } => {
+                write!(formatter, "is between {from} and {to}, or not shown to be right")
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Upgrades as people have to do with them: planned, started, taken up again, asked about, and told what is wanted.
+//!
+//! What always holds: one process at a time works on the upgrades of a pair; a pair has one upgrade at a time that is not over; and
+//! what a person says is noted in the journal, or left for the process that works on it.
+
+use super::evidence::{self, Question, Scene};
+use super::hands::{Hands, Word};
+use super::machine::{Refusal, State, Upgrade};
+use super::plan::{self, Asked};
+use super::runner::{Rest, Runner, Stopped};
+use super::{draft, path};
+use crate::catalog::Catalog;
+use crate::config::{Config, Pair, SecretSources};
+use crate::model::id::UpgradeId;
+use crate::model::upgrade::{Gate, Journal, Plan, Record, Side};
+use crate::ops::session::Session;
+use crate::ops::desk::{Desk, leave_word};
+use crate::ops::{Context, OpsError, new_job_id};
+use crate::platform::recipe::Recipe;
+use jiff::Timestamp;
+
+/// The pair, as it is to be upgraded.
+pub fn scene<'a>(
+    config: &'a Config,
+    secrets: &'a SecretSources,
+    pair: &str,
+    context: &'a Context,
+) -> Result<Scene<'a>, OpsError> {
+    let pair = config.pair(pair)?;
+    let upgrades = pair.upgrades.as_ref().ok_or_else(|| {
+        OpsError::usage(
+            format!("nothing says how the instances of the pair {} are upgraded", pair.name),
+            format!(
+                "add driver = \"compose\", or driver = {{ command = \"/PATH\" }}, to [pair.{}]",
+                pair.name
+            ),
+        )
+    })?;
+    Ok(Scene { config, secrets, pair, upgrades, context })
+}
+
+/// The gate says no before anything was done.
+fn closed(message: impl ToString, hint: impl Into<String>) -> OpsError {
+    OpsError::Gate { message: message.to_string(), hint: Some(hint.into()) }
+}
+
+/// Make a plan from what runs now; nothing is done.
+pub fn planned(scene: &Scene<'_>, to: &str, stops: &[String]) -> Result<Plan, OpsError> {
+    let target = path::target(to).map_err(|no| closed(&no, no.hint()))?;
+    let question = Question {
+        gate: Gate::Staging,
+        to: &target,
+        windows: &[],
+        fetched: [None, None],
+        stopped_since: None,
+        now: Timestamp::now(),
+    };
+    let evidence = evidence::read_all(scene, &question)?;
+    let sides = scene.sides()?;
+    let seen = [&evidence.seen.staging, &evidence.seen.production];
+    let side = |number: usize| -> Result<Side, OpsError> {
+        let (environment, instance) = sides[number];
+        let running = seen[number].running.as_ref().ok_or_else(|| {
+            let unread = evidence.seen.unread.iter();
+            let mut why = unread.filter(|it| it.environment == Some(environment)).map(|it| it.why.clone());
+            closed(
+                format!("which version {environment} ({}) runs is not known: {}", instance.name, why.next().unwrap_or_default()),
+                "see that it runs and tells its version: `belay doctor`",
+            )
+        })?;
+        let manifest = evidence.newest[number].as_ref().and_then(|newest| newest.manifest.as_ref());
+        let id = manifest.map(|manifest| manifest.instance.id).ok_or_else(|| {
+            closed(
+                format!("{environment} ({}) was never backed up", instance.name),
+                format!("belay backup {}", instance.name),
+            )
+        })?;
+        Ok(Side { id, name: instance.name.clone(), version: running.version.clone() })
+    };
+    let editions = [seen[1], seen[0]].map(|it| it.running.as_ref()?.edition);
+    let platform = sides[1].1.platform;
+    plan::plan(Asked {
+        pair: scene.pair.name.clone(),
+        staging: side(0)?,
+        production: side(1)?,
+        platform: platform.to_string(),
+        edition: editions.into_iter().flatten().next(),
+        to,
+        stops,
+        checkpoints: &Recipe::of(platform).checkpoints,
+        terms: draft::terms(scene.upgrades),
+    })
+    .map_err(|no| closed(&no, no.hint()))
+}
+
+/// The upgrades of a pair, newest first, as this host knows them.
+pub fn upgrades(config: &Config, pair: Option<&Pair>) -> Result<Vec<Upgrade>, OpsError> {
+    let catalog = Catalog::open(&config.state_dir)?;
+    let journals = catalog.upgrades(pair.map(|pair| &pair.name))?;
+    journals.into_iter().map(replayed).collect()
+}
+
+fn replayed(journal: Journal) -> Result<Upgrade, OpsError> {
+    let id = journal.id;
+    Upgrade::replay(journal).map_err(|misfit| {
+        OpsError::refused(
+            format!("the journal of upgrade {id} cannot be followed: {misfit}"),
+            "it was written by another version of Belay, or is damaged: `belay catalog rebuild` takes the repository's copy",
+        )
+    })
+}
+
+/// The upgrade of a pair that people may have to do with; none where there was none, or the last one is over.
+pub fn current(config: &Config, pair: &Pair) -> Result<Option<Upgrade>, OpsError> {
+    Ok(upgrades(config, Some(pair))?.into_iter().find(|upgrade| !upgrade.state().is_over()))
+}
+
+fn desk(config: &Config, pair: &Pair) -> Result<Desk, OpsError> {
+    Desk::take(&config.state_dir, &pair.name)?.ok_or_else(|| {
+        OpsError::refused(
+            format!("another process works on the upgrade of {}", pair.name),
+            format!("`belay upgrade status {}` tells what it does", pair.name),
+        )
+    })
+}
+
+fn ensure_none(config: &Config, pair: &Pair) -> Result<(), OpsError> {
+    let Some(upgrade) = current(config, pair)? else { return Ok(()) };
+    let (id, state, pair) = (upgrade.journal().id, upgrade.state(), &pair.name);
+    Err(OpsError::refused(
+        format!("upgrade {id} of {pair} is not over: it is {state}"),
+        format!("`belay upgrade status {pair}` tells what it waits for"),
+    ))
+}
+
+/// Put a planned upgrade down, and go on with it as far as the gate allows.
+pub fn start(scene: Scene<'_>, plan: Plan, by: String) -> Result<(Upgrade, Rest), OpsError> {
+    let (config, pair) = (scene.config, scene.pair);
+    let desk = desk(config, pair)?;
+    ensure_none(config, pair)?;
+    let production = config.instance(pair.production.as_str())?;
+    let session = Session::open(config, config.repository_of(production)?, scene.secrets)?;
+    let id = UpgradeId(new_job_id()?.0);
+    let journal = Journal::new(id, plan, Timestamp::now(), by);
+    let upgrade = replayed(journal)?;
+    let repository = crate::model::id::RepositoryId(session.repository.id().0);
+    Catalog::open(&config.state_dir)?.add_upgrade(repository, upgrade.journal())?;
+    work_on(scene, desk, upgrade)
+}
+
+/// Take the pair's upgrade up where it is, and go on.
+pub fn go_on(scene: Scene<'_>) -> Result<(Upgrade, Rest), OpsError> {
+    let desk = desk(scene.config, scene.pair)?;
+    let upgrade = current(scene.config, scene.pair)?.ok_or_else(|| none_on_its_way(scene.pair))?;
+    work_on(scene, desk, upgrade)
+}
+
+fn none_on_its_way(pair: &Pair) -> OpsError {
+    OpsError::refused(
+        format!("no upgrade of {} is on its way", pair.name),
+        format!("begin one: belay upgrade start {} --to VERSION", pair.name),
+    )
+}
+
+fn work_on(scene: Scene<'_>, desk: Desk, upgrade: Upgrade) -> Result<(Upgrade, Rest), OpsError> {
+    let id = upgrade.journal().id;
+    let hands = Hands::new(scene, desk)?;
+    let mut runner = Runner::take_up(upgrade, hands).map_err(|stopped| broken(id, stopped))?;
+    let rest = runner.run().map_err(|stopped| broken(id, stopped))?;
+    Ok((runner.upgrade().clone(), rest))
+}
+
+fn broken(id: UpgradeId, stopped: Stopped<OpsError>) -> OpsError {
+    match stopped {
+        Stopped::Journal(error) => error,
+        Stopped::Misfit(misfit) => OpsError::refused(
+            format!("the journal of upgrade {id} does not take what came next: {misfit}"),
+            "this is a fault of Belay: tell its developers; `belay upgrade show` has the journal",
+        ),
+        Stopped::Before => OpsError::refused(
+            format!("upgrade {id} could not be gone on with"),
+            "take it up again: belay upgrade resume",
+        ),
+    }
+}
+
+/// Where a word went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Into the journal.
+    Noted,
+    /// To the process that works on the upgrade, which reads it when its present step has ended.
+    Left,
+}
+
+/// Say something to the pair's upgrade.
+pub fn say(config: &Config, pair: &Pair, word: &Word) -> Result<(Upgrade, Heard), OpsError> {
+    let desk = Desk::take(&config.state_dir, &pair.name)?;
+    let mut upgrade = current(config, pair)?.ok_or_else(|| none_on_its_way(pair))?;
+    // Also where another process works on it: what makes no sense now is told at once.
+    let entry = upgrade.hear(&word.command()).map_err(|Refusal { message, hint }| closed(message, hint))?;
+    if desk.is_none() {
+        let json = serde_json::to_vec(word).unwrap_or_default();
+        leave_word(&config.state_dir, &pair.name, &json)?;
+        return Ok((upgrade, Heard::Left));
+    }
+    let number = upgrade.journal().records.len() as u64 + 1;
+    let record = Record { number, at: Timestamp::now(), entry };
+    upgrade.apply(record.clone()).map_err(|misfit| closed(misfit, "`belay upgrade status` says what it is at"))?;
+    Catalog::open(&config.state_dir)?.add_upgrade_record(upgrade.journal().id, &record)?;
+    Ok((upgrade, Heard::Noted))
+}
+
+/// Pin what an instance runs today, so that nothing but an upgrade changes it.
+pub fn adopt(scene: &Scene<'_>, instance: &str) -> Result<super::driver::Image, OpsError> {
+    let instance = scene.config.instance(instance)?;
+    let limits = crate::platform::http::Limits::default();
+    let (found, _) =
+        crate::ops::probe::version(scene.config, scene.secrets, instance, limits, scene.context)?;
+    let version = found.map(|found| found.version.to_string());
+    let driven = super::driver::Driver::of(scene.config, scene.upgrades, instance, scene.context)
+        .and_then(|driver| driver.adopt(version.as_deref()));
+    driven.map_err(|error| {
+        let hint = error.hint().unwrap_or_default();
+        OpsError::refused(error.to_string(), hint)
+    })
+}
+
+/// An error where an upgrade has to do with an instance that somebody else would overwrite.
+pub fn ensure_free(config: &Config, instance: &crate::model::name::Name) -> Result<(), OpsError> {
+    for pair in config.pairs.values().filter(|pair| pair.staging == *instance || pair.production == *instance) {
+        let Some(upgrade) = current(config, pair)? else { continue };
+        let is_at_rest = matches!(upgrade.state(), State::Planned | State::Provisional | State::Held | State::Committed | State::Aborted | State::RolledBack);
+        if !is_at_rest {
+            return Err(OpsError::refused(
+                format!("upgrade {} of {} has to do with {instance}: it is {}", upgrade.journal().id, pair.name, upgrade.state()),
+                format!("`belay upgrade status {0}`; `belay upgrade abort {0}` gives it up before production is touched, `belay upgrade rollback {0}` brings production back", pair.name),
+            ));
+        }
+    }
+    Ok(())
+}

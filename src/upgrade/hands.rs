@@ -1,0 +1,342 @@
+//! The world as it is: each step of an upgrade, done to the instances of a pair.
+//!
+//! What always holds: a step that is done again finds what an earlier try has left, and does no harm to it; what a step overwrites is in a
+//! snapshot or set aside; and a job that was asked to stop leaves the journal as a kill would, so that the step is not taken for one
+//! that failed.
+
+mod back;
+mod forward;
+mod problem;
+mod trials;
+
+use self::problem::Problem;
+use super::driver::Driver;
+use super::evidence::{self, Question, Scene};
+use super::machine::{Command, Facts, Refusal, State, Upgrade, What};
+use super::rules::Seen;
+use super::runner::{Failure, World};
+use crate::catalog::Catalog;
+use crate::config::{Instance, Pair};
+use crate::host;
+use crate::model::event::Cancelled;
+use crate::model::id::Sha256;
+use crate::model::upgrade::{
+    Entry, Environment, Gate, Journal, Outcome, Record, Request, RuleName, Step,
+};
+use crate::ops::quiesce::Quiesced;
+use crate::ops::session::Session;
+use crate::ops::desk::Desk;
+use crate::ops::{Context, OpsError, upgrades};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Steps of one upgrade, done by this process.
+pub struct Hands<'a> {
+    scene: Scene<'a>,
+    staging: &'a Instance,
+    production: &'a Instance,
+    catalog: Catalog,
+    desk: Desk,
+    /// Production's repository, once it was needed for the journal.
+    repository: Option<Session>,
+    /// Production's writers, while this process has them stopped, and since when.
+    stopped: Option<(Quiesced, Timestamp)>,
+}
+
+/// What a person says, as it is left for the process that works on the upgrade.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Word {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// What.
+    #[serde(flatten)]
+    pub what: Said,
+}
+
+/// What can be said.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "said", rename_all = "snake_case")]
+pub enum Said {
+    /// Yes to the plan of this digest.
+    Approve {
+        /// The plan's.
+        plan: Sha256,
+    },
+    /// A rule is no hindrance.
+    Override {
+        /// Which.
+        rule: RuleName,
+    },
+    /// A change of course.
+    Ask {
+        /// Which.
+        request: Request,
+    },
+}
+
+impl Word {
+    /// The same for the machine.
+    pub fn command(&self) -> Command {
+        let what = match &self.what {
+            Said::Approve { plan } => What::Approve(*plan),
+            Said::Override { rule } => What::Override(*rule),
+            Said::Ask { request } => What::Ask(*request),
+        };
+        Command { by: self.by.clone(), reason: self.reason.clone(), what }
+    }
+}
+
+impl<'a> Hands<'a> {
+    /// For who has the right to work on the pair's upgrades.
+    pub fn new(scene: Scene<'a>, desk: Desk) -> Result<Self, OpsError> {
+        let config = scene.config;
+        let Pair { staging, production, .. } = scene.pair;
+        Ok(Self {
+            scene,
+            staging: config.instance(staging.as_str())?,
+            production: config.instance(production.as_str())?,
+            catalog: Catalog::open(&config.state_dir)?,
+            desk,
+            repository: None,
+            stopped: None,
+        })
+    }
+
+    fn instance(&self, environment: Environment) -> &'a Instance {
+        match environment {
+            Environment::Staging => self.staging,
+            Environment::Production => self.production,
+        }
+    }
+
+    fn driver(&self, environment: Environment) -> Result<Driver<'a>, Problem> {
+        let Scene { config, upgrades, context, .. } = self.scene;
+        Ok(Driver::of(config, upgrades, self.instance(environment), context)?)
+    }
+
+    fn session(&self, environment: Environment) -> Result<Session, OpsError> {
+        let Scene { config, secrets, .. } = self.scene;
+        Session::open(config, config.repository_of(self.instance(environment))?, secrets)
+    }
+
+    /// For an operation that is a job of its own.
+    fn context(&self) -> Context {
+        Context::new(self.scene.context.events.clone(), self.scene.context.cancel.clone())
+    }
+
+    /// Have the journal in production's repository, too.
+    fn keep(&mut self, journal: &Journal) -> Result<(), OpsError> {
+        if self.repository.is_none() {
+            self.repository = Some(self.session(Environment::Production)?);
+        }
+        let session = self.repository.as_ref().expect("it was opened above");
+        upgrades::keep(session, journal, &self.context())
+    }
+
+    /// Why the snapshots of an upgrade are pinned.
+    fn pin_reason(upgrade: &Upgrade) -> String {
+        let Journal { id, plan, .. } = upgrade.journal();
+        format!("upgrade {id} of {} to {}", plan.pair, plan.target())
+    }
+
+    fn stopped_since(&self) -> Option<Timestamp> {
+        let (stopped, since) = self.stopped.as_ref()?;
+        stopped.is_unbroken().then_some(*since)
+    }
+
+    /// Let go of what was stopped: it has been put in place anew, and started.
+    fn writers_were_replaced(&mut self) -> Result<(), OpsError> {
+        match self.stopped.take() {
+            Some((stopped, _)) => stopped.give_over(),
+            None => Ok(()),
+        }
+    }
+
+    fn perform(&mut self, upgrade: &Upgrade, step: Step) -> Result<Outcome, Problem> {
+        self.scene.context.cancel.check()?;
+        match step {
+            Step::PullStaging => self.pull(upgrade, Environment::Staging),
+            Step::PullProduction => self.pull(upgrade, Environment::Production),
+            Step::BackUpStaging | Step::BackUpStagingAgain => self.back_up(Environment::Staging),
+            Step::BackUpProduction => self.back_up(Environment::Production),
+            Step::PinBoth => self.pin(upgrade, Step::BackUpStaging, Step::BackUpProduction),
+            Step::PinLast => self.pin(upgrade, Step::BackUpStagingAgain, Step::BackUpStopped),
+            Step::BaselineStaging => self.baseline(upgrade, Environment::Staging),
+            Step::BaselineProduction => self.baseline(upgrade, Environment::Production),
+            Step::UpgradeStaging => self.install(upgrade, Environment::Staging),
+            Step::UpgradeProduction => self.install(upgrade, Environment::Production),
+            Step::TestStaging | Step::TestStagingAgain => {
+                self.test(upgrade, Environment::Staging, &upgrade.hop().to.to_string())
+            }
+            Step::Verify => {
+                self.test(upgrade, Environment::Production, &upgrade.hop().to.to_string())
+            }
+            Step::MaintenanceOn | Step::KeepUsersOut => self.keep_users_out(),
+            Step::MaintenanceOff | Step::EndMaintenance | Step::LetUsersIn => self.let_users_in(),
+            Step::StopWriters => self.stop_writers(),
+            Step::BackUpStopped => self.back_up_stopped(),
+            Step::HoldWriters => self.hold_writers(),
+            Step::ResumeWriters => self.resume_writers(),
+            Step::SaveStaging | Step::SaveProduction => Ok(Outcome {
+                notes: vec!["what it is now is saved by the restore, right before it is replaced".into()],
+                ..Outcome::default()
+            }),
+            Step::PutBackStaging => self.put_back_staging(upgrade),
+            Step::StopProduction => self.stop_production(),
+            Step::PutBackProduction => self.put_back_production(upgrade),
+            Step::StartBack => self.start_back(upgrade),
+            Step::TestStagingBack => {
+                let version = staging_version_before(upgrade);
+                self.test(upgrade, Environment::Staging, &version)
+            }
+            Step::VerifyBack => {
+                self.test(upgrade, Environment::Production, &upgrade.hop().from.to_string())
+            }
+            Step::Commit => Ok(Outcome::default()),
+            Step::ReleasePins => self.release_pins(upgrade),
+            // No plan has it: `Terms::copy_volumes` is false.
+            Step::CopyVolumes
+            // The runner asks the rules.
+            | Step::GateStaging
+            | Step::GateBeforeStop
+            | Step::GateProduction => Err(Problem::internal(step)),
+        }
+    }
+
+    /// Whether an upgrade of production may have been tried in this hop already.
+    fn was_tried(upgrade: &Upgrade) -> bool {
+        let hop_now = upgrade.hop_number();
+        let began = upgrade.journal().records.iter().filter(|record| {
+            matches!(record.entry, Entry::Began { hop, step: Step::UpgradeProduction } if hop == hop_now)
+        });
+        // The beginning of this very try is in the journal.
+        began.count() > 1
+    }
+}
+
+/// What staging ran before this hop.
+fn staging_version_before(upgrade: &Upgrade) -> String {
+    match upgrade.hop_number() {
+        0 => upgrade.plan().staging.version.to_string(),
+        _ => upgrade.hop().from.to_string(),
+    }
+}
+
+fn cancelled() -> OpsError {
+    Cancelled.into()
+}
+
+impl World for Hands<'_> {
+    type Error = OpsError;
+
+    fn now(&mut self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn host(&self) -> String {
+        host::hostname()
+    }
+
+    fn facts(&mut self, upgrade: &Upgrade) -> Facts {
+        let window =
+            evidence::window(self.production, &upgrade.plan().terms.windows, Timestamp::now());
+        let is_watched = upgrade.state() == State::Provisional;
+        Facts {
+            window_is_open: window.as_ref().is_some_and(|window| window.is_open),
+            window_opens_at: window.and_then(|window| window.opens_at),
+            production_is_healthy: is_watched && self.is_healthy(Environment::Production),
+        }
+    }
+
+    fn record(&mut self, upgrade: &Upgrade, record: &Record) -> Result<(), OpsError> {
+        // A step that was asked to stop has not failed: the next process does it again.
+        if matches!(record.entry, Entry::Failed { .. }) && self.scene.context.cancel.is_cancelled() {
+            return Err(cancelled());
+        }
+        let journal = upgrade.journal();
+        // In the repository first: a catalog that is behind takes that in, and one that is ahead would know what no other host could.
+        if let Err(error) = self.keep(journal) {
+            let reaches_out =
+                matches!(record.entry, Entry::Began { step: Step::UpgradeStaging | Step::UpgradeProduction, .. });
+            if reaches_out {
+                return Err(error);
+            }
+            self.scene.context.events.warn(format!("The journal of upgrade {} could not be written to the repository: {error}.", journal.id));
+        }
+        self.catalog.add_upgrade_record(journal.id, record)?;
+        self.tell(upgrade, record);
+        Ok(())
+    }
+
+    fn perform(&mut self, upgrade: &Upgrade, step: Step) -> Result<Outcome, Failure> {
+        let first_try = step != Step::UpgradeProduction || !Self::was_tried(upgrade);
+        self.perform(upgrade, step).map_err(|problem| problem.failure(first_try))
+    }
+
+    fn see(&mut self, upgrade: &Upgrade, gate: Gate) -> Result<Seen, Failure> {
+        let image = |step| upgrade.outcome(step).and_then(|outcome: &Outcome| outcome.image.as_deref());
+        let question = Question {
+            gate,
+            to: &upgrade.hop().to,
+            windows: &upgrade.plan().terms.windows,
+            fetched: [image(Step::PullStaging), image(Step::PullProduction)],
+            stopped_since: self.stopped_since(),
+            now: Timestamp::now(),
+        };
+        evidence::read(&self.scene, &question).map_err(|error| Problem::from(error).failure(true))
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        loop {
+            let word = match self.desk.next_word() {
+                Ok(word) => word?,
+                Err(error) => {
+                    self.scene.context.events.warn(format!("What people have said could not be read: {error}."));
+                    return None;
+                }
+            };
+            match serde_json::from_slice::<Word>(&word) {
+                Ok(word) => return Some(word.command()),
+                Err(error) => self.scene.context.events.warn(format!("Something that was said could not be read: {error}.")),
+            }
+        }
+    }
+
+    fn answer(&mut self, command: &Command, answer: Result<(), Refusal>) {
+        if let Err(Refusal { message, hint }) = answer {
+            let by = &command.by;
+            self.scene.context.events.warn(format!("What {by} said was not heard: {message} ({hint})."));
+        }
+    }
+}
+
+impl Hands<'_> {
+    /// Tell who follows.
+    fn tell(&self, upgrade: &Upgrade, record: &Record) {
+        let events = &self.scene.context.events;
+        match &record.entry {
+            Entry::Began { step, .. } => events.phase("step", step.action()),
+            Entry::Failed { step, why, hint, .. } => {
+                let hint = hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                events.warn(format!("Could not {}: {why}{hint}.", step.action()));
+            }
+            Entry::Judged { results, .. } => {
+                for result in results.iter().filter(|result| result.closes()) {
+                    let needed = result.needed.as_deref().unwrap_or_default();
+                    events.warn(format!("The rule {} says no: {needed}.", result.rule));
+                }
+            }
+            Entry::Done { outcome, .. } => {
+                for note in &outcome.notes {
+                    events.note(format!("{}: {note}", upgrade.plan().pair));
+                }
+            }
+            Entry::TakenUp { .. }
+            | Entry::Approved(_)
+            | Entry::Overridden(_)
+            | Entry::Asked { .. } => {}
+        }
+    }
+}

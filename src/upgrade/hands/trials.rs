@@ -1,0 +1,148 @@
+//! What the instances are like before, and whether they do as well afterwards.
+
+use super::{Hands, Problem};
+use crate::catalog::UpgradeTest;
+use crate::config::pair::TrialKind;
+use crate::model::manifest::Manifest;
+use crate::model::trial::{Baseline, TrialResult, TrialVerdict};
+use crate::model::upgrade::{Environment, Outcome};
+use crate::ops::newest::newest;
+use crate::upgrade::driver::Image;
+use crate::upgrade::evidence::Scene;
+use crate::upgrade::machine::Upgrade;
+use crate::upgrade::tests::{Target, Trials};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How long one that runs may take to say so.
+const WATCHED_WITHIN: Duration = Duration::from_secs(30);
+/// More reasons are not told at once.
+const MOST_REASONS: usize = 5;
+
+/// What an instance was like before a hop, as the catalog has it.
+#[derive(Default, Serialize, Deserialize)]
+struct Before {
+    baseline: Baseline,
+    /// The image that ran, where the driver has images.
+    image: Option<Image>,
+}
+
+impl Hands<'_> {
+    fn trials(&self, environment: Environment) -> Trials<'_> {
+        let Scene { config, secrets, upgrades, context, .. } = self.scene;
+        Trials::new(config, secrets, upgrades, self.instance(environment), context)
+    }
+
+    /// What the newest snapshot says of itself.
+    fn manifest(&self, environment: Environment) -> Result<Option<Manifest>, Problem> {
+        let (session, instance) = (self.session(environment)?, self.instance(environment));
+        let found = newest(&session, &[instance], &self.context())?.into_iter().next();
+        Ok(found.transpose()?.flatten().and_then(|newest| newest.manifest))
+    }
+
+    pub(super) fn baseline(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+    ) -> Result<Outcome, Problem> {
+        let manifest = self.manifest(environment)?;
+        let baseline = self.trials(environment).baseline(manifest.as_ref())?;
+        let image = self.driver(environment)?.running_image()?;
+        let digest = image.as_ref().map(|image| image.digest.clone());
+        let unknown = baseline.unknown.iter();
+        let notes = unknown.map(|(test, why)| format!("{test} could not look before: {why}"));
+        let notes = notes.collect();
+        let before = serde_json::to_value(Before { baseline, image })
+            .map_err(|error| Problem::new(error.to_string(), "tell the developers of Belay"))?;
+        let (id, hop) = (upgrade.journal().id, upgrade.hop_number());
+        self.catalog.record_upgrade_baseline(id, hop, environment, &before).map_err(catalog)?;
+        Ok(Outcome { image: digest, notes, ..Outcome::default() })
+    }
+
+    /// What was noted before the hop; nothing where another host noted it.
+    fn before(&self, upgrade: &Upgrade, environment: Environment) -> Result<Before, Problem> {
+        let (id, hop) = (upgrade.journal().id, upgrade.hop_number());
+        let found = self.catalog.upgrade_baseline(id, hop, environment).map_err(catalog)?;
+        Ok(found.and_then(|json| serde_json::from_value(json).ok()).unwrap_or_default())
+    }
+
+    /// The image of the version before; none where the driver has none, or it is not known any more.
+    pub(super) fn image_before(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+    ) -> Result<Option<Image>, Problem> {
+        Ok(self.before(upgrade, environment)?.image)
+    }
+
+    /// Whether an instance that runs is well, and everything else that can be asked of it is, too.
+    pub(super) fn is_healthy(&self, environment: Environment) -> bool {
+        let looked = self.trials(environment).wait_until_healthy(WATCHED_WITHIN, &Baseline::default());
+        looked.is_ok_and(|result| result.verdict.is_fine())
+    }
+
+    pub(super) fn test(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+        version: &str,
+    ) -> Result<Outcome, Problem> {
+        let trials = self.trials(environment);
+        // Once it has started a platform migrates its databases, which the limit of the test of health has to allow for.
+        let tests = self.scene.upgrades.tests.iter();
+        let limit = tests.filter(|test| test.kind == TrialKind::Health).map(|test| test.timeout);
+        let before = self.before(upgrade, environment)?;
+        let limit = limit.max().unwrap_or(WATCHED_WITHIN);
+        let healthy = trials.wait_until_healthy(limit, &before.baseline)?;
+        let hop = upgrade.hop();
+        let other = if version == hop.to.to_string() { &hop.from } else { &hop.to };
+        let other = other.to_string();
+        let manifest = self.manifest(environment)?;
+        let target =
+            Target { version, previous: Some(&other), snapshot: manifest.as_ref() };
+        let results = if healthy.verdict.is_fine() {
+            trials.run(&target, &before.baseline)?
+        } else {
+            // Nothing of what is asked of one that does not come up would say more.
+            vec![healthy]
+        };
+        let record = upgrade.journal().records.len() as u64;
+        let rows: Vec<UpgradeTest> = results.iter().map(row).collect();
+        self.catalog.record_upgrade_tests(upgrade.journal().id, record, &rows).map_err(catalog)?;
+        let failed: Vec<&TrialResult> =
+            results.iter().filter(|result| !result.verdict.is_fine()).collect();
+        if failed.is_empty() {
+            let image = self.driver(environment)?.running_image()?;
+            let notes = results.iter().map(said).collect();
+            return Ok(Outcome { image: image.map(|image| image.digest), notes, ..Outcome::default() });
+        }
+        let reasons: Vec<String> = failed.iter().take(MOST_REASONS).map(|result| said(result)).collect();
+        let name = &self.instance(environment).name;
+        Err(Problem::new(
+            format!("{name}: {} of {} tests failed: {}", failed.len(), results.len(), reasons.join("; ")),
+            "`belay upgrade show` has all that they found",
+        ))
+    }
+}
+
+fn catalog(error: crate::catalog::CatalogError) -> Problem {
+    crate::ops::OpsError::from(error).into()
+}
+
+fn word(verdict: TrialVerdict) -> &'static str {
+    match verdict {
+        TrialVerdict::Passed => "passed",
+        TrialVerdict::Failed => "failed",
+        TrialVerdict::NotApplicable => "says nothing",
+    }
+}
+
+fn row(result: &TrialResult) -> UpgradeTest {
+    let TrialResult { name, verdict, details, duration_ms } = result.clone();
+    UpgradeTest { name, verdict: word(verdict).to_owned(), duration_ms, details }
+}
+
+fn said(result: &TrialResult) -> String {
+    let details: Vec<&str> = result.details.iter().take(3).map(String::as_str).collect();
+    format!("{} {} ({})", result.name, word(result.verdict), details.join(", "))
+}
