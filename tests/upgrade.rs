@@ -132,7 +132,9 @@ fn a_good_night_with_an_approval() {
     assert_eq!(pair.state(), "provisional", "{run}");
     assert_eq!(pair.version(1), NEW);
     let done = pair.done();
-    let place = |step: &str| done.iter().position(|it| it == step).unwrap_or_else(|| panic!("{step}: {done:?}"));
+    let place = |step: &str| {
+        done.iter().position(|it| it == step).unwrap_or_else(|| panic!("{step}: {done:?}"))
+    };
     assert!(place("test_staging") < place("stop_writers"), "{done:?}");
     assert!(place("back_up_stopped") < place("upgrade_production"), "{done:?}");
     assert!(place("verify") > place("upgrade_production"), "{done:?}");
@@ -140,7 +142,8 @@ fn a_good_night_with_an_approval() {
     let listed = pair.belay(&["list", "--json"]).ok().stdout();
     assert!(listed.contains("upgrade "), "{listed}");
     // By hand it goes back, with one command.
-    let run = pair.belay(&["upgrade", "rollback", "main", "--reason", "users complain", "--foreground"]);
+    let run =
+        pair.belay(&["upgrade", "rollback", "main", "--reason", "users complain", "--foreground"]);
     let run = run.code_in(&[0, 3]);
     assert_eq!(pair.state(), "rolled_back", "{run}");
     assert_eq!(pair.version(1), OLD);
@@ -173,7 +176,9 @@ fn what_breaks_on_staging_never_reaches_production() {
 
 #[test]
 fn what_breaks_on_production_is_taken_back_with_the_data() {
-    for breaks in ["refuses", "half", "loses-rows", "breaks-app", "changes-key", "pretends", "hangs"] {
+    for breaks in
+        ["refuses", "half", "loses-rows", "breaks-app", "changes-key", "pretends", "hangs"]
+    {
         let pair = Pair::new("");
         let before = pair.dump(1);
         pair.platforms[1].breaks(&[(NEW, &[breaks])]);

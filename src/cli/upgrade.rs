@@ -28,7 +28,10 @@ use std::time::Duration;
 /// How often who waits for time to pass looks whether a person wants to stop.
 const LOOK: Duration = Duration::from_millis(200);
 
-pub(super) fn run(arguments: &UpgradeArguments, environment: &Environment) -> Result<Exit, Failure> {
+pub(super) fn run(
+    arguments: &UpgradeArguments,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
     let config = environment.config()?;
     match &arguments.command {
         UpgradeCommand::Plan(asked) => {
@@ -267,7 +270,8 @@ fn adopt(arguments: &AdoptArguments, environment: &Environment) -> Result<Exit, 
     let config = environment.config()?;
     let instance = config.instance(&arguments.name)?;
     let pair = config.pairs.values().find(|pair| {
-        pair.upgrades.is_some() && (pair.staging == instance.name || pair.production == instance.name)
+        pair.upgrades.is_some()
+            && (pair.staging == instance.name || pair.production == instance.name)
     });
     let pair = pair.ok_or_else(|| {
         Failure::usage(

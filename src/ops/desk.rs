@@ -53,7 +53,9 @@ pub fn leave_word(state_dir: &Path, pair: &Name, word: &[u8]) -> Result<(), OpsE
     let left = words(&directory, pair)?;
     if left.len() >= MOST_WORDS {
         return Err(OpsError::refused(
-            format!("{MOST_WORDS} words wait to be read already by who works on the upgrade of {pair}"),
+            format!(
+                "{MOST_WORDS} words wait to be read already by who works on the upgrade of {pair}"
+            ),
             "see why it does not go on: `belay upgrade status`",
         ));
     }

@@ -2,8 +2,8 @@
 
 use super::select::{self, SnapshotRef};
 use super::session::Session;
-use super::state::{self, State};
 use super::state::change::{Change, Looked};
+use super::state::{self, State};
 use super::{Context, OpsError, adopt};
 use crate::host;
 use crate::model::id::SnapshotId;

@@ -13,8 +13,8 @@ use crate::catalog::Catalog;
 use crate::config::{Config, Pair, SecretSources};
 use crate::model::id::UpgradeId;
 use crate::model::upgrade::{Gate, Journal, Plan, Record, Side};
-use crate::ops::session::Session;
 use crate::ops::desk::{Desk, leave_word};
+use crate::ops::session::Session;
 use crate::ops::{Context, OpsError, new_job_id};
 use crate::platform::recipe::Recipe;
 use jiff::Timestamp;
@@ -62,9 +62,14 @@ pub fn planned(scene: &Scene<'_>, to: &str, stops: &[String]) -> Result<Plan, Op
         let (environment, instance) = sides[number];
         let running = seen[number].running.as_ref().ok_or_else(|| {
             let unread = evidence.seen.unread.iter();
-            let mut why = unread.filter(|it| it.environment == Some(environment)).map(|it| it.why.clone());
+            let mut why =
+                unread.filter(|it| it.environment == Some(environment)).map(|it| it.why.clone());
             closed(
-                format!("which version {environment} ({}) runs is not known: {}", instance.name, why.next().unwrap_or_default()),
+                format!(
+                    "which version {environment} ({}) runs is not known: {}",
+                    instance.name,
+                    why.next().unwrap_or_default()
+                ),
                 "see that it runs and tells its version: `belay doctor`",
             )
         })?;
@@ -198,7 +203,8 @@ pub fn say(config: &Config, pair: &Pair, word: &Word) -> Result<(Upgrade, Heard)
     let desk = Desk::take(&config.state_dir, &pair.name)?;
     let mut upgrade = current(config, pair)?.ok_or_else(|| none_on_its_way(pair))?;
     // Also where another process works on it: what makes no sense now is told at once.
-    let entry = upgrade.hear(&word.command()).map_err(|Refusal { message, hint }| closed(message, hint))?;
+    let entry =
+        upgrade.hear(&word.command()).map_err(|Refusal { message, hint }| closed(message, hint))?;
     if desk.is_none() {
         let json = serde_json::to_vec(word).unwrap_or_default();
         leave_word(&config.state_dir, &pair.name, &json)?;
@@ -206,7 +212,9 @@ pub fn say(config: &Config, pair: &Pair, word: &Word) -> Result<(Upgrade, Heard)
     }
     let number = upgrade.journal().records.len() as u64 + 1;
     let record = Record { number, at: Timestamp::now(), entry };
-    upgrade.apply(record.clone()).map_err(|misfit| closed(misfit, "`belay upgrade status` says what it is at"))?;
+    upgrade
+        .apply(record.clone())
+        .map_err(|misfit| closed(misfit, "`belay upgrade status` says what it is at"))?;
     Catalog::open(&config.state_dir)?.add_upgrade_record(upgrade.journal().id, &record)?;
     Ok((upgrade, Heard::Noted))
 }
@@ -228,13 +236,33 @@ pub fn adopt(scene: &Scene<'_>, instance: &str) -> Result<super::driver::Image, 
 
 /// An error where an upgrade has to do with an instance that somebody else would overwrite.
 pub fn ensure_free(config: &Config, instance: &crate::model::name::Name) -> Result<(), OpsError> {
-    for pair in config.pairs.values().filter(|pair| pair.staging == *instance || pair.production == *instance) {
+    for pair in config
+        .pairs
+        .values()
+        .filter(|pair| pair.staging == *instance || pair.production == *instance)
+    {
         let Some(upgrade) = current(config, pair)? else { continue };
-        let is_at_rest = matches!(upgrade.state(), State::Planned | State::Provisional | State::Held | State::Committed | State::Aborted | State::RolledBack);
+        let is_at_rest = matches!(
+            upgrade.state(),
+            State::Planned
+                | State::Provisional
+                | State::Held
+                | State::Committed
+                | State::Aborted
+                | State::RolledBack
+        );
         if !is_at_rest {
             return Err(OpsError::refused(
-                format!("upgrade {} of {} has to do with {instance}: it is {}", upgrade.journal().id, pair.name, upgrade.state()),
-                format!("`belay upgrade status {0}`; `belay upgrade abort {0}` gives it up before production is touched, `belay upgrade rollback {0}` brings production back", pair.name),
+                format!(
+                    "upgrade {} of {} has to do with {instance}: it is {}",
+                    upgrade.journal().id,
+                    pair.name,
+                    upgrade.state()
+                ),
+                format!(
+                    "`belay upgrade status {0}`; `belay upgrade abort {0}` gives it up before production is touched, `belay upgrade rollback {0}` brings production back",
+                    pair.name
+                ),
             ));
         }
     }

@@ -23,9 +23,9 @@ use crate::model::id::Sha256;
 use crate::model::upgrade::{
     Entry, Environment, Gate, Journal, Outcome, Record, Request, RuleName, Step,
 };
+use crate::ops::desk::Desk;
 use crate::ops::quiesce::Quiesced;
 use crate::ops::session::Session;
-use crate::ops::desk::Desk;
 use crate::ops::{Context, OpsError, upgrades};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -252,18 +252,24 @@ impl World for Hands<'_> {
 
     fn record(&mut self, upgrade: &Upgrade, record: &Record) -> Result<(), OpsError> {
         // A step that was asked to stop has not failed: the next process does it again.
-        if matches!(record.entry, Entry::Failed { .. }) && self.scene.context.cancel.is_cancelled() {
+        if matches!(record.entry, Entry::Failed { .. }) && self.scene.context.cancel.is_cancelled()
+        {
             return Err(cancelled());
         }
         let journal = upgrade.journal();
         // In the repository first: a catalog that is behind takes that in, and one that is ahead would know what no other host could.
         if let Err(error) = self.keep(journal) {
-            let reaches_out =
-                matches!(record.entry, Entry::Began { step: Step::UpgradeStaging | Step::UpgradeProduction, .. });
+            let reaches_out = matches!(
+                record.entry,
+                Entry::Began { step: Step::UpgradeStaging | Step::UpgradeProduction, .. }
+            );
             if reaches_out {
                 return Err(error);
             }
-            self.scene.context.events.warn(format!("The journal of upgrade {} could not be written to the repository: {error}.", journal.id));
+            self.scene.context.events.warn(format!(
+                "The journal of upgrade {} could not be written to the repository: {error}.",
+                journal.id
+            ));
         }
         self.catalog.add_upgrade_record(journal.id, record)?;
         self.tell(upgrade, record);
@@ -276,7 +282,8 @@ impl World for Hands<'_> {
     }
 
     fn see(&mut self, upgrade: &Upgrade, gate: Gate) -> Result<Seen, Failure> {
-        let image = |step| upgrade.outcome(step).and_then(|outcome: &Outcome| outcome.image.as_deref());
+        let image =
+            |step| upgrade.outcome(step).and_then(|outcome: &Outcome| outcome.image.as_deref());
         let question = Question {
             gate,
             to: &upgrade.hop().to,
@@ -293,13 +300,20 @@ impl World for Hands<'_> {
             let word = match self.desk.next_word() {
                 Ok(word) => word?,
                 Err(error) => {
-                    self.scene.context.events.warn(format!("What people have said could not be read: {error}."));
+                    self.scene
+                        .context
+                        .events
+                        .warn(format!("What people have said could not be read: {error}."));
                     return None;
                 }
             };
             match serde_json::from_slice::<Word>(&word) {
                 Ok(word) => return Some(word.command()),
-                Err(error) => self.scene.context.events.warn(format!("Something that was said could not be read: {error}.")),
+                Err(error) => self
+                    .scene
+                    .context
+                    .events
+                    .warn(format!("Something that was said could not be read: {error}.")),
             }
         }
     }
@@ -307,7 +321,10 @@ impl World for Hands<'_> {
     fn answer(&mut self, command: &Command, answer: Result<(), Refusal>) {
         if let Err(Refusal { message, hint }) = answer {
             let by = &command.by;
-            self.scene.context.events.warn(format!("What {by} said was not heard: {message} ({hint})."));
+            self.scene
+                .context
+                .events
+                .warn(format!("What {by} said was not heard: {message} ({hint})."));
         }
     }
 }

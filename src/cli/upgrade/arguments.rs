@@ -89,8 +89,10 @@ pub(in crate::cli) struct ReasonArguments {
 
 /// `upgrade override`.
 #[derive(Debug, Args)]
-#[command(after_help = "Can be overridden: room, images, soaked, approved, window, apps-readable, drilled. The backups, the keys, the path and \
-staging have no override.")]
+#[command(
+    after_help = "Can be overridden: room, images, soaked, approved, window, apps-readable, drilled. The backups, the keys, the path and \
+staging have no override."
+)]
 pub(in crate::cli) struct OverrideArguments {
     /// The pair
     pub(in crate::cli) pair: String,

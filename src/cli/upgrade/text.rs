@@ -56,7 +56,10 @@ fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
         let (number, hop) = (upgrade.hop_number() + 1, upgrade.hop());
         said.push(format!("Hop {number} of {}: {} to {}.", plan.hops.len(), hop.from, hop.to));
     }
-    let troubles = [("It goes back because it could not", upgrade.cause()), ("It could not", upgrade.trouble())];
+    let troubles = [
+        ("It goes back because it could not", upgrade.cause()),
+        ("It could not", upgrade.trouble()),
+    ];
     for (what, trouble) in troubles {
         let Some(trouble) = trouble else { continue };
         let hint = trouble.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
@@ -65,7 +68,10 @@ fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
     if let Some(blocked) = upgrade.blocked() {
         let rules: Vec<&str> = blocked.rules.iter().map(|rule| rule.as_str()).collect();
         let (pair, to) = (&plan.pair, &upgrade.hop().to);
-        said.push(format!("These rules say no: {}. `belay gate {pair} --to {to}` tells why.", rules.join(", ")));
+        said.push(format!(
+            "These rules say no: {}. `belay gate {pair} --to {to}` tells why.",
+            rules.join(", ")
+        ));
     }
     if let (Some(waiting), until) = waits(upgrade) {
         said.push(format!("It waits {}.", waiting_for(waiting, until)));
@@ -73,10 +79,13 @@ fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
     let pair = &plan.pair;
     let possible = upgrade.possible().into_iter().filter_map(|request| match request {
         Request::Resume => Some(format!("`belay upgrade resume {pair} --foreground` goes on")),
-        Request::Abort { .. } => Some(format!("`belay upgrade abort {pair} --foreground` gives it up")),
-        Request::RollBack { discard_current: false } => {
-            Some(format!("`belay upgrade rollback {pair} --foreground` brings {} back", upgrade.hop().from))
+        Request::Abort { .. } => {
+            Some(format!("`belay upgrade abort {pair} --foreground` gives it up"))
         }
+        Request::RollBack { discard_current: false } => Some(format!(
+            "`belay upgrade rollback {pair} --foreground` brings {} back",
+            upgrade.hop().from
+        )),
         _ => None,
     });
     let mut possible: Vec<String> = possible.collect();
@@ -93,7 +102,8 @@ pub(super) fn status(upgrades: &[Upgrade]) -> String {
     if upgrades.is_empty() {
         return "There was no upgrade yet.".into();
     }
-    let each: Vec<String> = upgrades.iter().map(|upgrade| at_a_glance(upgrade).join("\n")).collect();
+    let each: Vec<String> =
+        upgrades.iter().map(|upgrade| at_a_glance(upgrade).join("\n")).collect();
     each.join("\n\n")
 }
 
@@ -101,10 +111,11 @@ pub(super) fn status(upgrades: &[Upgrade]) -> String {
 pub(super) fn rested(upgrade: &Upgrade, rest: &Rest) -> String {
     let mut said = at_a_glance(upgrade);
     // What the last steps have left, such as where the failed state is.
-    let notes = upgrade.journal().records.iter().rev().take(20).filter_map(|record| match &record.entry {
-        Entry::Done { outcome, .. } => Some(&outcome.notes),
-        _ => None,
-    });
+    let notes =
+        upgrade.journal().records.iter().rev().take(20).filter_map(|record| match &record.entry {
+            Entry::Done { outcome, .. } => Some(&outcome.notes),
+            _ => None,
+        });
     let mut notes: Vec<String> = notes.flatten().map(|note| printable(note)).collect();
     notes.reverse();
     notes.dedup();
@@ -143,11 +154,19 @@ pub(super) fn show(upgrade: &Upgrade, tests: &[(u64, UpgradeTest)]) -> String {
     said.push(String::new());
     said.push("Journal:".into());
     for record in &upgrade.journal().records {
-        said.push(printable(&format!("{:>4}  {}  {}", record.number, local_time(record.at), told(&record.entry))));
+        said.push(printable(&format!(
+            "{:>4}  {}  {}",
+            record.number,
+            local_time(record.at),
+            told(&record.entry)
+        )));
         let found = tests.iter().filter(|(number, _)| *number == record.number);
         said.extend(found.map(|(_, test)| {
             let details = test.details.join("; ");
-            printable(&format!("        {} {} in {} ms: {details}", test.name, test.verdict, test.duration_ms))
+            printable(&format!(
+                "        {} {} in {} ms: {details}",
+                test.name, test.verdict, test.duration_ms
+            ))
         }));
     }
     said.join("\n")
@@ -176,7 +195,9 @@ fn told(entry: &Entry) -> String {
                 rules => format!("the gate to {environment} is closed by {}", rules.join(", ")),
             }
         }
-        Entry::Approved(approval) => format!("approved by {}{}", approval.by, why(&approval.reason)),
+        Entry::Approved(approval) => {
+            format!("approved by {}{}", approval.by, why(&approval.reason))
+        }
         Entry::Overridden(it) => {
             let rule = crate::model::upgrade::RuleName::from(it.rule);
             format!("{rule} overridden by {}: {}", it.by, it.reason)

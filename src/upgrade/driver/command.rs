@@ -32,7 +32,8 @@ impl CommandDriver<'_> {
     pub(super) fn switch(&self) -> Option<Switch> {
         let (stop, start) = (self.settings.stop.as_ref()?, self.settings.start.as_ref()?);
         let words = |script: &Script| {
-            let mut words = vec!["env".to_owned(), format!("BELAY_INSTANCE={}", self.instance.name)];
+            let mut words =
+                vec!["env".to_owned(), format!("BELAY_INSTANCE={}", self.instance.name)];
             words.push(script.program.clone());
             words.extend(script.arguments.iter().cloned());
             words

@@ -63,17 +63,20 @@ fn of(environment: Environment, found: RoomNeeded) -> Room {
 }
 
 /// Whether one of the plan's windows is open on the clock of production's zone; none where they cannot be read, or there are none.
-pub(in crate::upgrade) fn window(production: &Instance, windows: &[String], now: Timestamp) -> Option<Window> {
+pub(in crate::upgrade) fn window(
+    production: &Instance,
+    windows: &[String],
+    now: Timestamp,
+) -> Option<Window> {
     if windows.is_empty() {
         return None;
     }
     let windows = windows.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?;
-    let (is_open, opens_at) =
-        match Windows::new(windows, production.timezone.clone()).at(now) {
-            Opening::Always | Opening::Until(_) => (true, None),
-            Opening::From(opens_at) => (false, Some(opens_at)),
-            Opening::Never => (false, None),
-        };
+    let (is_open, opens_at) = match Windows::new(windows, production.timezone.clone()).at(now) {
+        Opening::Always | Opening::Until(_) => (true, None),
+        Opening::From(opens_at) => (false, Some(opens_at)),
+        Opening::Never => (false, None),
+    };
     Some(Window { is_open, opens_at })
 }
 

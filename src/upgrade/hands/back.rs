@@ -54,7 +54,9 @@ impl Hands<'_> {
         )];
         if let Some(before) = before {
             let (name, id) = (&instance.name, before.short());
-            notes.push(format!("what the new version left of {name} is in snapshot {id}, which is pinned"));
+            notes.push(format!(
+                "what the new version left of {name} is in snapshot {id}, which is pinned"
+            ));
         }
         let kept_at = (!aside.is_empty()).then(|| aside.join(", "));
         if let Some(kept_at) = &kept_at {

@@ -90,8 +90,7 @@ impl Hands<'_> {
         upgrade: &Upgrade,
         environment: Environment,
     ) -> Result<Outcome, Problem> {
-        let image =
-            self.image_to_come(upgrade, environment).map_err(Problem::before_anything)?;
+        let image = self.image_to_come(upgrade, environment).map_err(Problem::before_anything)?;
         let driver = self.driver(environment).map_err(Problem::before_anything)?;
         let hop = upgrade.hop();
         driver.install(&hop.to.to_string(), Some(&hop.from.to_string()), image.as_ref())?;
@@ -168,7 +167,9 @@ impl Hands<'_> {
     pub(super) fn resume_writers(&mut self) -> Result<Outcome, Problem> {
         match self.stopped.take() {
             Some((stopped, _)) => drop(stopped.resume()?),
-            None => quiesce::resume_of_upgrade(self.scene.config, self.production, &self.context())?,
+            None => {
+                quiesce::resume_of_upgrade(self.scene.config, self.production, &self.context())?
+            }
         }
         Ok(Outcome::default())
     }
@@ -179,7 +180,10 @@ pub(super) fn taken(upgrade: &Upgrade, step: Step) -> Result<SnapshotId, OpsErro
     let snapshot = upgrade.outcome(step).and_then(|outcome| outcome.snapshot);
     snapshot.ok_or_else(|| {
         OpsError::refused(
-            format!("the journal of upgrade {} names no snapshot of the step {step}", upgrade.journal().id),
+            format!(
+                "the journal of upgrade {} names no snapshot of the step {step}",
+                upgrade.journal().id
+            ),
             "look at it with `belay upgrade show`",
         )
     })

@@ -21,7 +21,10 @@ impl Problem {
     }
 
     pub(super) fn internal(step: Step) -> Self {
-        Self::new(format!("nothing does the step {step}"), "this is a fault of Belay: tell its developers")
+        Self::new(
+            format!("nothing does the step {step}"),
+            "this is a fault of Belay: tell its developers",
+        )
     }
 
     /// The same where nothing was changed yet.

@@ -77,7 +77,8 @@ impl Hands<'_> {
 
     /// Whether an instance that runs is well, and everything else that can be asked of it is, too.
     pub(super) fn is_healthy(&self, environment: Environment) -> bool {
-        let looked = self.trials(environment).wait_until_healthy(WATCHED_WITHIN, &Baseline::default());
+        let looked =
+            self.trials(environment).wait_until_healthy(WATCHED_WITHIN, &Baseline::default());
         looked.is_ok_and(|result| result.verdict.is_fine())
     }
 
@@ -98,8 +99,7 @@ impl Hands<'_> {
         let other = if version == hop.to.to_string() { &hop.from } else { &hop.to };
         let other = other.to_string();
         let manifest = self.manifest(environment)?;
-        let target =
-            Target { version, previous: Some(&other), snapshot: manifest.as_ref() };
+        let target = Target { version, previous: Some(&other), snapshot: manifest.as_ref() };
         let results = if healthy.verdict.is_fine() {
             trials.run(&target, &before.baseline)?
         } else {
@@ -114,12 +114,22 @@ impl Hands<'_> {
         if failed.is_empty() {
             let image = self.driver(environment)?.running_image()?;
             let notes = results.iter().map(said).collect();
-            return Ok(Outcome { image: image.map(|image| image.digest), notes, ..Outcome::default() });
+            return Ok(Outcome {
+                image: image.map(|image| image.digest),
+                notes,
+                ..Outcome::default()
+            });
         }
-        let reasons: Vec<String> = failed.iter().take(MOST_REASONS).map(|result| said(result)).collect();
+        let reasons: Vec<String> =
+            failed.iter().take(MOST_REASONS).map(|result| said(result)).collect();
         let name = &self.instance(environment).name;
         Err(Problem::new(
-            format!("{name}: {} of {} tests failed: {}", failed.len(), results.len(), reasons.join("; ")),
+            format!(
+                "{name}: {} of {} tests failed: {}",
+                failed.len(),
+                results.len(),
+                reasons.join("; ")
+            ),
             "`belay upgrade show` has all that they found",
         ))
     }
