@@ -344,7 +344,8 @@ impl History {
         let blob = self.server.blob(text.as_bytes()).unwrap();
         tree.insert("file", blob, 0o100_644).unwrap();
         let tree = self.server.find_tree(tree.write().unwrap()).unwrap();
-        let time = git2::Time::new(self.commits.len() as i64, 0);
+        let seconds = i64::try_from(self.commits.len()).unwrap();
+        let time = git2::Time::new(seconds, 0);
         let who = git2::Signature::new("Dev", "dev@example.com", &time).unwrap();
         let parents: Vec<_> =
             parents.iter().map(|id| self.server.find_commit(*id).unwrap()).collect();

@@ -54,21 +54,21 @@ impl Pair {
                 .replace("localhost", "127.0.0.1")
                 .replace("PG_PORT=5432", &format!("PG_PORT={}", server.port));
             fs::write(&environment, format!("{file}TOOLJET_DB_PORT={}\n", server.port)).unwrap();
-            config.push_str(&format!(
+            config.extend([format!(
                 "\n[instance.{name}]\nplatform = 'tooljet'\nurl = 'http://127.0.0.1:{port}'\n\
                  environment = '{}'\ntoken = 'file:{}'\n",
                 text(&environment),
                 text(&token)
-            ));
+            )]);
             (server, Platform::new(&directory, name, settings))
         });
         let script = Platform::script(&directory);
         let script = text(&script);
-        config.push_str(&format!(
+        config.extend([format!(
             "\n[pair.main]\nstaging = 'staging'\nproduction = 'production'\n\
              tests = ['health', 'version', 'apps-open', 'counts', 'keys']\n\
              driver = {{ command = '{script}', stop = ['{script}', 'stop'], start = ['{script}', 'start'], timeout = '60s' }}\n{terms}\n"
-        ));
+        )]);
         fs::write(sandbox.config(), config).unwrap();
         let [(one, first), (two, second)] = made;
         let pair = Self { sandbox, servers: [one, two], platforms: [first, second] };

@@ -375,7 +375,7 @@ fn appsmith(tests: &str) -> (Mongod, Stage) {
         .lines()
         .filter(|line| !line.starts_with("APPSMITH_REDIS") && !line.starts_with("APPSMITH_DB_URL"));
     let url = mongod.url("appsmith");
-    let file: String = kept.map(|line| format!("{line}\n")).collect();
+    let file = kept.collect::<Vec<_>>().join("\n") + "\n";
     fs::write(&environment, format!("{file}APPSMITH_DB_URL={url}\n")).unwrap();
     let password = sandbox.path("login");
     write_secret(&password, "pass word&1");

@@ -332,9 +332,8 @@ impl Catalog {
                 let relation = known.map(|known| known.journal.relation(journal));
                 match relation {
                     Some(Relation::Same | Relation::Newer) => continue,
-                    Some(Relation::Older) => {}
+                    Some(Relation::Older) | None => {}
                     Some(Relation::Diverged) => parted.push(journal.id),
-                    None => {}
                 }
                 transaction
                     .prepare_cached("DELETE FROM upgrades WHERE upgrade_id = ?1")?

@@ -40,7 +40,7 @@ pub fn scene<'a>(
 }
 
 /// The gate says no before anything was done.
-fn closed(message: impl ToString, hint: impl Into<String>) -> OpsError {
+fn closed(message: &impl ToString, hint: impl Into<String>) -> OpsError {
     OpsError::Gate { message: message.to_string(), hint: Some(hint.into()) }
 }
 
@@ -65,7 +65,7 @@ pub fn planned(scene: &Scene<'_>, to: &str, stops: &[String]) -> Result<Plan, Op
             let mut why =
                 unread.filter(|it| it.environment == Some(environment)).map(|it| it.why.clone());
             closed(
-                format!(
+                &format!(
                     "which version {environment} ({}) runs is not known: {}",
                     instance.name,
                     why.next().unwrap_or_default()
@@ -76,7 +76,7 @@ pub fn planned(scene: &Scene<'_>, to: &str, stops: &[String]) -> Result<Plan, Op
         let manifest = evidence.newest[number].as_ref().and_then(|newest| newest.manifest.as_ref());
         let id = manifest.map(|manifest| manifest.instance.id).ok_or_else(|| {
             closed(
-                format!("{environment} ({}) was never backed up", instance.name),
+                &format!("{environment} ({}) was never backed up", instance.name),
                 format!("belay backup {}", instance.name),
             )
         })?;
@@ -203,8 +203,9 @@ pub fn say(config: &Config, pair: &Pair, word: &Word) -> Result<(Upgrade, Heard)
     let desk = Desk::take(&config.state_dir, &pair.name)?;
     let mut upgrade = current(config, pair)?.ok_or_else(|| none_on_its_way(pair))?;
     // Also where another process works on it: what makes no sense now is told at once.
-    let entry =
-        upgrade.hear(&word.command()).map_err(|Refusal { message, hint }| closed(message, hint))?;
+    let entry = upgrade
+        .hear(&word.command())
+        .map_err(|Refusal { message, hint }| closed(&message, hint))?;
     if desk.is_none() {
         let json = serde_json::to_vec(word).unwrap_or_default();
         leave_word(&config.state_dir, &pair.name, &json)?;
@@ -214,7 +215,7 @@ pub fn say(config: &Config, pair: &Pair, word: &Word) -> Result<(Upgrade, Heard)
     let record = Record { number, at: Timestamp::now(), entry };
     upgrade
         .apply(record.clone())
-        .map_err(|misfit| closed(misfit, "`belay upgrade status` says what it is at"))?;
+        .map_err(|misfit| closed(&misfit, "`belay upgrade status` says what it is at"))?;
     Catalog::open(&config.state_dir)?.add_upgrade_record(upgrade.journal().id, &record)?;
     Ok((upgrade, Heard::Noted))
 }

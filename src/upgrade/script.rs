@@ -113,13 +113,12 @@ impl ScriptError {
             Self::Failed { status: 126 | 127, via, .. } => {
                 Some(format!("is it there (via {via}), and may it be run?"))
             }
-            Self::Failed { .. } => None,
+            Self::Failed { .. } | Self::Cancelled(_) => None,
             Self::TooLong { has_ended: false, via, .. } => {
                 Some(format!("it may still run (via {via}): look there before it is run again"))
             }
             Self::TooLong { .. } => Some("raise its timeout, or see what it waits for".to_owned()),
             Self::BrokeOff { .. } => Some("is the host up, and does `ssh` reach it?".to_owned()),
-            Self::Cancelled(_) => None,
         }
     }
 
@@ -308,7 +307,7 @@ mod tests {
     }
 
     fn run(text: &str) -> (Vec<String>, Result<(), ScriptError>) {
-        run_with(text, Duration::from_secs(60), &Cancel::new())
+        run_with(text, Duration::from_mins(1), &Cancel::new())
     }
 
     /// The process of this number, unless it has ended.
@@ -346,7 +345,7 @@ mod tests {
             dir: "",
             script: &missing,
             variables: &[],
-            limit: Duration::from_secs(60),
+            limit: Duration::from_mins(1),
             cancel: &cancel,
         };
         let error = run.run(&mut |_| {}).unwrap_err();

@@ -210,7 +210,7 @@ fn act_sensibly(fake: &mut Fake, upgrade: &Upgrade, waiting: Waiting, turns: u32
         Waiting::Gate | Waiting::Person => {
             assert!(!possible.is_empty(), "it is a person's turn, and there is nothing to say");
             // Once more, then back.
-            let resume = possible.contains(&Request::Resume) && turns % 3 == 0;
+            let resume = possible.contains(&Request::Resume) && turns.is_multiple_of(3);
             let request = if resume { Request::Resume } else { way_out(&possible) };
             fake.people.ask(request);
         }
@@ -303,7 +303,7 @@ fn told(journal: &Journal) -> String {
         let what = match entry {
             Entry::Judged { results, .. } => {
                 let closing = results.iter().filter(|result| result.closes());
-                closing.map(|result| format!("{} ", result.rule)).collect()
+                closing.map(|result| result.rule.as_str()).collect::<Vec<_>>().join(" ")
             }
             Entry::Failed { why, .. } => why.clone(),
             Entry::Asked { request, by, .. } => format!("{request:?} by {by}"),

@@ -207,7 +207,7 @@ fn told(entry: &Entry) -> String {
                 Request::Resume => "to go on",
                 Request::Abort { .. } => "to give it up",
                 Request::RollBack { .. } => "to bring the old version back",
-                _ => "to take production as it is",
+                Request::AcceptBack => "to take production as it is",
             };
             format!("{by} asked {what}{}", why(reason))
         }

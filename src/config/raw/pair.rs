@@ -121,7 +121,7 @@ pub(in crate::config) struct RawCounts {
     /// Of each table or collection: a number of rows, such as "100", or a part, such as "1%". The default is "0".
     #[schemars(with = "Option<String>")]
     pub tolerance: Option<Spanned<String>>,
-    /// Patterns of tables and collections that may lose whatever they like, such as "sessions" or "tooljet_db/*".
+    /// Patterns of tables and collections that may lose whatever they like, such as "sessions" or "`tooljet_db`/*".
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
     pub except: Vec<Spanned<String>>,
@@ -153,6 +153,7 @@ pub(in crate::config) enum RawDriver {
 }
 
 /// A test.
+#[expect(clippy::large_enum_variant, reason = "a configuration has few")]
 pub(in crate::config) enum RawTrial {
     /// A word.
     Named(String),

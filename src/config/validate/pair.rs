@@ -379,13 +379,12 @@ impl Checker<'_> {
         let problems_before = self.problems.len();
         let mut tolerance = Tolerance::default();
         if let Some(text) = &raw.tolerance {
-            match Tolerance::parse(text.get_ref()) {
-                Some(parsed) => tolerance = parsed,
-                None => {
-                    let message = format!("tolerance: '{}' is no number of rows", text.get_ref());
-                    let hint = "write such as \"100\", or a part, such as \"1%\" or \"0.25%\"";
-                    self.refuse(&text.span(), message, hint);
-                }
+            if let Some(parsed) = Tolerance::parse(text.get_ref()) {
+                tolerance = parsed;
+            } else {
+                let message = format!("tolerance: '{}' is no number of rows", text.get_ref());
+                let hint = "write such as \"100\", or a part, such as \"1%\" or \"0.25%\"";
+                self.refuse(&text.span(), message, hint);
             }
         }
         for pattern in &raw.except {

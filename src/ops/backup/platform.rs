@@ -132,7 +132,7 @@ impl Run<'_> {
         }
         let was_stopped = stopped.is_some();
         let started_early = stopped.map(Quiesced::resume).transpose()?.flatten();
-        let writers = was_stopped.then(|| match started_early {
+        let writers = was_stopped.then_some(match started_early {
             None => Writers::Stopped,
             Some(_) => Writers::StartedEarly,
         });

@@ -111,7 +111,9 @@ fn texts_below(value: &Value, members: &[&str], depth: usize, found: &mut dyn Fn
     }
     match value {
         Value::Array(items) => {
-            items.iter().for_each(|item| texts_below(item, members, depth - 1, found));
+            for item in items {
+                texts_below(item, members, depth - 1, found);
+            }
         }
         Value::Object(object) => {
             for (name, value) in object {

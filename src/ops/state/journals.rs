@@ -102,7 +102,7 @@ mod tests {
             let mut upgrades = Vec::new();
             add(&mut upgrades, vec![first.clone()]);
             add(&mut upgrades, vec![second.clone(), second.clone()]);
-            assert_eq!(upgrades, [long.clone()]);
+            assert_eq!(upgrades, std::slice::from_ref(&long));
         }
     }
 
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(both(&one, &other), both(&other, &one));
         assert_eq!(both(&one, &other).len(), 1);
         let longer = stored(&[Step::PullStaging, Step::PinBoth, Step::GateStaging]);
-        assert_eq!(both(&one, &longer), [longer.clone()]);
+        assert_eq!(both(&one, &longer), std::slice::from_ref(&longer));
     }
 
     #[test]

@@ -258,12 +258,11 @@ impl<'a> ComposeDriver<'a> {
     /// Put the override back as it was.
     fn take_back(&self, path: &str, old: Option<&str>) -> Result<(), DriverError> {
         let failed = access_failed(self.instance);
-        match old {
-            Some(old) => self.access.replace_file(path, old.as_bytes()).map_err(failed),
-            None => {
-                let remove = Command::new("rm").arguments(["-f", "--", path]);
-                self.access.run(&remove, &[], 0).map(drop).map_err(failed)
-            }
+        if let Some(old) = old {
+            self.access.replace_file(path, old.as_bytes()).map_err(failed)
+        } else {
+            let remove = Command::new("rm").arguments(["-f", "--", path]);
+            self.access.run(&remove, &[], 0).map(drop).map_err(failed)
         }
     }
 

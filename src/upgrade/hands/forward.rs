@@ -168,7 +168,7 @@ impl Hands<'_> {
         match self.stopped.take() {
             Some((stopped, _)) => drop(stopped.resume()?),
             None => {
-                quiesce::resume_of_upgrade(self.scene.config, self.production, &self.context())?
+                quiesce::resume_of_upgrade(self.scene.config, self.production, &self.context())?;
             }
         }
         Ok(Outcome::default())

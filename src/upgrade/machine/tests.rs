@@ -198,7 +198,7 @@ fn it_is_committed_after_the_window_and_only_while_production_is_healthy() {
     scene.pass(HOUR);
     assert_eq!(scene.succeed(), Step::Commit);
     assert_eq!((scene.state(), scene.waits_for()), (State::Committed, Waiting::Release));
-    scene.pass(30 * 24 * HOUR - Duration::from_secs(1));
+    scene.pass((30 * 24 * HOUR).checked_sub(Duration::from_secs(1)).unwrap());
     assert_eq!(scene.waits_for(), Waiting::Release);
     scene.pass(Duration::from_secs(1));
     assert_eq!(scene.succeed(), Step::ReleasePins);

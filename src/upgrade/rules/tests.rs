@@ -86,11 +86,13 @@ fn snapshot(number: u8, hours: u64) -> SnapshotSeen {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as it stands in what is seen")]
 fn runs(text: &str, image: &str) -> Option<Running> {
     let edition = Some(Edition::Community);
     Some(Running { version: version(text), edition, image: Some(image.to_owned()) })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as it stands in what is seen")]
 fn images() -> Option<Images> {
     Some(Images { old: Some(OLD_IMAGE.to_owned()), new: Some(NEW_IMAGE.to_owned()) })
 }
@@ -310,7 +312,7 @@ fn what_time_alone_mends_says_when() {
     let results = open(Gate::BeforeStop)
         .with(|it| it.tested.as_mut().unwrap().first = now())
         .with(|it| {
-            it.seen.window = Some(Window { is_open: false, opens_at: Some(later(now(), HOUR)) })
+            it.seen.window = Some(Window { is_open: false, opens_at: Some(later(now(), HOUR)) });
         })
         .judge();
     for rule in [RuleName::Soaked, RuleName::Window] {

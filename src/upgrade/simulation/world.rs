@@ -275,7 +275,7 @@ impl Fake {
             }
             Step::UpgradeProduction => return self.upgrade_production(upgrade, halfway),
             Step::SaveStaging if !halfway => {
-                self.saved_staging = Some(self.truth.staging.content())
+                self.saved_staging = Some(self.truth.staging.content());
             }
             Step::SaveProduction if !halfway => {
                 self.saved_production = Some(self.truth.production.content());
@@ -328,6 +328,7 @@ impl Fake {
         Ok(outcome)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the other steps")]
     fn upgrade_production(&mut self, upgrade: &Upgrade, halfway: bool) -> Result<Outcome, Failure> {
         let hop = upgrade.hop_number();
         let (_, data) = self.touched.expect("it has begun");

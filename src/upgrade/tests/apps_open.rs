@@ -170,13 +170,12 @@ fn view(data: &Value) -> Result<(), String> {
     let page = &data["pageWithMigratedDsl"];
     match page["responseMeta"]["status"].as_u64() {
         Some(200..300) if !page["data"].is_null() => Ok(()),
-        Some(200..300) => Err("the answer has no page".to_owned()),
+        Some(200..300) | None => Err("the answer has no page".to_owned()),
         Some(status) => {
             let said = page["responseMeta"]["error"]["message"].as_str().unwrap_or_default();
             let said: String = said.chars().take(MOST_NAME).collect();
             Err(format!("the page was answered with {status}: {}", said.escape_debug()))
         }
-        None => Err("the answer has no page".to_owned()),
     }
 }
 

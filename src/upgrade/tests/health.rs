@@ -1,7 +1,7 @@
 //! The test `health`: the platform says that it is well, and so does what it depends on.
 //!
 //! Appsmith says in the answer itself how it went, whatever the status of HTTP; and its front page answers with 200 before the server
-//! is there, so that is not asked. `ToolJet`'s health does not look at its second database, PostgREST and Redis.
+//! is there, so that is not asked. `ToolJet`'s health does not look at its second database, `PostgREST` and Redis.
 
 use super::{Asked, Found};
 use crate::config::Platform;

@@ -45,7 +45,7 @@ pub(super) fn with_image(
     });
     let Some(own) = own else {
         let new = [format!("{}{service}:", " ".repeat(indent)), pin(indent + 2)];
-        lines.splice(services + 1..services + 1, new);
+        lines.splice((services + 1)..=services, new);
         return Ok(joined(&lines));
     };
     if !is_key(&lines[own], indent, service) {

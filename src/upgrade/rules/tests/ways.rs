@@ -127,6 +127,7 @@ fn ways_about_backups() -> Vec<Spoilt> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn ways_about_versions() -> Vec<Spoilt> {
     use Gate::{BeforeStop, Production, Staging};
     use RuleName::{Images as Pictures, Path, Soaked, StagingFirst, StagingTested};
@@ -242,6 +243,7 @@ fn ways_about_versions() -> Vec<Spoilt> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn ways_about_conditions() -> Vec<Spoilt> {
     use Gate::{BeforeStop, Production, Staging};
     use RuleName::{Approved, AppsReadable, Drilled, Room as Space, Window as Time};
@@ -294,7 +296,7 @@ fn ways_about_conditions() -> Vec<Spoilt> {
             "closed",
             |it| {
                 it.seen.window =
-                    Some(Window { is_open: false, opens_at: Some(at("2026-11-28T00:00:00Z")) })
+                    Some(Window { is_open: false, opens_at: Some(at("2026-11-28T00:00:00Z")) });
             },
             "wait until 2026-11-28T00:00:00Z",
         ),
