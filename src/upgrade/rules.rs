@@ -1,7 +1,7 @@
 //! The gate: rules that look at evidence and say whether a pair may go on, and what would make them say yes.
 //!
 //! What always holds: a rule that says no closes the gate, unless a person has overridden it, and it is one that can be
-//! overridden ([`Overridable`]); what could not be read is never taken for good; nothing here asks a clock or does I/O.
+//! overridden (`Overridable`); what could not be read is never taken for good; nothing here asks a clock or does I/O.
 
 mod backups;
 mod conditions;

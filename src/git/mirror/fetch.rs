@@ -1,8 +1,8 @@
 //! Bringing a mirror up to date without losing a commit.
 //!
-//! What the git repository has is written down first ([`super::seen`]). Then everything new is taken, apart from the mirror's own
-//! objects ([`super::incoming`]) and without touching a ref, and gets among them when it is known to be whole. Then what is
-//! about to be done with the refs is written down, done in one step, and both notes removed ([`super::pending`]). A kill at any
+//! What the git repository has is written down first (`seen`). Then everything new is taken, apart from the mirror's own
+//! objects (`incoming`) and without touching a ref, and gets among them when it is known to be whole. Then what is
+//! about to be done with the refs is written down, done in one step, and both notes removed (`pending`). A kill at any
 //! moment leaves every commit that was taken either with a ref or with a note by which the next fetch gives it one, before
 //! anything else.
 
