@@ -416,8 +416,9 @@ impl History {
                 let there = reachable(self.server.path());
                 let arguments = ["apps", "fetch", "orders", "--new-history"];
                 let arguments = &arguments[..if is_new_history { 4 } else { 3 }];
-                let is_done = self.host.belay(arguments).code_in(&[0, 1]).exit_code() == Some(0);
-                assert!(is_done || !is_new_history);
+                let run = self.host.belay(arguments).code_in(&[0, 1]);
+                let is_done = run.exit_code() == Some(0);
+                assert!(is_done || !is_new_history, "{run}");
                 self.fetched(there, is_done);
             }
             Step::Killed(step) => {

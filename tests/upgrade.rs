@@ -176,7 +176,7 @@ fn what_breaks_on_staging_never_reaches_production() {
 #[test]
 fn what_breaks_on_production_is_taken_back_with_the_data() {
     for breaks in ["refuses", "half", "loses-rows", "breaks-app", "changes-key", "pretends"] {
-        let pair = Pair::new("");
+        let pair = Pair::new("soak = '1s'");
         let before = pair.dump(1);
         pair.platforms[1].breaks(&[(NEW, &[breaks])]);
         let run = pair.start().code(1);

@@ -56,7 +56,10 @@ impl Incoming {
             let _ = writeln!(haves, "{id} refs/have/{id}");
         }
         let write = || {
-            fs::write(self.path.join("objects/info/alternates"), "../../objects\n")?;
+            let info = self.path.join("objects/info");
+            // libgit2 makes it only where it takes its directories from a template.
+            fs::create_dir_all(&info)?;
+            fs::write(info.join("alternates"), "../../objects\n")?;
             fs::write(self.path.join("packed-refs"), haves)
         };
         write().map_err(GitError::unwritten("prepare a fetch", mirror.path()))
