@@ -5,7 +5,7 @@
 
 use super::evidence::{self, Question, Scene};
 use super::hands::{Hands, Word};
-use super::machine::{Refusal, State, Upgrade};
+use super::machine::{Refusal, Upgrade};
 use super::plan::{self, Asked};
 use super::runner::{Rest, Runner, Stopped};
 use super::{draft, path};
@@ -233,39 +233,4 @@ pub fn adopt(scene: &Scene<'_>, instance: &str) -> Result<super::driver::Image, 
         let hint = error.hint().unwrap_or_default();
         OpsError::refused(error.to_string(), hint)
     })
-}
-
-/// An error where an upgrade has to do with an instance that somebody else would overwrite.
-pub fn ensure_free(config: &Config, instance: &crate::model::name::Name) -> Result<(), OpsError> {
-    for pair in config
-        .pairs
-        .values()
-        .filter(|pair| pair.staging == *instance || pair.production == *instance)
-    {
-        let Some(upgrade) = current(config, pair)? else { continue };
-        let is_at_rest = matches!(
-            upgrade.state(),
-            State::Planned
-                | State::Provisional
-                | State::Held
-                | State::Committed
-                | State::Aborted
-                | State::RolledBack
-        );
-        if !is_at_rest {
-            return Err(OpsError::refused(
-                format!(
-                    "upgrade {} of {} has to do with {instance}: it is {}",
-                    upgrade.journal().id,
-                    pair.name,
-                    upgrade.state()
-                ),
-                format!(
-                    "`belay upgrade status {0}`; `belay upgrade abort {0}` gives it up before production is touched, `belay upgrade rollback {0}` brings production back",
-                    pair.name
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
