@@ -80,7 +80,7 @@ fn shows_secret(text: &str) -> bool {
 /// Stops the server once somebody has a cursor open on the large collection, and prints its process id.
 const HOLDS_STILL_WHILE_MUCH_IS_READ: &str = "import os, signal, time
 server = int(client.admin.command('serverStatus')['pid'])
-until = time.monotonic() + 60
+until = time.monotonic() + 180
 look = [{'$currentOp': {'idleCursors': True, 'allUsers': True, 'localOps': True}}]
 while not any(op.get('ns') == 'appsmith.much' for op in client.admin.aggregate(look)):
     assert time.monotonic() < until, 'nobody reads'
