@@ -127,6 +127,16 @@ fn a_good_night_with_an_approval() {
     let run = pair.start().code_in(&[0, 3]);
     assert_eq!(pair.state(), "awaiting_approval", "{run}");
     assert_eq!((pair.version(0).as_str(), pair.version(1).as_str()), (NEW, OLD));
+    // A kill between the repository and the catalog: the repository has one record more.
+    let newest =
+        "DELETE FROM upgrade_records WHERE number = (SELECT max(number) FROM upgrade_records)";
+    rusqlite::Connection::open(pair.sandbox.state().join("catalog.sqlite"))
+        .unwrap()
+        .execute(newest, [])
+        .unwrap();
+    let run = pair.belay(&["upgrade", "resume", "main", "--foreground"]).code_in(&[0, 3]);
+    assert!(!run.stderr().contains("could not be written"), "{run}");
+    assert_eq!(pair.state(), "awaiting_approval", "{run}");
     pair.belay(&["upgrade", "approve", "main", "--reason", "looked at it"]).ok();
     let run = pair.belay(&["upgrade", "resume", "main", "--foreground"]).code_in(&[0, 3]);
     assert_eq!(pair.state(), "provisional", "{run}");

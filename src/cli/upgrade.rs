@@ -55,7 +55,7 @@ pub(super) fn run(
         }
         UpgradeCommand::Approve(arguments) => {
             let pair = config.pair(&arguments.pair)?;
-            let plan = on_its_way(config, pair)?.plan().digest();
+            let plan = conduct::on_its_way(config, pair)?.plan().digest();
             said(environment, pair, Said::Approve { plan }, arguments.reason.clone())
         }
         UpgradeCommand::Override(arguments) => {
@@ -64,7 +64,7 @@ pub(super) fn run(
         }
         UpgradeCommand::Resume(arguments) => {
             let pair = config.pair(&arguments.pair)?;
-            let upgrade = on_its_way(config, pair)?;
+            let upgrade = conduct::on_its_way(config, pair)?;
             // What merely waits, or was interrupted, goes on without being asked to.
             if upgrade.possible().contains(&Request::Resume) {
                 say(config, pair, Said::Ask { request: Request::Resume }, None)?;
@@ -116,15 +116,6 @@ fn who() -> String {
         Ok(user) if name == "root" && !user.is_empty() => user,
         _ => name,
     }
-}
-
-fn on_its_way(config: &Config, pair: &Pair) -> Result<Upgrade, OpsError> {
-    conduct::current(config, pair)?.ok_or_else(|| {
-        OpsError::refused(
-            format!("no upgrade of {} is on its way", pair.name),
-            format!("begin one: belay upgrade start {} --to VERSION --foreground", pair.name),
-        )
-    })
 }
 
 fn say(

@@ -8,14 +8,14 @@ use super::hands::{Hands, Word};
 use super::machine::{Refusal, Upgrade};
 use super::plan::{self, Asked};
 use super::runner::{Rest, Runner, Stopped};
-use super::{draft, path};
+use super::{draft, gate, path};
 use crate::catalog::Catalog;
 use crate::config::{Config, Pair, SecretSources};
 use crate::model::id::UpgradeId;
 use crate::model::upgrade::{Gate, Journal, Plan, Record, Side};
 use crate::ops::desk::{Desk, leave_word};
 use crate::ops::session::Session;
-use crate::ops::{Context, OpsError, new_job_id};
+use crate::ops::{Context, OpsError, new_job_id, sync};
 use crate::platform::recipe::Recipe;
 use jiff::Timestamp;
 
@@ -27,15 +27,7 @@ pub fn scene<'a>(
     context: &'a Context,
 ) -> Result<Scene<'a>, OpsError> {
     let pair = config.pair(pair)?;
-    let upgrades = pair.upgrades.as_ref().ok_or_else(|| {
-        OpsError::usage(
-            format!("nothing says how the instances of the pair {} are upgraded", pair.name),
-            format!(
-                "add driver = \"compose\", or driver = {{ command = \"/PATH\" }}, to [pair.{}]",
-                pair.name
-            ),
-        )
-    })?;
+    let upgrades = gate::upgrades_of(pair)?;
     Ok(Scene { config, secrets, pair, upgrades, context })
 }
 
@@ -156,15 +148,23 @@ pub fn start(scene: Scene<'_>, plan: Plan, by: String) -> Result<(Upgrade, Rest)
 /// Take the pair's upgrade up where it is, and go on.
 pub fn go_on(scene: Scene<'_>) -> Result<(Upgrade, Rest), OpsError> {
     let desk = desk(scene.config, scene.pair)?;
-    let upgrade = current(scene.config, scene.pair)?.ok_or_else(|| none_on_its_way(scene.pair))?;
+    let production = scene.config.instance(scene.pair.production.as_str())?;
+    let repository = scene.config.repository_of(production)?;
+    let mut session = Session::open(scene.config, repository, scene.secrets)?;
+    // A process that was killed may have told the repository of a step, and not the catalog any more.
+    sync::view_anyway(&mut session, scene.context)?;
+    let upgrade = on_its_way(scene.config, scene.pair)?;
     work_on(scene, desk, upgrade)
 }
 
-fn none_on_its_way(pair: &Pair) -> OpsError {
-    OpsError::refused(
-        format!("no upgrade of {} is on its way", pair.name),
-        format!("begin one: belay upgrade start {} --to VERSION", pair.name),
-    )
+/// The same as [`current`]; an error where there is none.
+pub fn on_its_way(config: &Config, pair: &Pair) -> Result<Upgrade, OpsError> {
+    current(config, pair)?.ok_or_else(|| {
+        OpsError::refused(
+            format!("no upgrade of {} is on its way", pair.name),
+            format!("begin one: belay upgrade start {} --to VERSION --foreground", pair.name),
+        )
+    })
 }
 
 fn work_on(scene: Scene<'_>, desk: Desk, upgrade: Upgrade) -> Result<(Upgrade, Rest), OpsError> {
@@ -201,7 +201,7 @@ pub enum Heard {
 /// Say something to the pair's upgrade.
 pub fn say(config: &Config, pair: &Pair, word: &Word) -> Result<(Upgrade, Heard), OpsError> {
     let desk = Desk::take(&config.state_dir, &pair.name)?;
-    let mut upgrade = current(config, pair)?.ok_or_else(|| none_on_its_way(pair))?;
+    let mut upgrade = on_its_way(config, pair)?;
     // Also where another process works on it: what makes no sense now is told at once.
     let entry = upgrade
         .hear(&word.command())

@@ -89,7 +89,8 @@ pub fn gate(
     }
 }
 
-fn upgrades_of(pair: &Pair) -> Result<&Upgrades, OpsError> {
+/// How a pair is upgraded.
+pub(super) fn upgrades_of(pair: &Pair) -> Result<&Upgrades, OpsError> {
     pair.upgrades.as_ref().ok_or_else(|| {
         OpsError::usage(
             format!("nothing says how the instances of the pair {} are upgraded", pair.name),
