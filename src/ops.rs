@@ -42,6 +42,7 @@ pub use select::SnapshotRef;
 
 use crate::model::event::{Cancel, Events};
 use crate::model::id::JobId;
+use session::Lease;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What an operation is given besides its own arguments.
@@ -55,12 +56,14 @@ pub struct Context {
     id: Arc<Mutex<Option<JobId>>>,
     /// What happens in the job of this id, also before it begins.
     history: Option<(JobId, Arc<job::History>)>,
+    /// The instances that whoever asks for the work keeps from others already.
+    lease: Option<Arc<Lease>>,
 }
 
 impl Context {
     /// For work that gets its id when it begins.
     pub fn new(events: Events, cancel: Cancel) -> Self {
-        Self { events, cancel, id: Arc::default(), history: None }
+        Self { events, cancel, id: Arc::default(), history: None, lease: None }
     }
 
     /// For work whose job is known already by its id.
@@ -68,13 +71,19 @@ impl Context {
         let history = Arc::<job::History>::default();
         let events = history.recording(events);
         let known = Arc::new(Mutex::new(Some(id)));
-        Self { events, cancel, id: known, history: Some((id, history)) }
+        Self { events, cancel, id: known, history: Some((id, history)), lease: None }
     }
 
     /// The same, with events that go elsewhere.
     #[must_use]
     pub fn with_events(&self, events: Events) -> Self {
         Self { events, ..self.clone() }
+    }
+
+    /// The same for work on instances that are kept from others already.
+    #[must_use]
+    pub fn under(self, lease: &Arc<Lease>) -> Self {
+        Self { lease: Some(Arc::clone(lease)), ..self }
     }
 
     /// The history of a job whose id was known before it began.

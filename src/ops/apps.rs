@@ -6,6 +6,7 @@ pub mod pulled;
 pub mod restore;
 pub mod status;
 pub mod to_come;
+pub mod unreadable;
 
 use super::git::open_mirror;
 use super::{Context, OpsError};

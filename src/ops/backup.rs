@@ -112,7 +112,7 @@ pub fn backup(
     options: &BackupOptions,
     context: &Context,
 ) -> Result<BackupOutcome, OpsError> {
-    let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    let busy = InstanceLock::acquire(&config.state_dir, &instance.name, context)?;
     // An instance that is half restored must not be sealed as if it were whole.
     super::restore::finish_interrupted(config, instance, &busy, &context.events)
         .inspect_err(|error| record_failure(config, instance, error, context))?;

@@ -120,7 +120,7 @@ pub fn fetch(
     let catalog = Catalog::open(&config.state_dir)?;
     let mut worker = Worker::new(config, secrets, context);
     for git in gits {
-        let fetched = InstanceLock::acquire(&config.state_dir, &git.name)
+        let fetched = InstanceLock::acquire(&config.state_dir, &git.name, context)
             .and_then(|_busy| fetch_locked(&mut worker, &catalog, git, is_new_history));
         if !told(git, fetched) {
             break;

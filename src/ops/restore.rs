@@ -112,7 +112,7 @@ fn begin(
     options: &into::IntoOptions,
     context: &Context,
 ) -> Result<InstanceLock, OpsError> {
-    let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    let busy = InstanceLock::acquire(&config.state_dir, &instance.name, context)?;
     if options.dry_run {
         for problem in interrupted_platforms(&config.state_dir) {
             context.events.warn(problem);
@@ -150,7 +150,7 @@ pub fn recover(
     secrets: &SecretSources,
     context: &Context,
 ) -> Result<(), OpsError> {
-    let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    let busy = InstanceLock::acquire(&config.state_dir, &instance.name, context)?;
     finish_interrupted(config, instance, &busy, &context.events)?;
     // What was only stopped is started again also while the repository is away.
     if !left_in(&FROM_REPOSITORY, &config.state_dir, &instance.name) {

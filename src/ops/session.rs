@@ -12,6 +12,7 @@ use crate::repository::lock::{Lock, LockMode, LockRequest};
 use crate::store::Store;
 use crate::store::local::LocalStore;
 use rustix::fs::FlockOperation;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -207,9 +208,31 @@ pub fn daemon_lock(state_dir: &Path) -> Result<Option<File>, OpsError> {
 }
 
 /// One job at a time works on an instance of this host; the lock ends with the process, however it ends.
+#[derive(Clone)]
 pub struct InstanceLock(
-    #[expect(dead_code, reason = "the lock lasts as long as the file is open")] File,
+    #[expect(dead_code, reason = "the lock lasts as long as the file is open")] Arc<File>,
 );
+
+/// Instances that one work of many jobs keeps from all others of this host: only what is done under it
+/// ([`Context::under`]) gets their locks.
+pub struct Lease(BTreeMap<Name, InstanceLock>);
+
+impl Lease {
+    /// Keep these instances, once the jobs that work on them have ended; who waits longer than that is told who holds one.
+    pub fn take<'a>(
+        state_dir: &Path,
+        instances: impl IntoIterator<Item = &'a Name>,
+        longest: Duration,
+        context: &Context,
+    ) -> Result<Self, OpsError> {
+        // In one order, so that of two who want the same none waits for the other for ever.
+        let instances: BTreeSet<&Name> = instances.into_iter().collect();
+        let lock = |name: &Name| {
+            Ok((name.clone(), InstanceLock::wait(state_dir, name, longest, context)?))
+        };
+        Ok(Self(instances.into_iter().map(lock).collect::<Result<_, OpsError>>()?))
+    }
+}
 
 /// How often who waits for an instance looks.
 const LOOKS_EVERY: Duration = Duration::from_millis(200);
@@ -224,7 +247,7 @@ impl InstanceLock {
     ) -> Result<Self, OpsError> {
         let begun = Instant::now();
         loop {
-            match Self::acquire(state_dir, instance) {
+            match Self::acquire(state_dir, instance, context) {
                 Err(OpsError::Busy { .. }) if begun.elapsed() < longest => {
                     context.cancel.check()?;
                     context.events.phase("waiting", format!("for another job on {instance}"));
@@ -235,8 +258,12 @@ impl InstanceLock {
         }
     }
 
-    /// Lock the instance, or say who holds it.
-    pub fn acquire(state_dir: &Path, instance: &Name) -> Result<Self, OpsError> {
+    /// Lock the instance, or say who holds it. Who works under a [`Lease`] of it has it already.
+    pub fn acquire(state_dir: &Path, instance: &Name, context: &Context) -> Result<Self, OpsError> {
+        let leased = context.lease.as_ref().and_then(|lease| lease.0.get(instance));
+        if let Some(lock) = leased {
+            return Ok(lock.clone());
+        }
         let directory = PrivateDirectory::make(state_dir, "locks")?;
         let name = format!("{instance}.lock");
         let path = directory.path_of(&name);
@@ -258,6 +285,6 @@ impl InstanceLock {
         }
         // On a full disk the lock holds without saying whose it is.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", host::Process::current().pid));
-        Ok(Self(file))
+        Ok(Self(Arc::new(file)))
     }
 }

@@ -5,7 +5,9 @@
 //! that failed.
 
 mod back;
+mod branches;
 mod forward;
+mod keep;
 mod problem;
 mod trials;
 
@@ -25,10 +27,12 @@ use crate::model::upgrade::{
 };
 use crate::ops::desk::Desk;
 use crate::ops::quiesce::Quiesced;
-use crate::ops::session::Session;
+use crate::ops::session::{Lease, Session};
 use crate::ops::{Context, OpsError, upgrades};
+use crate::repository::lock::Lock;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Steps of one upgrade, done by this process.
 pub struct Hands<'a> {
@@ -39,6 +43,10 @@ pub struct Hands<'a> {
     desk: Desk,
     /// Production's repository, once it was needed for the journal.
     repository: Option<Session>,
+    /// Both instances, kept from others since the first step that this process began.
+    lease: Option<Arc<Lease>>,
+    /// That repository, kept from those who want it for themselves.
+    lock: Option<Lock>,
     /// Production's writers, while this process has them stopped, and since when.
     stopped: Option<(Quiesced, Timestamp)>,
 }
@@ -100,6 +108,8 @@ impl<'a> Hands<'a> {
             catalog: Catalog::open(&config.state_dir)?,
             desk,
             repository: None,
+            lease: None,
+            lock: None,
             stopped: None,
         })
     }
@@ -123,16 +133,26 @@ impl<'a> Hands<'a> {
 
     /// For an operation that is a job of its own.
     fn context(&self) -> Context {
-        Context::new(self.scene.context.events.clone(), self.scene.context.cancel.clone())
+        let Context { events, cancel, .. } = self.scene.context;
+        let context = Context::new(events.clone(), cancel.clone());
+        match &self.lease {
+            Some(lease) => context.under(lease),
+            None => context,
+        }
     }
 
     /// Have the journal in production's repository, too.
     fn keep(&mut self, journal: &Journal) -> Result<(), OpsError> {
+        let context = self.context();
+        upgrades::keep(self.repository()?, journal, &context)
+    }
+
+    /// Production's repository.
+    fn repository(&mut self) -> Result<&Session, OpsError> {
         if self.repository.is_none() {
             self.repository = Some(self.session(Environment::Production)?);
         }
-        let session = self.repository.as_ref().expect("it was opened above");
-        upgrades::keep(session, journal, &self.context())
+        Ok(self.repository.as_ref().expect("it was opened above"))
     }
 
     /// Why the snapshots of an upgrade are pinned.
@@ -192,7 +212,10 @@ impl<'a> Hands<'a> {
                 self.test(upgrade, Environment::Staging, &version)
             }
             Step::VerifyBack => {
-                self.test(upgrade, Environment::Production, &upgrade.hop().from.to_string())
+                let before = upgrade.hop().from.to_string();
+                let mut outcome = self.test(upgrade, Environment::Production, &before)?;
+                outcome.notes.extend(self.told_of_branches(upgrade));
+                Ok(outcome)
             }
             Step::Commit => Ok(Outcome::default()),
             Step::ReleasePins => self.release_pins(upgrade),
@@ -255,6 +278,9 @@ impl World for Hands<'_> {
         if matches!(record.entry, Entry::Failed { .. }) && self.scene.context.cancel.is_cancelled()
         {
             return Err(cancelled());
+        }
+        if let Entry::Began { step, .. } = &record.entry {
+            self.keep_others_out(upgrade, *step)?;
         }
         let journal = upgrade.journal();
         // In the repository first: a catalog that is behind takes that in, and one that is ahead would know what no other host could.

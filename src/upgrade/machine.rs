@@ -233,6 +233,11 @@ impl Upgrade {
         &self.journal.plan.hops[self.progress.hop]
     }
 
+    /// Whether a step began, and has not ended: somebody does it, or was cut off.
+    pub fn is_in_a_step(&self) -> bool {
+        self.progress.running.is_some()
+    }
+
     /// What a step of this hop left behind, when it was done last.
     pub fn outcome(&self, step: Step) -> Option<&Outcome> {
         self.progress.outcomes.get(&step)

@@ -79,15 +79,24 @@ pub struct Runner<W> {
     upgrade: Upgrade,
     world: W,
     has_stopped: bool,
+    is_taken_up: bool,
 }
 
 impl<W: World> Runner<W> {
-    /// Take an upgrade up, for the first time or where another process left it.
+    /// Take an upgrade up, for the first time or where another process left it. Who only looks, and finds nothing to do, leaves
+    /// no trace in the journal.
     pub fn take_up(upgrade: Upgrade, world: W) -> Result<Self, Stopped<W::Error>> {
-        let mut runner = Self { upgrade, world, has_stopped: false };
-        let host = runner.world.host();
-        runner.write(Entry::TakenUp { host })?;
+        let mut runner = Self { upgrade, world, has_stopped: false, is_taken_up: false };
+        if runner.upgrade.is_in_a_step() {
+            runner.note_taken_up()?;
+        }
         Ok(runner)
+    }
+
+    fn note_taken_up(&mut self) -> Result<(), Stopped<W::Error>> {
+        self.is_taken_up = true;
+        let host = self.world.host();
+        self.write(Entry::TakenUp { host })
     }
 
     /// The upgrade as it is.
@@ -148,6 +157,9 @@ impl<W: World> Runner<W> {
     fn write(&mut self, entry: Entry) -> Result<(), Stopped<W::Error>> {
         if self.has_stopped {
             return Err(Stopped::Before);
+        }
+        if !self.is_taken_up {
+            self.note_taken_up()?;
         }
         // Until it is written.
         self.has_stopped = true;

@@ -106,7 +106,7 @@ pub fn restore(
     let (git, app) = named(config, &options.app)?;
     // It makes the state directory where there is none yet.
     drop(Catalog::open(&config.state_dir)?);
-    let _busy = InstanceLock::acquire(&config.state_dir, &git.name)?;
+    let _busy = InstanceLock::acquire(&config.state_dir, &git.name, context)?;
     let unpacked = match &options.source {
         AppSource::Commit(_) => None,
         AppSource::Snapshot(snapshot) => {

@@ -278,7 +278,7 @@ pub fn import(
 ) -> Result<ImportOutcome, OpsError> {
     ensure_platform(instance, looked)?;
     let keys = options.keys.resolve(looked)?;
-    let _busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    let _busy = InstanceLock::acquire(&config.state_dir, &instance.name, context)?;
     if let (Some(before), false) = (imported_before(session, instance, looked)?, options.again) {
         return Err(OpsError::refused(
             format!("{} was imported already: snapshot {}", looked.file, before.short()),

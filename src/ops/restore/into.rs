@@ -167,7 +167,7 @@ pub fn prepare<'a>(
     options: &'a IntoOptions,
     context: &Context,
 ) -> Result<Prepared<'a>, OpsError> {
-    let busy = InstanceLock::acquire(&config.state_dir, &instance.name)?;
+    let busy = InstanceLock::acquire(&config.state_dir, &instance.name, context)?;
     let unfinished = if options.dry_run {
         for problem in interrupted::interrupted(&config.state_dir) {
             context.events.warn(problem);

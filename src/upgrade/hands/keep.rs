@@ -1,0 +1,75 @@
+//! What is kept from others while steps are done: both instances, and the repository from before writers stop until users are let in.
+
+use super::Hands;
+use crate::model::upgrade::Step;
+use crate::ops::OpsError;
+use crate::ops::session::Lease;
+use crate::repository::lock::{Lock, LockMode};
+use crate::upgrade::machine::Upgrade;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long to wait for who works on one of the instances: a night's backup may be large.
+const LONGEST_WAIT: Duration = Duration::from_hours(1);
+
+/// Whether somebody who locks the repository for himself would leave production stopped, or half upgraded, for as long.
+fn needs_the_repository(step: Step) -> bool {
+    match step {
+        Step::StopWriters
+        | Step::BackUpStopped
+        | Step::PinLast
+        | Step::CopyVolumes
+        | Step::HoldWriters
+        | Step::GateProduction
+        | Step::UpgradeProduction
+        | Step::Verify
+        | Step::MaintenanceOff => true,
+        _ => leads_back(step),
+    }
+}
+
+/// Whether production is on its way back, which nothing else may hinder.
+fn leads_back(step: Step) -> bool {
+    matches!(
+        step,
+        Step::KeepUsersOut
+            | Step::StopProduction
+            | Step::SaveProduction
+            | Step::PutBackProduction
+            | Step::StartBack
+            | Step::VerifyBack
+            | Step::LetUsersIn
+    )
+}
+
+impl Hands<'_> {
+    /// Keep from others what a step must not share, from here until these hands are done.
+    pub(super) fn keep_others_out(
+        &mut self,
+        upgrade: &Upgrade,
+        step: Step,
+    ) -> Result<(), OpsError> {
+        if self.lease.is_none() {
+            let (state_dir, context) = (&self.scene.config.state_dir, self.scene.context);
+            let both = [&self.staging.name, &self.production.name];
+            self.lease = Some(Arc::new(Lease::take(state_dir, both, LONGEST_WAIT, context)?));
+        }
+        let is_held = |lock: &Lock| lock.ensure_held().is_ok();
+        if !needs_the_repository(step) || self.lock.as_ref().is_some_and(is_held) {
+            return Ok(());
+        }
+        self.lock = None;
+        let journal = upgrade.journal();
+        let purpose = format!("upgrade {} of {}", journal.id, journal.plan.pair);
+        let context = self.context();
+        match self.repository().and_then(|it| it.lock(LockMode::Shared, purpose, &context)) {
+            Ok(lock) => self.lock = Some(lock),
+            // What is done without it takes a lock of its own.
+            Err(error) if leads_back(step) && !error.is_cancelled() => {
+                context.events.warn(format!("It goes back without a lock of its own: {error}."));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
