@@ -27,7 +27,9 @@ fn write_maintenance(directory: &Path) -> String {
         fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    format!("maintenance = {{ on = '{directory}/on', off = '{directory}/off', timeout = '5m' }}")
+    format!(
+        "maintenance = {{ on = '{directory}/on', off = '{directory}/off', timeout = '5m' }}\nsoak = '1s'"
+    )
 }
 
 #[test]
@@ -61,11 +63,11 @@ fn others_keep_off_both_instances_and_nobody_has_the_repository_for_himself() {
         config.replacen("[repository.main]", "[repository.main]\nlock_wait = '0s'", 1),
     )
     .unwrap();
-    pair.belay(&["prune", "main"]).code(11).says(&["upgrade", "of main"]);
+    pair.belay(&["prune"]).code(11).says(&["upgrade", "of main"]);
     fs::write(go, "").unwrap();
     assert!(upgrade.wait().unwrap().success());
     assert_eq!(pair.state(), "provisional");
-    pair.belay(&["prune", "main"]).ok();
+    pair.belay(&["prune"]).ok();
     pair.belay(&["backup", "production"]).ok();
 }
 
@@ -108,7 +110,7 @@ fn commits_that_the_old_version_cannot_read_are_told_with_a_way_back() {
     let apps = Apps(directory.path());
     apps.git(&["init", "-q", "-b", "main"]);
     apps.commit("3.16.5", "Orders as they were");
-    let pair = Pair::new("");
+    let pair = Pair::new("soak = '1s'");
     let config = fs::read_to_string(pair.sandbox.config()).unwrap();
     let git = format!(
         "\n[git.orders]\nplatform = 'tooljet'\npair = 'main'\nurl = '{}'\n\
@@ -127,7 +129,7 @@ fn commits_that_the_old_version_cannot_read_are_told_with_a_way_back() {
     let said = run.stdout();
     let told = said.lines().find(|line| line.contains("cannot read, so do not pull"));
     let told = told.unwrap_or_else(|| panic!("{run}"));
-    assert!(told.contains("main has 1 commit that 3.16.11 cannot read"), "{told}");
+    assert!(told.contains("main has 1 commit that v3.16.11 cannot read"), "{told}");
     assert!(told.contains("(Kim Example: A chart for the orders)"), "{told}");
     // What it says is done as it says it, but for the push.
     let (_, offered) = told.split_once("belay apps restore ").unwrap();
