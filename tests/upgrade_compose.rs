@@ -33,6 +33,11 @@ struct Stage {
 impl Stage {
     /// The service `app` at this tag, and one `other` beside it.
     fn new(tag: &str) -> Self {
+        Self::with(tag, "")
+    }
+
+    /// With more keys of `compose`.
+    fn with(tag: &str, keys: &str) -> Self {
         let (sandbox, docker) = (Sandbox::new(), Docker::start());
         let mut registry = Registry::start();
         for tag in ["v1.96", "v1.97", "latest"] {
@@ -55,7 +60,7 @@ impl Stage {
         for instance in ["staging", "production"] {
             // Its host is what is reached by ssh.
             config.extend([format!(
-                "\n[instance.{instance}]\nplatform = 'appsmith'\nvia = 'ssh:far/docker:app'\ncompose = {{ dir = '{}', service = 'app' }}\n",
+                "\n[instance.{instance}]\nplatform = 'appsmith'\nvia = 'ssh:far/docker:app'\ncompose = {{ dir = '{}', service = 'app'{keys} }}\n",
                 text(&dir)
             )]);
         }
@@ -167,6 +172,45 @@ fn an_image_is_pinned_by_its_digest_so_that_an_up_by_hand_keeps_it() {
     stage.install(&old).unwrap();
     assert!(stage.said().contains("this is v1.96"));
     assert!(stage.pin().contains(&old.to_string()) && !stage.pin().contains(&new.to_string()));
+}
+
+#[test]
+fn workers_are_stopped_with_the_service_and_get_its_version() {
+    let stage = Stage::with("v1.96", ", workers = ['other']");
+    let ids = |service: &str| stage.by_hand(&["ps", "-q", service]);
+    let runs = |service: &str| {
+        let id = ids(service);
+        stage.docker.run(&["inspect", "-f", "{{.State.Running}}", &id]).trim() == "true"
+    };
+    stage.driver.start().unwrap();
+    let old = stage.driver.running_image().unwrap().unwrap();
+    let image = stage.prepare("v1.97", None).unwrap();
+    stage.install(&image).unwrap();
+    for service in ["app", "other"] {
+        let said = stage.docker.run(&["logs", &ids(service)]);
+        assert!(said.contains("this is v1.97"), "{service}: {said}");
+    }
+    assert_eq!(stage.pin().matches(&image.to_string()).count(), 2, "{}", stage.pin());
+    stage.driver.stop().unwrap();
+    assert!(!runs("app") && !runs("other"));
+    // Whoever stops them with a timer beside them stops and starts the same.
+    let switch = stage.driver.switch().unwrap().unwrap();
+    assert!(switch.stop.ends_with(&["app".into(), "other".into()]), "{switch:?}");
+    assert!(switch.start.ends_with(&["app".into(), "other".into()]), "{switch:?}");
+    stage.install(&old).unwrap();
+    for service in ["app", "other"] {
+        let said = stage.docker.run(&["logs", &ids(service)]);
+        assert!(runs(service) && said.contains("this is v1.96"), "{service}: {said}");
+    }
+    assert_eq!(stage.pin().matches(&old.to_string()).count(), 2, "{}", stage.pin());
+
+    // One that the compose file does not have is a mistake, and nothing is done.
+    let stage = Stage::with("v1.96", ", workers = ['othr']");
+    let image = stage.prepare("v1.97", None).unwrap();
+    let error = stage.install(&image).unwrap_err();
+    let told = error.to_string();
+    assert!(told.contains("othr") && error.hint().unwrap().contains("compose.workers"), "{told}");
+    assert_eq!(stage.pin(), "");
 }
 
 #[test]

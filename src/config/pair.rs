@@ -90,6 +90,9 @@ pub struct Compose {
     pub dir: PathBuf,
     /// The service that is the platform.
     pub service: String,
+    /// Services that write to its databases, too: they are stopped and started with it, and get the new version where they are of
+    /// its image.
+    pub workers: Vec<String>,
 }
 
 /// What becomes of an upgrade that fails.

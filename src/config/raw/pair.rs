@@ -61,6 +61,11 @@ pub(in crate::config) struct RawCompose {
     /// The service that is the platform.
     #[schemars(with = "String")]
     pub service: Spanned<String>,
+    /// Services that write to its databases, too: they are stopped and started with it, and get the new version where they are
+    /// of its image.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub workers: Vec<Spanned<String>>,
 }
 
 /// What keeps users out.

@@ -40,6 +40,8 @@ struct ShownUpgrades<'a> {
 pub(super) struct ShownCompose<'a> {
     dir: Cow<'a, str>,
     service: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    workers: &'a [String],
 }
 
 /// A program, with its arguments where it has some.
@@ -115,7 +117,11 @@ pub(super) fn pair(pair: &Pair) -> ShownPair<'_> {
 }
 
 pub(super) fn compose(compose: &Compose) -> ShownCompose<'_> {
-    ShownCompose { dir: compose.dir.to_string_lossy(), service: &compose.service }
+    ShownCompose {
+        dir: compose.dir.to_string_lossy(),
+        service: &compose.service,
+        workers: &compose.workers,
+    }
 }
 
 fn upgrades(upgrades: &Upgrades) -> ShownUpgrades<'_> {

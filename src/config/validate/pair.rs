@@ -173,18 +173,32 @@ impl Checker<'_> {
 
     pub(super) fn compose(&mut self, raw: &RawCompose) -> Option<Compose> {
         let dir = self.path("compose.dir", &raw.dir);
-        let service = raw.service.get_ref();
-        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-        let begins = service.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
-        if !begins || !service.bytes().all(is_allowed) {
-            let message = format!("compose.service: '{service}' is no name of a service");
-            self.refuse(&raw.service.span(), message, "write it as it stands in the compose file");
-            return None;
-        }
+        let service = self.service("compose.service", &raw.service);
+        let workers = raw.workers.iter().map(|worker| {
+            let name = self.service("compose.workers", worker)?;
+            if Some(&name) == service.as_ref() {
+                let message = format!("compose.workers: '{name}' is the service itself");
+                self.refuse(&worker.span(), message, "name those only that stand beside it");
+            }
+            Some(name)
+        });
+        let workers: Option<Vec<String>> = workers.collect();
         if dir.as_deref().is_some_and(|dir| dir.to_str().is_none()) {
             return None;
         }
-        Some(Compose { dir: dir?, service: service.clone() })
+        Some(Compose { dir: dir?, service: service?, workers: workers? })
+    }
+
+    fn service(&mut self, key: &str, raw: &Spanned<String>) -> Option<String> {
+        let service = raw.get_ref();
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        let begins = service.as_bytes().first().is_some_and(u8::is_ascii_alphanumeric);
+        if begins && service.bytes().all(is_allowed) {
+            return Some(service.clone());
+        }
+        let message = format!("{key}: '{service}' is no name of a service");
+        self.refuse(&raw.span(), message, "write it as it stands in the compose file");
+        None
     }
 
     fn driver(&mut self, raw: &Spanned<RawDriver>) -> Option<DriverSettings> {

@@ -1,6 +1,6 @@
 //! The driver `compose`: Docker Compose, with the image pinned by tag and digest in its override file, so that an `up` by hand keeps it.
 //!
-//! What always holds: a file of a person's own is changed by one line only, in one step, and only where Compose makes of it what it
+//! What always holds: a file of a person's own is changed by one line for each service only, in one step, and only where Compose makes of it what it
 //! made before but for the image.
 
 mod fetched;
@@ -116,21 +116,21 @@ impl<'a> ComposeDriver<'a> {
 
     pub(super) fn stop(&self) -> Result<(), DriverError> {
         self.context.events.phase("stopping", self.instance.name.to_string());
-        let arguments = ["stop", "-t", STOP_SECONDS, &self.settings.service];
-        self.compose_told(&arguments, COMMAND_LIMIT)
+        self.compose_told(&with(&["stop", "-t", STOP_SECONDS], &self.services()), COMMAND_LIMIT)
     }
 
     pub(super) fn switch(&self) -> Result<Switch, DriverError> {
         let (dir, program) = (self.dir()?, self.program()?);
-        let service = self.settings.service.as_str();
+        let services = self.services();
         let words = |arguments: &[&str]| {
             let own = ["sh", "-c", IN_DIRECTORY, "belay", dir];
-            own.iter().chain(&program).chain(arguments).map(|word| (*word).to_owned()).collect()
+            let all = own.iter().chain(&program).chain(arguments).chain(&services);
+            all.map(|word| (*word).to_owned()).collect()
         };
         Ok(Switch {
             via: self.access.via().to_string(),
-            stop: words(&["stop", "-t", STOP_SECONDS, service]),
-            start: words(&["up", "-d", "--no-deps", service]),
+            stop: words(&["stop", "-t", STOP_SECONDS]),
+            start: words(&["up", "-d", "--no-deps"]),
         })
     }
 
@@ -141,9 +141,38 @@ impl<'a> ComposeDriver<'a> {
 
     /// What else the project has stays as it is.
     fn up(&self) -> Result<(), DriverError> {
-        let arguments = ["up", "-d", "--no-deps", &self.settings.service];
-        self.compose_told(&arguments, COMMAND_LIMIT)?;
-        self.wait_until_running()
+        let up = ["up", "-d", "--no-deps"];
+        self.compose_told(&with(&up, &[&self.settings.service]), COMMAND_LIMIT)?;
+        self.wait_until_running()?;
+        // What the service moves at its first start, its workers find moved.
+        match &self.services()[1..] {
+            [] => Ok(()),
+            workers => self.compose_told(&with(&up, workers), COMMAND_LIMIT),
+        }
+    }
+
+    /// The service, and what is stopped and started with it.
+    fn services(&self) -> Vec<&str> {
+        let Compose { service, workers, .. } = self.settings;
+        std::iter::once(service).chain(workers).map(String::as_str).collect()
+    }
+
+    /// Those of them that run the service's image, in what Compose prints.
+    fn of_same_image(&self, printed: &str) -> Result<Vec<&str>, DriverError> {
+        let own = image_in(printed, &self.settings.service).map(|text| ImageName::parse(&text));
+        let mut same = Vec::new();
+        for service in self.services() {
+            let image = image_in(printed, service).ok_or_else(|| {
+                let dir = self.settings.dir.display();
+                let message = format!("the compose file in {dir} names no image for {service}");
+                refused(self.instance, message, "are compose.service and compose.workers right?")
+            })?;
+            let name = ImageName::parse(&image).name;
+            if own.as_ref().is_some_and(|own| own.is_same_place(&name)) {
+                same.push(service);
+            }
+        }
+        Ok(same)
     }
 
     /// Pin what runs today.
@@ -225,18 +254,21 @@ impl<'a> ComposeDriver<'a> {
 
     /// Write the pin, and see that an `up` by hand keeps it.
     fn pin(&self, image: &Image) -> Result<(), DriverError> {
-        let service = &self.settings.service;
         let reference = image.to_string();
         let files = self.files()?;
         let before = self.config()?;
+        let services = self.of_same_image(&before)?;
         let path = format!("{}/{}", self.dir()?, files.over);
         let old = if files.is_there { Some(self.read(&path)?) } else { None };
-        let new = with_image(old.as_deref(), service, &reference)
-            .map_err(|why| self.unmergeable(why, files.over))?;
-        if old.as_deref() != Some(new.as_str()) {
+        let mut new = old.clone();
+        for service in &services {
+            let pinned = with_image(new.as_deref(), service, &reference);
+            new = Some(pinned.map_err(|why| self.unmergeable(why, service, files.over))?);
+        }
+        if let Some(new) = new.filter(|new| old.as_ref() != Some(new)) {
             let failed = access_failed(self.instance);
             self.access.stage_file(&path, new.as_bytes()).map_err(&failed)?;
-            if let Err(error) = self.look_at_staged(&files, &before, &reference) {
+            if let Err(error) = self.look_at_staged(&files, &before, &services, &reference) {
                 // What is left lies beside, and is no file of Compose's.
                 let _ = self.access.anew().drop_staged(&path);
                 return Err(error);
@@ -244,7 +276,7 @@ impl<'a> ComposeDriver<'a> {
             self.access.commit_staged(&path, None).map_err(&failed)?;
         }
         let after = self.config()?;
-        if image_in(&after, service).as_deref() == Some(reference.as_str()) {
+        if are_pinned(&after, &services, &reference) {
             return Ok(());
         }
         self.take_back(&path, old.as_deref())?;
@@ -271,6 +303,7 @@ impl<'a> ComposeDriver<'a> {
         &self,
         files: &Files,
         before: &str,
+        services: &[&str],
         reference: &str,
     ) -> Result<(), DriverError> {
         let dir = self.dir()?;
@@ -284,22 +317,21 @@ impl<'a> ComposeDriver<'a> {
             .silence(PATIENCE);
         let printed = self.access.run(&command, &[], MOST_BYTES);
         let printed = printed.map(|it| String::from_utf8_lossy(&it).into_owned());
-        let service = &self.settings.service;
         let is_right = printed.as_ref().is_ok_and(|printed| {
-            image_in(printed, service).as_deref() == Some(reference)
-                && differ_by_image_only(before, printed, service)
+            are_pinned(printed, services, reference)
+                && differ_by_image_only(before, printed, services)
         });
         if is_right {
             return Ok(());
         }
         match printed {
             Err(error @ AccessError::Cancelled(_)) => Err(access_failed(self.instance)(error)),
-            _ => Err(self.unmergeable(Unmergeable::Form, files.over)),
+            _ => Err(self.unmergeable(Unmergeable::Form, &services.join(" and "), files.over)),
         }
     }
 
-    fn unmergeable(&self, why: Unmergeable, over: &str) -> DriverError {
-        let (dir, service) = (self.settings.dir.display(), &self.settings.service);
+    fn unmergeable(&self, why: Unmergeable, service: &str, over: &str) -> DriverError {
+        let dir = self.settings.dir.display();
         match why {
             Unmergeable::OwnImage => refused(
                 self.instance,
@@ -440,4 +472,14 @@ impl<'a> ComposeDriver<'a> {
         let ran = run.run(&mut |line| self.context.events.note(format!("{name}: {line}")));
         ran.map_err(script_failed(self.instance))
     }
+}
+
+/// What Compose is asked to do with services.
+fn with<'a>(arguments: &[&'a str], services: &[&'a str]) -> Vec<&'a str> {
+    arguments.iter().chain(services).copied().collect()
+}
+
+/// Whether each of the services is of that image, in what Compose prints.
+fn are_pinned(printed: &str, services: &[&str], reference: &str) -> bool {
+    services.iter().all(|service| image_in(printed, service).as_deref() == Some(reference))
 }

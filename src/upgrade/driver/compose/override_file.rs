@@ -72,11 +72,12 @@ pub(super) fn image_in(printed: &str, service: &str) -> Option<String> {
     Some(value.trim_matches(['"', '\'']).to_owned())
 }
 
-/// Whether two such texts are the same but for the image of a service.
-pub(super) fn differ_by_image_only(one: &str, other: &str, service: &str) -> bool {
+/// Whether two such texts are the same but for the images of these services.
+pub(super) fn differ_by_image_only(one: &str, other: &str, services: &[&str]) -> bool {
     let without = |text: &str| -> Vec<String> {
-        let image = image_line(text, service);
-        let kept = text.lines().enumerate().filter(|(at, _)| Some(*at) != image);
+        let images: Vec<usize> =
+            services.iter().filter_map(|service| image_line(text, service)).collect();
+        let kept = text.lines().enumerate().filter(|(at, _)| !images.contains(at));
         kept.map(|(_, line)| line.to_owned()).collect()
     };
     without(one) == without(other)
@@ -205,9 +206,13 @@ mod tests {
         assert_eq!(image_in(PRINTED, "other"), None);
         assert_eq!(image_in("services:\n  app:\n    build: {}\n", "app"), None);
         let pinned = PRINTED.replace("image: a:v1", "image: a:v2@sha256:ff");
-        assert!(differ_by_image_only(PRINTED, &pinned, "app"));
-        assert!(!differ_by_image_only(PRINTED, &pinned, "db"));
-        assert!(!differ_by_image_only(PRINTED, &pinned.replace("15.3", "16.1"), "app"));
-        assert!(!differ_by_image_only(PRINTED, &pinned.replace("image: no", "image: yes"), "app"));
+        assert!(differ_by_image_only(PRINTED, &pinned, &["app"]));
+        assert!(!differ_by_image_only(PRINTED, &pinned, &["db"]));
+        assert!(!differ_by_image_only(PRINTED, &pinned.replace("15.3", "16.1"), &["app"]));
+        assert!(!differ_by_image_only(
+            PRINTED,
+            &pinned.replace("image: no", "image: yes"),
+            &["app"]
+        ));
     }
 }
