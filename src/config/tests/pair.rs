@@ -265,3 +265,22 @@ fn what_could_never_work_is_refused() {
         assert!(message.contains(words), "{message}");
     }
 }
+
+#[test]
+fn workers_are_services_beside_the_platform() {
+    let with_workers = |workers: &str| {
+        let service = "service = 'appsmith' }";
+        let named = format!("service = 'appsmith', workers = {workers} }}");
+        with("driver = 'compose'").replacen(service, &named, 1)
+    };
+    let config = good(&with_workers("['worker-1', 'postgrest']"));
+    let compose = config.instance("staging").unwrap().compose.clone().unwrap();
+    assert_eq!(compose.workers, ["worker-1", "postgrest"]);
+    assert_eq!(good(&config.show()).instance("staging").unwrap().compose, Some(compose));
+    for (workers, words) in
+        [("['appsmith']", "is the service itself"), ("['-x']", "is no name of a service")]
+    {
+        let told = refused(&with_workers(workers)).to_string();
+        assert!(told.contains(words), "{told}");
+    }
+}
