@@ -15,6 +15,7 @@ use super::evidence::{self, Question, Scene};
 use super::machine::{Command, Facts, Refusal, State, Upgrade, What};
 use super::rules::Seen;
 use super::runner::{Failure, World};
+use super::switch::{self, Moment};
 use crate::catalog::Catalog;
 use crate::config::{Instance, Pair};
 use crate::host;
@@ -257,6 +258,7 @@ impl World for Hands<'_> {
             return Err(cancelled());
         }
         let journal = upgrade.journal();
+        switch::pass(Moment::Before, &record.entry);
         // In the repository first: a catalog that is behind takes that in, and one that is ahead would know what no other host could.
         if let Err(error) = self.keep(journal) {
             let reaches_out = matches!(
@@ -271,7 +273,9 @@ impl World for Hands<'_> {
                 journal.id
             ));
         }
+        switch::pass(Moment::Kept, &record.entry);
         self.catalog.add_upgrade_record(journal.id, record)?;
+        switch::pass(Moment::Noted, &record.entry);
         self.tell(upgrade, record);
         Ok(())
     }
