@@ -25,7 +25,7 @@ use crate::model::upgrade::{
     Entry, Environment, Gate, Journal, Outcome, Record, Request, RuleName, Step,
 };
 use crate::ops::desk::Desk;
-use crate::ops::quiesce::Quiesced;
+use crate::ops::quiesce::{self, Quiesced};
 use crate::ops::session::Session;
 use crate::ops::{Context, OpsError, upgrades};
 use jiff::Timestamp;
@@ -147,12 +147,17 @@ impl<'a> Hands<'a> {
         stopped.is_unbroken().then_some(*since)
     }
 
-    /// Let go of what was stopped: it has been put in place anew, and started.
-    fn writers_were_replaced(&mut self) -> Result<(), OpsError> {
-        match self.stopped.take() {
-            Some((stopped, _)) => stopped.give_over(),
-            None => Ok(()),
+    /// What is stopped stays so, also where this process ends: which version may start is for the journal to say.
+    fn leave_writers(&mut self) {
+        if let Some((stopped, _)) = self.stopped.take() {
+            stopped.leave();
         }
+    }
+
+    /// Let go of what was stopped, by this process or one before: it has been put in place anew, and started.
+    fn writers_were_replaced(&self, environment: Environment) -> Result<(), OpsError> {
+        let (config, instance) = (self.scene.config, self.instance(environment));
+        quiesce::forget_of_upgrade(config, instance, &self.context())
     }
 
     fn perform(&mut self, upgrade: &Upgrade, step: Step) -> Result<Outcome, Problem> {

@@ -93,10 +93,11 @@ impl Hands<'_> {
         let image = self.image_to_come(upgrade, environment).map_err(Problem::before_anything)?;
         let driver = self.driver(environment).map_err(Problem::before_anything)?;
         let hop = upgrade.hop();
-        driver.install(&hop.to.to_string(), Some(&hop.from.to_string()), image.as_ref())?;
         if environment == Environment::Production {
-            self.writers_were_replaced()?;
+            self.leave_writers();
         }
+        driver.install(&hop.to.to_string(), Some(&hop.from.to_string()), image.as_ref())?;
+        self.writers_were_replaced(environment)?;
         Ok(Outcome { image: image.map(|image| image.digest), ..Outcome::default() })
     }
 
