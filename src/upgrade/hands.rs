@@ -13,7 +13,7 @@ use self::problem::Problem;
 use super::driver::Driver;
 use super::evidence::{self, Question, Scene};
 use super::machine::{Command, Facts, Refusal, State, Upgrade, What};
-use super::rules::Seen;
+use super::rules::{Running, Seen};
 use super::runner::{Failure, World};
 use super::switch::{self, Moment};
 use crate::catalog::Catalog;
@@ -42,6 +42,8 @@ pub struct Hands<'a> {
     repository: Option<Session>,
     /// Production's writers, while this process has them stopped, and since when.
     stopped: Option<(Quiesced, Timestamp)>,
+    /// What production ran when the rules were asked right before that.
+    ran: Option<Running>,
 }
 
 /// What a person says, as it is left for the process that works on the upgrade.
@@ -102,6 +104,7 @@ impl<'a> Hands<'a> {
             desk,
             repository: None,
             stopped: None,
+            ran: None,
         })
     }
 
@@ -301,7 +304,9 @@ impl World for Hands<'_> {
             stopped_since: self.stopped_since(),
             now: Timestamp::now(),
         };
-        evidence::read(&self.scene, &question).map_err(|error| Problem::from(error).failure(true))
+        let seen = evidence::read(&self.scene, &question);
+        let seen = seen.map_err(|error| Problem::from(error).failure(true))?;
+        Ok(self.with_what_ran(gate, seen))
     }
 
     fn next_command(&mut self) -> Option<Command> {
