@@ -22,6 +22,7 @@ pub mod runner;
 mod script;
 #[cfg(test)]
 mod simulation;
+mod switch;
 pub mod tests;
 mod words;
 

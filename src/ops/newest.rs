@@ -76,6 +76,26 @@ pub fn identity(session: &Session, instance: &Instance) -> Result<Option<Instanc
     adopt::own_id(session.require_catalog()?, instance)
 }
 
+/// The snapshots that restores of `restored` took of what they were about to overwrite in an instance, oldest first, each with the time when
+/// its run began.
+pub fn saved_by_restores(
+    session: &Session,
+    instance: &Instance,
+    restored: SnapshotId,
+) -> Result<Vec<(SnapshotId, Timestamp)>, OpsError> {
+    let restored = restored.to_string();
+    let own = |snapshot: &Snapshot| {
+        snapshot.file.hostname == instance.name.as_str()
+            && snapshot.file.tag(TAG_BEFORE_RESTORE) == Some(restored.as_str())
+    };
+    let snapshots = session.repository.snapshots()?.readable;
+    let saved = snapshots.into_iter().filter(own);
+    let mut saved: Vec<(SnapshotId, Timestamp)> =
+        saved.map(|snapshot| (snapshot.id, snapshot.file.time)).collect();
+    saved.sort_by_key(|(id, time)| (*time, *id));
+    Ok(saved)
+}
+
 /// The newest snapshot of each instance; none of one that has no snapshot. Each is walked through: its trees are read, and of all else it is
 /// seen that it is there.
 pub fn newest(

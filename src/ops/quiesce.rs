@@ -55,6 +55,9 @@ const RENEW: &str = r#"touch -c "/tmp/belay-stopped-$1" && [ -e "/tmp/belay-stop
 /// Ends the lease, so that only Belay starts what is stopped; fails where it has run out.
 const HOLD: &str = r#"rm "/tmp/belay-stopped-$1""#;
 
+/// Ends the lease of what was put in place anew.
+const FORGET: &str = r#"rm -f "/tmp/belay-stopped-$1""#;
+
 /// Starts. Says so where the lease had run out, and what is started ran already.
 const START: &str = r#"set -u
 token="/tmp/belay-stopped-$1"
@@ -108,6 +111,10 @@ pub(super) fn stop(
     context: &Context,
 ) -> Result<Option<Quiesced>, OpsError> {
     let Some(recipe) = &living.recipe.quiesce else { return Ok(None) };
+    if is_stopped_by_upgrade(config, &living.instance.name)? {
+        // It stays so: only the upgrade knows which version may start.
+        return Ok(None);
+    }
     let note = Note {
         instance: living.instance.name.clone(),
         token: job.to_string(),
@@ -117,8 +124,8 @@ pub(super) fn stop(
     stop_by(config, &Ways::of_recipe(living, recipe), note, context).map(Some)
 }
 
-/// Stop what writes to an instance until an upgrade starts it again: as its platform's recipe says, or else by `switch`. None
-/// where there is neither.
+/// Stop what writes to an instance until an upgrade starts it again: in its container as its platform's recipe says, elsewhere by
+/// `switch`. None where there is neither.
 pub fn stop_for_upgrade(
     config: &Config,
     instance: &Instance,
@@ -130,15 +137,16 @@ pub fn stop_for_upgrade(
     let name = &instance.name;
     let token = job.to_string();
     let note = |switch| Note { instance: name.clone(), token, switch, by_upgrade: true };
+    let in_container = instance.via.container().is_some();
     match (&living.recipe.quiesce, switch) {
-        (Some(recipe), _) => {
+        (Some(recipe), switch) if in_container || switch.is_none() => {
             stop_by(config, &Ways::of_recipe(&living, recipe), note(None), context).map(Some)
         }
-        (None, Some(switch)) => {
+        (_, Some(switch)) => {
             let ways = Ways::of_switch(&living.access, &switch)?;
             stop_by(config, &ways, note(Some(switch)), context).map(Some)
         }
-        (None, None) => Ok(None),
+        (_, None) => Ok(None),
     }
 }
 
@@ -151,6 +159,57 @@ pub fn resume_of_upgrade(
     resume(config, instance, true, context)
 }
 
+/// What an upgrade has stopped was put in place anew, or is to be stopped anew: nothing starts it for that upgrade any more.
+pub fn forget_of_upgrade(
+    config: &Config,
+    instance: &Instance,
+    context: &Context,
+) -> Result<(), OpsError> {
+    let Some(directory) = PrivateDirectory::open(&config.state_dir, DIRECTORY)? else {
+        return Ok(());
+    };
+    let Some(note) = Note::read(&directory, &instance.name)? else { return Ok(()) };
+    if !note.by_upgrade {
+        return Ok(());
+    }
+    let living = Living::look(config, instance, context)?;
+    if let Some(ways) = Ways::of_note(&living, &note)? {
+        let forget = Command::shell(FORGET).argument(&note.token);
+        ways.access.run(&forget, &[], 0).map_err(|error| {
+            OpsError::refused(
+                format!(
+                    "the timer that starts what writes to {} could not be ended: {error}",
+                    note.instance
+                ),
+                "see that its host is reached; it is tried again",
+            )
+        })?;
+    }
+    directory.remove(&file_of(&note.instance))
+}
+
+/// Whether an upgrade has stopped it.
+fn is_stopped_by_upgrade(config: &Config, instance: &Name) -> Result<bool, OpsError> {
+    let Some(directory) = PrivateDirectory::open(&config.state_dir, DIRECTORY)? else {
+        return Ok(false);
+    };
+    Ok(Note::read(&directory, instance)?.is_some_and(|note| note.by_upgrade))
+}
+
+impl Note {
+    /// What is noted of an instance; one that cannot be read says only that something was stopped.
+    fn read(directory: &PrivateDirectory, instance: &Name) -> Result<Option<Self>, OpsError> {
+        let Some(json) = directory.read(&file_of(instance))? else { return Ok(None) };
+        let unreadable = || Self {
+            instance: instance.clone(),
+            token: String::new(),
+            switch: None,
+            by_upgrade: false,
+        };
+        Ok(Some(serde_json::from_slice(&json).unwrap_or_else(|_| unreadable())))
+    }
+}
+
 /// How they are stopped and started.
 struct Ways {
     access: Access,
@@ -160,6 +219,15 @@ struct Ways {
 }
 
 impl Ways {
+    /// How what was noted is started; none where nothing says so any more.
+    fn of_note(living: &Living<'_>, note: &Note) -> Result<Option<Self>, OpsError> {
+        match (&note.switch, &living.recipe.quiesce) {
+            (Some(switch), _) => Self::of_switch(&living.access, switch).map(Some),
+            (None, Some(recipe)) => Ok(Some(Self::of_recipe(living, recipe))),
+            (None, None) => Ok(None),
+        }
+    }
+
     fn of_recipe(living: &Living<'_>, recipe: &QuiesceRecipe) -> Self {
         let given = |name: &String| Some((name.clone(), living.variable(name)?.to_owned().into()));
         Self {
@@ -268,7 +336,7 @@ impl Quiesced {
         }))
     }
 
-    /// They stay stopped until the next backup or restore has finished what is half done.
+    /// They stay stopped until the next backup or restore has finished what is half done, or the upgrade goes on.
     pub fn leave(mut self) {
         self.end_renewing();
         self.is_over = true;
@@ -282,13 +350,6 @@ impl Quiesced {
         }
         let renew = Command::shell(RENEW).argument(&self.note.token).silence(PATIENCE);
         self.access.anew().run(&renew, &[], 0).is_ok()
-    }
-
-    /// Something else starts them, or has put others in their place.
-    pub fn give_over(mut self) -> Result<(), OpsError> {
-        self.end_renewing();
-        self.is_over = true;
-        self.directory.remove(&file_of(&self.note.instance))
     }
 
     fn start(&mut self) -> Result<bool, OpsError> {
@@ -331,24 +392,13 @@ fn resume(
     let Some(directory) = PrivateDirectory::open(&config.state_dir, DIRECTORY)? else {
         return Ok(());
     };
-    let file = file_of(&instance.name);
-    let Some(json) = directory.read(&file)? else { return Ok(()) };
-    let name = &instance.name;
-    let note: Note = serde_json::from_slice(&json).unwrap_or_else(|_| Note {
-        instance: name.clone(),
-        token: String::new(),
-        switch: None,
-        by_upgrade: false,
-    });
+    let (name, file) = (&instance.name, file_of(&instance.name));
+    let Some(note) = Note::read(&directory, name)? else { return Ok(()) };
     if note.by_upgrade && !is_upgrade {
         return Ok(());
     }
     let living = Living::look(config, instance, context)?;
-    let ways = match (&note.switch, &living.recipe.quiesce) {
-        (Some(switch), _) => Ways::of_switch(&living.access, switch)?,
-        (None, Some(recipe)) => Ways::of_recipe(&living, recipe),
-        (None, None) => return directory.remove(&file),
-    };
+    let Some(ways) = Ways::of_note(&living, &note)? else { return directory.remove(&file) };
     let start = ways.command(START).arguments([note.token.as_str(), &ways.start, ""]);
     ways.access.run(&start, &[], MOST_ANSWER).map_err(|error| left_stopped(name, &error))?;
     directory.remove(&file)?;

@@ -15,8 +15,9 @@ use self::problem::Problem;
 use super::driver::Driver;
 use super::evidence::{self, Question, Scene};
 use super::machine::{Command, Facts, Refusal, State, Upgrade, What};
-use super::rules::Seen;
+use super::rules::{Running, Seen};
 use super::runner::{Failure, World};
+use super::switch::{self, Moment};
 use crate::catalog::Catalog;
 use crate::config::{Instance, Pair};
 use crate::host;
@@ -26,7 +27,7 @@ use crate::model::upgrade::{
     Entry, Environment, Gate, Journal, Outcome, Record, Request, RuleName, Step,
 };
 use crate::ops::desk::Desk;
-use crate::ops::quiesce::Quiesced;
+use crate::ops::quiesce::{self, Quiesced};
 use crate::ops::session::{Lease, Session};
 use crate::ops::{Context, OpsError, upgrades};
 use crate::repository::lock::Lock;
@@ -49,6 +50,8 @@ pub struct Hands<'a> {
     lock: Option<Lock>,
     /// Production's writers, while this process has them stopped, and since when.
     stopped: Option<(Quiesced, Timestamp)>,
+    /// What production ran when the rules were asked right before that.
+    ran: Option<Running>,
 }
 
 /// What a person says, as it is left for the process that works on the upgrade.
@@ -111,6 +114,7 @@ impl<'a> Hands<'a> {
             lease: None,
             lock: None,
             stopped: None,
+            ran: None,
         })
     }
 
@@ -166,12 +170,17 @@ impl<'a> Hands<'a> {
         stopped.is_unbroken().then_some(*since)
     }
 
-    /// Let go of what was stopped: it has been put in place anew, and started.
-    fn writers_were_replaced(&mut self) -> Result<(), OpsError> {
-        match self.stopped.take() {
-            Some((stopped, _)) => stopped.give_over(),
-            None => Ok(()),
+    /// What is stopped stays so, also where this process ends: which version may start is for the journal to say.
+    fn leave_writers(&mut self) {
+        if let Some((stopped, _)) = self.stopped.take() {
+            stopped.leave();
         }
+    }
+
+    /// Let go of what was stopped, by this process or one before: it has been put in place anew, and started.
+    fn writers_were_replaced(&self, environment: Environment) -> Result<(), OpsError> {
+        let (config, instance) = (self.scene.config, self.instance(environment));
+        quiesce::forget_of_upgrade(config, instance, &self.context())
     }
 
     fn perform(&mut self, upgrade: &Upgrade, step: Step) -> Result<Outcome, Problem> {
@@ -283,6 +292,7 @@ impl World for Hands<'_> {
             self.keep_others_out(upgrade, *step)?;
         }
         let journal = upgrade.journal();
+        switch::pass(Moment::Before, &record.entry);
         // In the repository first: a catalog that is behind takes that in, and one that is ahead would know what no other host could.
         if let Err(error) = self.keep(journal) {
             let reaches_out = matches!(
@@ -297,7 +307,9 @@ impl World for Hands<'_> {
                 journal.id
             ));
         }
+        switch::pass(Moment::Kept, &record.entry);
         self.catalog.add_upgrade_record(journal.id, record)?;
+        switch::pass(Moment::Noted, &record.entry);
         self.tell(upgrade, record);
         Ok(())
     }
@@ -318,7 +330,9 @@ impl World for Hands<'_> {
             stopped_since: self.stopped_since(),
             now: Timestamp::now(),
         };
-        evidence::read(&self.scene, &question).map_err(|error| Problem::from(error).failure(true))
+        let seen = evidence::read(&self.scene, &question);
+        let seen = seen.map_err(|error| Problem::from(error).failure(true))?;
+        Ok(self.with_what_ran(gate, seen))
     }
 
     fn next_command(&mut self) -> Option<Command> {

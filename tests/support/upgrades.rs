@@ -2,8 +2,9 @@
 //! both are backed up.
 
 use super::servers::{Mongod, POSTGRES_PASSWORD, Platform, Postgres, free_port};
-use super::{Run, Sandbox, text, write_secret};
+use super::{Run, Sandbox, files_in, text, wait_until, write_secret};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -178,6 +179,11 @@ impl Pair {
 
     /// Of either kind.
     pub fn of(kind: Kind, terms: &str) -> Self {
+        Self::driven(kind, terms, true)
+    }
+
+    /// Of either kind; whether the script also stops and starts an instance, or only puts versions in place.
+    pub fn driven(kind: Kind, terms: &str, stops: bool) -> Self {
         let sandbox = Sandbox::new();
         let directory = sandbox.path("platforms");
         fs::create_dir_all(&directory).unwrap();
@@ -210,9 +216,14 @@ impl Pair {
         });
         let tests = if terms.contains("tests = ") { "" } else { TESTS };
         let command = text(&script);
+        let both = if stops {
+            format!("stop = ['{command}', 'stop'], start = ['{command}', 'start'], ")
+        } else {
+            String::new()
+        };
         config.extend([format!(
             "\n[pair.main]\nstaging = 'staging'\nproduction = 'production'\n{tests}\n\
-             driver = {{ command = '{command}', stop = ['{command}', 'stop'], start = ['{command}', 'start'], timeout = '60s' }}\n{terms}\n"
+             driver = {{ command = '{command}', {both}timeout = '60s' }}\n{terms}\n"
         )]);
         fs::write(sandbox.config(), config).unwrap();
         let [(one, first), (two, second)] = made;
@@ -244,6 +255,30 @@ impl Pair {
         self.belay(&["upgrade", "start", "main", "--to", to, "--yes", "--foreground"])
     }
 
+    /// Start it, and take it up again whenever it was killed, until each of these places of its journal (`kept began verify`) has ended
+    /// a process. Answers the run that was not killed.
+    pub fn killed_at(&self, places: &[String]) -> Run {
+        let file = self.sandbox.path("places");
+        let lines: Vec<String> = places.iter().map(|place| format!("{place}\n")).collect();
+        fs::write(&file, lines.concat()).unwrap();
+        let run = |arguments: &[&str]| {
+            let mut command = self.command(arguments);
+            command.env("BELAY_ENDS_UPGRADE_AT", &file);
+            Run::of(command)
+        };
+        let to = self.kind.new_version();
+        let mut last = run(&["upgrade", "start", "main", "--to", to, "--yes", "--foreground"]);
+        let mut kills = 0;
+        while last.signal() == Some(9) {
+            kills += 1;
+            last = run(&["upgrade", "resume", "main", "--foreground"]);
+        }
+        let left = fs::read_to_string(&file).unwrap();
+        assert_eq!(left, "", "places that were not reached, of {}: {last}", places.len());
+        assert_eq!(kills, places.len(), "{last}");
+        last
+    }
+
     /// Go on with it.
     pub fn resume(&self) -> Run {
         self.belay(&["upgrade", "resume", "main", "--foreground"])
@@ -267,6 +302,46 @@ impl Pair {
         let records = self.records();
         let done = records.iter().filter(|record| record["kind"] == "done");
         done.map(|record| record["step"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The snapshot that a step left behind when it was done last.
+    pub fn snapshot_of(&self, step: &str) -> String {
+        let records = self.records();
+        let mut done = records.iter().rev();
+        let done = done.find(|record| record["kind"] == "done" && record["step"] == step);
+        let outcome =
+            &done.unwrap_or_else(|| panic!("{step} was not done: {records:#?}"))["outcome"];
+        outcome["snapshot"].as_str().unwrap_or_else(|| panic!("{step}: {outcome}")).to_owned()
+    }
+
+    /// A snapshot as `belay list` has it.
+    pub fn listed(&self, id: &str) -> Value {
+        let all = self.belay(&["list", "--json"]).ok().json();
+        let found = all.as_array().unwrap().iter().find(|snapshot| snapshot["id"] == id);
+        found.unwrap_or_else(|| panic!("{id} is not listed: {all:#}")).clone()
+    }
+
+    /// What the manifest of a snapshot says.
+    pub fn manifest(&self, id: &str) -> Value {
+        self.belay(&["show", id, "--json"]).ok().json()["manifest"].clone()
+    }
+
+    /// The processes beside the writers of an instance that start them when Belay is not heard of any more.
+    fn timers(&self) -> Vec<String> {
+        let place = text(&self.sandbox.path("platforms")).to_owned();
+        let processes = fs::read_dir("/proc").unwrap();
+        let lines = processes.filter_map(|it| fs::read(it.ok()?.path().join("cmdline")).ok());
+        let lines = lines.map(|it| String::from_utf8_lossy(&it).into_owned());
+        lines.filter(|it| it.contains("belay-stopped-") && it.contains(&place)).collect()
+    }
+
+    /// Nothing of an upgrade is left beside the journal: no note of what was stopped, no timer that starts it, no word.
+    pub fn assert_nothing_is_left(&self) {
+        assert_eq!(files_in(&self.sandbox.state().join("stopped")), BTreeSet::new());
+        let words = files_in(&self.sandbox.state().join("upgrades"));
+        assert_eq!(words, BTreeSet::from(["main.lock".to_owned()]));
+        // One whose lease is gone ends with its next look.
+        wait_until("the timers beside the writers to end", || self.timers().is_empty());
     }
 
     /// The version that an instance's database says.

@@ -101,10 +101,19 @@ pub(in crate::config) struct RawCommandDriver {
     pub timeout: Option<Spanned<String>>,
 }
 
-/// A test with settings: exactly one of counts, command and http.
+/// A test with settings: exactly one test, and how long it may take.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawTrialTable {
+    /// As the word alone; written as a table where it may take longer or less long.
+    pub health: Option<RawPlainTrial>,
+    /// The same.
+    pub version: Option<RawPlainTrial>,
+    /// The same.
+    #[serde(rename = "apps-open")]
+    pub apps_open: Option<RawPlainTrial>,
+    /// The same.
+    pub keys: Option<RawPlainTrial>,
     /// How much may be missing.
     #[schemars(with = "Option<RawCounts>")]
     pub counts: Option<Spanned<RawCounts>>,
@@ -118,6 +127,11 @@ pub(in crate::config) struct RawTrialTable {
     #[schemars(with = "Option<String>")]
     pub timeout: Option<Spanned<String>>,
 }
+
+/// A test that has no settings of its own: `{}`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RawPlainTrial {}
 
 /// How much may be missing.
 #[derive(Deserialize, JsonSchema)]

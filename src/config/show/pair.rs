@@ -86,6 +86,14 @@ enum ShownTrial<'a> {
 #[derive(Default, Serialize)]
 struct ShownTrialTable<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Plain>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<Plain>,
+    #[serde(rename = "apps-open", skip_serializing_if = "Option::is_none")]
+    apps_open: Option<Plain>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<Plain>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<ShownCounts<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     command: Option<ShownScript<'a>>,
@@ -93,6 +101,10 @@ struct ShownTrialTable<'a> {
     http: Option<ShownHttp<'a>>,
     timeout: String,
 }
+
+/// A test without settings of its own, `{}`.
+#[derive(Serialize)]
+struct Plain {}
 
 #[derive(Serialize)]
 struct ShownCounts<'a> {
@@ -168,17 +180,17 @@ fn maintenance(it: &Maintenance) -> ShownMaintenance<'_> {
 }
 
 fn trial(trial: &TrialSettings) -> ShownTrial<'_> {
+    // A word says all of it where everything is as usual.
+    let usual = TrialKind::of_name(trial.kind.name());
+    if usual.as_ref() == Some(&trial.kind) && trial.timeout == trial.kind.usual_timeout() {
+        return ShownTrial::Named(trial.kind.name());
+    }
     let table = ShownTrialTable { timeout: shown_duration(trial.timeout), ..Default::default() };
     ShownTrial::Table(match &trial.kind {
-        // Their limit is always the usual one, and so are the counts' settings where they are the usual ones.
-        kind @ (TrialKind::Health | TrialKind::Version | TrialKind::AppsOpen | TrialKind::Keys) => {
-            return ShownTrial::Named(kind.name());
-        }
-        kind @ TrialKind::Counts(counts)
-            if *counts == CountsSettings::default() && trial.timeout == kind.usual_timeout() =>
-        {
-            return ShownTrial::Named(kind.name());
-        }
+        TrialKind::Health => ShownTrialTable { health: Some(Plain {}), ..table },
+        TrialKind::Version => ShownTrialTable { version: Some(Plain {}), ..table },
+        TrialKind::AppsOpen => ShownTrialTable { apps_open: Some(Plain {}), ..table },
+        TrialKind::Keys => ShownTrialTable { keys: Some(Plain {}), ..table },
         TrialKind::Counts(CountsSettings { tolerance, except }) => {
             let counts = ShownCounts { tolerance: tolerance.to_string(), except };
             ShownTrialTable { counts: Some(counts), ..table }

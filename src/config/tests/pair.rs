@@ -45,8 +45,9 @@ fn a_pair_without_a_driver_has_no_upgrades_and_one_with_it_sensible_defaults() {
 }
 
 const EVERYTHING: &str = "driver = { command = ['/etc/belay/upgrade', '--quiet'], stop = '/etc/belay/stop', start = '/etc/belay/start', timeout = '45m' }
-tests = ['health', 'keys', { counts = { tolerance = '0.5%', except = ['sessions', 'tooljet_db/*'] } }, { command = '/etc/belay/smoke.sh', timeout = '2m' },
-  { http = { url = '/status?full=1', status = 204 } }, { http = { url = 'https://elsewhere.example/x', body = 'fine' } }]
+tests = [{ health = {}, timeout = '20s' }, 'keys', { counts = { tolerance = '0.5%', except = ['sessions', 'tooljet_db/*'] } }, { command = '/etc/belay/smoke.sh', timeout = '2m' },
+  { http = { url = '/status?full=1', status = 204 } }, { http = { url = 'https://elsewhere.example/x', body = 'fine' } },
+  { version = {} }]
 fresh = '90m'
 soak = '0s'
 window = ['Sat 01:00-05:00', 'Mon-Fri 22:00-04:00']
@@ -75,6 +76,9 @@ fn every_key_means_what_it_says_and_is_shown_so_that_it_reads_back() {
     let TrialKind::Http(http) = &upgrades.tests[4].kind else { panic!("{upgrades:?}") };
     assert_eq!((&http.target, http.status), (&HttpTarget::Path("/status?full=1".into()), 204));
     assert_eq!(upgrades.tests[5].kind.to_string(), "http https://elsewhere.example/x");
+    assert_eq!(upgrades.tests[0].kind, TrialKind::Health);
+    assert_eq!(upgrades.tests[0].timeout, Duration::from_secs(20));
+    assert_eq!(upgrades.tests[6].timeout, TrialKind::Version.usual_timeout());
     assert_eq!((upgrades.soak, upgrades.fresh), (Duration::ZERO, Duration::from_mins(90)));
     assert_eq!(
         upgrades.windows.to_string(),
@@ -123,10 +127,10 @@ fn what_is_wrong_is_told_where_it_stands_and_with_what_to_do() {
       21 | tests = …
          |         ^
       hint: write https://HOST/PATH without a password, or a path at each instance's own url, "/PATH"
-    f:21:51: tests: a table has exactly one of counts, command and http
+    f:21:51: tests: a table has exactly one test
       21 | tests = …
          |         ^
-      hint: write { counts = { … } }, { command = "/PATH" } or { http = { url = "…" } }
+      hint: write { health = {}, timeout = "10m" }, { counts = { … } }, { command = "/PATH" } or { http = { url = "…" } }
     f:21:63: tests: 'keys' is there twice
       21 | tests = …
          |         ^

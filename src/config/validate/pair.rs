@@ -370,17 +370,24 @@ impl Checker<'_> {
     }
 
     fn trial_table(&mut self, raw: &RawTrialTable, span: &Range<usize>) -> Option<TrialSettings> {
-        let kind = match (&raw.counts, &raw.command, &raw.http) {
-            (Some(counts), None, None) => self.counts(counts.get_ref()).map(TrialKind::Counts),
-            (None, Some(command), None) => self.script("command", command).map(TrialKind::Command),
-            (None, None, Some(http)) => self.http(http.get_ref()).map(TrialKind::Http),
+        let plain = [
+            (&raw.health, TrialKind::Health),
+            (&raw.version, TrialKind::Version),
+            (&raw.apps_open, TrialKind::AppsOpen),
+            (&raw.keys, TrialKind::Keys),
+        ];
+        let plain: Vec<TrialKind> =
+            plain.into_iter().filter(|(raw, _)| raw.is_some()).map(|(_, kind)| kind).collect();
+        let kind = match (&plain[..], &raw.counts, &raw.command, &raw.http) {
+            ([kind], None, None, None) => Some(kind.clone()),
+            ([], Some(counts), None, None) => self.counts(counts.get_ref()).map(TrialKind::Counts),
+            ([], None, Some(command), None) => {
+                self.script("command", command).map(TrialKind::Command)
+            }
+            ([], None, None, Some(http)) => self.http(http.get_ref()).map(TrialKind::Http),
             _ => {
-                let hint = "write { counts = { … } }, { command = \"/PATH\" } or { http = { url = \"…\" } }";
-                self.refuse(
-                    span,
-                    "tests: a table has exactly one of counts, command and http",
-                    hint,
-                );
+                let hint = "write { health = {}, timeout = \"10m\" }, { counts = { … } }, { command = \"/PATH\" } or { http = { url = \"…\" } }";
+                self.refuse(span, "tests: a table has exactly one test", hint);
                 None
             }
         };

@@ -2,13 +2,14 @@
 
 use super::{Hands, Problem};
 use crate::model::id::SnapshotId;
-use crate::model::upgrade::{Environment, Outcome, Step};
+use crate::model::upgrade::{Environment, Gate, Outcome, RuleName, Step};
 use crate::ops::backup::{BackupOptions, backup};
 use crate::ops::{self, OpsError, SnapshotRef, pins, quiesce};
 use crate::upgrade::driver::Image;
 use crate::upgrade::evidence::Scene;
 use crate::upgrade::machine::Upgrade;
 use crate::upgrade::maintenance;
+use crate::upgrade::rules::{Seen, Unread};
 use jiff::Timestamp;
 
 impl Hands<'_> {
@@ -93,10 +94,11 @@ impl Hands<'_> {
         let image = self.image_to_come(upgrade, environment).map_err(Problem::before_anything)?;
         let driver = self.driver(environment).map_err(Problem::before_anything)?;
         let hop = upgrade.hop();
-        driver.install(&hop.to.to_string(), Some(&hop.from.to_string()), image.as_ref())?;
         if environment == Environment::Production {
-            self.writers_were_replaced()?;
+            self.leave_writers();
         }
+        driver.install(&hop.to.to_string(), Some(&hop.from.to_string()), image.as_ref())?;
+        self.writers_were_replaced(environment)?;
         Ok(Outcome { image: image.map(|image| image.digest), ..Outcome::default() })
     }
 
@@ -162,6 +164,28 @@ impl Hands<'_> {
             stopped.hold()?;
         }
         Ok(Outcome::default())
+    }
+
+    /// A platform that tells its version itself tells nothing while it is stopped: it runs what it ran when it was, as nobody else has
+    /// started it since.
+    pub(super) fn with_what_ran(&mut self, gate: Gate, mut seen: Seen) -> Seen {
+        match gate {
+            Gate::BeforeStop => self.ran.clone_from(&seen.production.running),
+            Gate::Production
+                if seen.production.running.is_none() && seen.production.stopped_since.is_some() =>
+            {
+                if let Some(ran) = self.ran.clone() {
+                    let is_its_version = |unread: &Unread| {
+                        unread.environment == Some(Environment::Production)
+                            && unread.rules == [RuleName::Path]
+                    };
+                    seen.unread.retain(|unread| !is_its_version(unread));
+                    seen.production.running = Some(ran);
+                }
+            }
+            _ => {}
+        }
+        seen
     }
 
     pub(super) fn resume_writers(&mut self) -> Result<Outcome, Problem> {

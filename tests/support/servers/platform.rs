@@ -21,8 +21,10 @@ stop() {
 }
 start() {
   rm -f "$here/ready"
-  PYTHONPATH=PACKAGES setsid /usr/bin/python3 SERVER "$here" "$1" > "$here/log" 2>&1 < /dev/null &
-  echo $! > "$here/pid"
+  # It notes its own process, so that it can be stopped whenever this script is killed.
+  PYTHONPATH=PACKAGES setsid sh -c 'echo $$ > "$1/pid.new"; mv "$1/pid.new" "$1/pid"; exec /usr/bin/python3 SERVER "$1" "$2"' \
+    server "$here" "$1" > "$here/log" 2>&1 < /dev/null &
+  while [ ! -e "$here/pid" ]; do sleep 0.02; done
   while [ ! -e "$here/ready" ]; do
     kill -0 "$(cat "$here/pid")" 2>/dev/null || { cat "$here/log"; rm -f "$here/pid"; exit 1; }
     sleep 0.02

@@ -1,0 +1,272 @@
+//! Upgrades, and their ways back, whose process is killed before and after each step: whoever takes the upgrade up goes on, and it ends as an
+//! undisturbed one does.
+//!
+//! `BELAY_KILL_SEED` gives the random moments of an earlier run again.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use support::upgrades::{Kind, Pair};
+use support::{Random, Running, assert_same_text, size, text, wait_until};
+
+/// How a step of the journal is killed: moments of its beginning and of its end, never more than two within one step, as a third
+/// would count as a failure.
+type Share = [(&'static str, &'static str)];
+const BEFORE_IT: &Share = &[("before", "began"), ("kept", "began")];
+const IN_IT: &Share = &[("noted", "began"), ("before", "end")];
+const AFTER_IT: &Share = &[("kept", "end"), ("noted", "end")];
+const SHARES: [&Share; 3] = [BEFORE_IT, IN_IT, AFTER_IT];
+
+/// What is the same of an undisturbed upgrade and of one that was killed.
+#[derive(Debug, PartialEq)]
+struct Ended {
+    state: String,
+    versions: [String; 2],
+    /// Of the last tests: which, and what they found.
+    verdicts: Vec<(String, String)>,
+    /// The instances of the snapshots that steps have left, by the step.
+    snapshots: Vec<(String, String)>,
+}
+
+/// The records that say that something happened, as the switch calls them: `began pull_staging`.
+type Steps = Vec<String>;
+
+fn pair(broken: Option<usize>) -> Pair {
+    let flag = "FLAG";
+    let pair = Pair::new(&format!(
+        "soak = '1s'\nmaintenance = {{ on = ['/usr/bin/touch', '{flag}'], off = ['/bin/rm', '-f', '{flag}'] }}"
+    ));
+    let config = fs::read_to_string(pair.sandbox.config()).unwrap();
+    let place = pair.sandbox.path("kept-out");
+    fs::write(pair.sandbox.config(), config.replace(flag, text(&place))).unwrap();
+    if let Some(side) = broken {
+        pair.platforms[side].breaks(&[(Kind::ToolJet.new_version(), &["loses-rows"])]);
+    }
+    pair
+}
+
+fn steps(pair: &Pair) -> Steps {
+    let records = pair.records();
+    let told = records.iter().filter(|record| record["kind"] != "taken_up");
+    told.map(|record| {
+        let kind = record["kind"].as_str().unwrap();
+        let step = match kind {
+            "judged" => format!("gate_{}", record["gate"].as_str().unwrap()),
+            _ => record["step"].as_str().unwrap().to_owned(),
+        };
+        format!("{kind} {step}")
+    })
+    .collect()
+}
+
+fn ended(pair: &Pair) -> Ended {
+    let shown = pair.shown();
+    let tests = shown["tests"].as_array().unwrap();
+    let last = tests.iter().filter_map(|test| test["record"].as_u64()).max();
+    let of_last = tests.iter().filter(|test| test["record"].as_u64() == last);
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    let all = pair.belay(&["list", "--json"]).ok().json();
+    // When a step was done last counts, and it is there and pinned where that is meant.
+    let mut snapshots = BTreeSet::new();
+    for record in shown["upgrade"]["records"].as_array().unwrap() {
+        let (step, outcome) = (&record["step"], &record["outcome"]);
+        if let Some(id) = outcome["snapshot"].as_str() {
+            let found = all.as_array().unwrap().iter().find(|it| it["id"] == id);
+            let found = found.unwrap_or_else(|| panic!("{step}: {id} is gone: {all:#}"));
+            snapshots.insert((word(step), word(&found["instance"])));
+        }
+    }
+    let pins =
+        [["back_up_staging", "back_up_production"], ["back_up_staging_again", "back_up_stopped"]];
+    for (step, pinned_by) in pins.iter().zip(["pin_both", "pin_last"]) {
+        if pair.done().iter().any(|done| done == pinned_by) {
+            for step in step {
+                let listed = pair.listed(&pair.snapshot_of(step));
+                assert!(listed["pins"].to_string().contains("upgrade "), "{step}: {listed:#}");
+            }
+        }
+    }
+    Ended {
+        state: pair.state(),
+        versions: [pair.version(0), pair.version(1)],
+        verdicts: of_last.map(|test| (word(&test["name"]), word(&test["verdict"]))).collect(),
+        snapshots: snapshots.into_iter().collect(),
+    }
+}
+
+/// How an upgrade without a kill ends, and what its journal has; once for each way that it can go.
+fn undisturbed(broken: Option<usize>) -> &'static (Steps, Ended, Duration) {
+    static ALL: [OnceLock<(Steps, Ended, Duration)>; 3] = [const { OnceLock::new() }; 3];
+    ALL[broken.map_or(2, |side| side)].get_or_init(|| {
+        let pair = pair(broken);
+        let begun = Instant::now();
+        pair.start().code_in(&[0, 1, 3]);
+        let took = begun.elapsed();
+        pair.assert_nothing_is_left();
+        (steps(&pair), ended(&pair), took)
+    })
+}
+
+/// The places of a share, for each of these steps.
+fn places(steps: &[String], share: &Share) -> Vec<String> {
+    let mut places = Vec::new();
+    for step in steps {
+        let is_beginning = step.starts_with("began ");
+        let meant = share.iter().filter(|(_, of)| is_beginning == (*of == "began"));
+        places.extend(meant.map(|(moment, _)| format!("{moment} {step}")));
+    }
+    places
+}
+
+/// An upgrade that is killed at a share of the places from the step `from` on ends as an undisturbed one, and leaves nothing behind.
+fn killed(broken: Option<usize>, from: &str, share: &Share) -> Pair {
+    let (steps, expected, _) = undisturbed(broken);
+    let from = steps.iter().position(|step| *step == format!("began {from}")).unwrap();
+    let mut places = places(&steps[from..], share);
+    if share == AFTER_IT {
+        places.extend(["before", "kept", "noted"].map(|moment| format!("{moment} taken_up -")));
+    }
+    let pair = pair(broken);
+    let before = [pair.dump(0), pair.dump(1)];
+    let run = pair.killed_at(&places);
+    assert_eq!(&ended(&pair), expected, "{run}");
+    pair.assert_nothing_is_left();
+    assert!(!pair.sandbox.path("kept-out").exists(), "users are kept out: {run}");
+    for side in 0..2 {
+        if pair.version(side) == Kind::ToolJet.old() {
+            assert_same_text(&before[side], &pair.dump(side));
+        }
+    }
+    assert!(pair.platforms.iter().all(|platform| platform.pid().is_some()), "both run: {run}");
+    pair.sandbox.belay(&["check"]).ok();
+    pair
+}
+
+#[test]
+fn the_shares_have_each_moment_of_each_step() {
+    let mut all: Vec<_> = SHARES.concat();
+    all.sort_unstable();
+    let moments = ["before", "kept", "noted"];
+    let mut expected: Vec<_> =
+        moments.iter().flat_map(|moment| [(*moment, "began"), (*moment, "end")]).collect();
+    expected.sort_unstable();
+    assert_eq!(all, expected);
+    let steps: Steps = ["began verify", "failed verify"].map(str::to_owned).into();
+    let of_steps: Vec<String> = SHARES.iter().flat_map(|share| places(&steps, share)).collect();
+    assert_eq!(of_steps.len(), 6, "{of_steps:?}");
+}
+
+#[test]
+fn an_upgrade_that_is_killed_before_each_step_ends_as_an_undisturbed_one() {
+    killed(None, "pull_staging", BEFORE_IT);
+}
+
+#[test]
+fn an_upgrade_that_is_killed_at_both_ends_of_each_step_ends_as_an_undisturbed_one() {
+    killed(None, "pull_staging", IN_IT);
+}
+
+#[test]
+fn an_upgrade_that_is_killed_after_each_step_ends_as_an_undisturbed_one() {
+    killed(None, "pull_staging", AFTER_IT);
+}
+
+/// The snapshot of the failed state has what the new version left, and stays.
+fn assert_failed_state_is_kept(pair: &Pair, step: &str) {
+    let id = pair.snapshot_of(step);
+    let listed = pair.listed(&id);
+    assert_eq!((&listed["sealed"], &listed["pinned"]), (&Value::from(true), &Value::from(true)));
+    let manifest = pair.manifest(&id);
+    assert!(
+        manifest.to_string().contains(Kind::ToolJet.new_version().trim_start_matches('v')),
+        "it is of the new version: {manifest:#}"
+    );
+}
+
+#[test]
+fn a_rollback_that_is_killed_before_and_in_each_step_ends_as_an_undisturbed_one() {
+    for share in [BEFORE_IT, AFTER_IT] {
+        assert_failed_state_is_kept(
+            &killed(Some(1), "upgrade_production", share),
+            "put_back_production",
+        );
+    }
+}
+
+#[test]
+fn a_rollback_that_is_killed_at_both_ends_of_each_step_ends_as_an_undisturbed_one() {
+    let pair = killed(Some(1), "upgrade_production", IN_IT);
+    assert_failed_state_is_kept(&pair, "put_back_production");
+}
+
+#[test]
+fn an_upgrade_that_is_given_up_and_killed_at_each_step_ends_as_an_undisturbed_one() {
+    for share in SHARES {
+        let pair = killed(Some(0), "upgrade_staging", share);
+        assert_failed_state_is_kept(&pair, "put_back_staging");
+    }
+}
+
+#[test]
+fn a_third_kill_while_production_is_upgraded_leads_back() {
+    let pair = pair(None);
+    let before = pair.dump(1);
+    let place = "noted began upgrade_production".to_owned();
+    let run = pair.killed_at(&[place.clone(), place.clone(), place]).code(1);
+    assert_eq!(pair.state(), "rolled_back", "{run}");
+    assert_eq!(pair.version(1), Kind::ToolJet.old());
+    assert_same_text(&before, &pair.dump(1));
+    pair.assert_nothing_is_left();
+}
+
+#[test]
+fn killed_at_random_moments_production_is_old_good_or_new_good_in_the_end() {
+    let seed = size("BELAY_KILL_SEED", 1);
+    let mut random = Random::new(seed);
+    let (_, expected, usual) = undisturbed(Some(1));
+    let pair = pair(Some(1));
+    let before = [pair.dump(0), pair.dump(1)];
+    let to = pair.kind.new_version();
+    let mut arguments = vec!["upgrade", "start", "main", "--to", to, "--yes", "--foreground"];
+    let mut last = None;
+    for _ in 0..12 {
+        let moment = Duration::from_millis(random.below(usual.as_millis() as u64));
+        let begun = Instant::now();
+        let mut running = Running::start(pair.command(&arguments));
+        wait_until("the moment", || running.has_ended() || begun.elapsed() >= moment);
+        if running.has_ended() {
+            last = Some(running.wait());
+        } else {
+            running.kill();
+        }
+        // Killed before there was anything to go on with, it begins anew.
+        if pair.belay(&["upgrade", "status", "main", "--json"]).ok().json()[0].is_object() {
+            arguments = vec!["upgrade", "resume", "main", "--foreground"];
+        }
+        if last.is_some() {
+            break;
+        }
+    }
+    let run = last.unwrap_or_else(|| pair.belay(&arguments));
+    // What was interrupted three times has failed: of a backup that is for a person to see.
+    for _ in 0..3 {
+        if pair.state() == "held" {
+            pair.resume();
+        }
+    }
+    let seen = format!("seed {seed}: {run}");
+    let state = pair.state();
+    assert!(state == expected.state || state == "aborted", "{state}, {seen}");
+    assert_eq!(pair.version(1), Kind::ToolJet.old(), "{seen}");
+    assert_same_text(&before[1], &pair.dump(1));
+    if state == "aborted" {
+        assert_same_text(&before[0], &pair.dump(0));
+    }
+    pair.assert_nothing_is_left();
+    assert!(!pair.sandbox.path("kept-out").exists(), "users are kept out: {seen}");
+}
