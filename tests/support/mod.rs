@@ -14,6 +14,7 @@ mod run;
 pub mod servers;
 mod tree;
 mod trees;
+pub mod upgrades;
 
 pub use postgres::{PROGRAMS, PostgresServer};
 pub use random::Random;
