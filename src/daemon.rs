@@ -3,7 +3,9 @@
 //! ```text
 //! scheduler ──▶ executor ──▶ perform (the same code that the command line runs) ──▶ ops
 //!   (policy::schedule)  │ (policy::queue)
-//! API ──────────────────┘
+//! API ──────────────────┤
+//! upgrades ─────────────┘
+//!   (journals)
 //! ```
 //! What must outlast the process is in the catalog: the queue, and how far each schedule is dealt with.
 
@@ -13,6 +15,7 @@ pub mod overview;
 mod scheduler;
 mod supervision;
 mod teller;
+pub mod upgrades;
 
 pub use executor::Executor;
 pub use overview::Overview;
@@ -28,6 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use teller::Teller;
 use tokio::sync::Notify;
+use upgrades::Upgrades;
 
 /// Does what a job asks for; the command line hands it in, and uses the same for itself.
 pub type Perform = dyn Fn(&Config, &SecretSources, &Work, &Context) -> Ended + Send + Sync;
@@ -147,6 +151,8 @@ pub struct Daemon {
     pub executor: Arc<Executor>,
     /// What is known at a glance.
     pub overview: Overview,
+    /// What goes on with upgrades.
+    pub upgrades: Arc<Upgrades>,
     teller: Arc<teller::Teller>,
     /// Wakes the scheduler.
     due: Arc<Notify>,
@@ -173,10 +179,14 @@ impl Daemon {
             }
         }
         let overview = Overview::new(Arc::clone(&settings));
+        let executor = Arc::new(executor);
+        let upgrades =
+            Upgrades::new(Arc::clone(&settings), Arc::clone(&executor), Arc::clone(&teller));
         Ok(Self {
             settings,
-            executor: Arc::new(executor),
+            executor,
             overview,
+            upgrades: Arc::new(upgrades),
             teller,
             due: Arc::default(),
             _only: only,
@@ -198,11 +208,13 @@ impl Daemon {
             tokio::spawn(supervision::watch(Arc::clone(self))),
             tokio::spawn(supervision::reload_on_hangup(Arc::clone(self))),
             tokio::spawn(Arc::clone(&self.teller).run()),
+            tokio::spawn(Arc::clone(&self.upgrades).run()),
             tokio::spawn(Arc::clone(self).look_after_objectives()),
         ];
         end.asked().await;
         supervision::stopping();
         self.executor.close();
+        self.upgrades.stop();
         self.executor.finished_within(FINISHING).await;
         self.executor.stop_all();
         self.executor.finished_within(Duration::MAX).await;

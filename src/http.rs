@@ -8,6 +8,7 @@ mod events;
 mod jobs;
 mod metrics;
 mod server;
+mod upgrades;
 
 pub use server::{ServeError, Socket};
 
@@ -34,6 +35,9 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/jobs/{id}", get(jobs::show))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/events", get(events::follow))
+        .route("/v1/upgrades", get(upgrades::list))
+        .route("/v1/upgrades/{name}", get(upgrades::show).post(upgrades::start))
+        .route("/v1/upgrades/{name}/{word}", post(upgrades::say))
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))

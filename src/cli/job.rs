@@ -45,7 +45,8 @@ fn time_of(value: &Value) -> String {
 
 fn subject(job: &Value) -> String {
     let work = &job["work"];
-    let name = [&work["instance"], &work["repository"]].into_iter().find(|name| !name.is_null());
+    let names = [&work["instance"], &work["repository"], &work["pair"]];
+    let name = names.into_iter().find(|name| !name.is_null());
     name.map(text_of).unwrap_or_default()
 }
 
@@ -55,6 +56,10 @@ fn outcome(job: &Value) -> String {
     match (&job["state"], ended["failure"]["error"].as_str(), ended["exit_code"].as_u64()) {
         (_, Some(error), _) => error.lines().next().unwrap_or_default().to_owned(),
         (_, None, Some(0)) => "done".into(),
+        // Where an upgrade rests is told by its state.
+        (_, None, Some(_)) if !job["ended"]["document"]["state"].is_null() => {
+            text_of(&ended["document"]["state"]).replace('_', " ")
+        }
         (_, None, Some(_)) => "done, with warnings".into(),
         (state, None, None) => text_of(state),
     }

@@ -1,7 +1,7 @@
 //! What a job does, whoever runs it: the command line by itself, or the daemon for somebody. Both show the same.
 
 use super::exit::{Exit, Failure};
-use super::{backup, check, prune, restore};
+use super::{backup, check, prune, restore, upgrade};
 use crate::config::{Config, SecretSources};
 use crate::model::event::{Event, Events};
 use crate::model::job::{self, Ended, Work};
@@ -51,7 +51,8 @@ pub(super) fn perform(
             Ended { exit_code: exit as u8, text, document, failure: None, may_pass: false }
         }
         Err(error) => {
-            let may_pass = error.may_pass();
+            // An upgrade is gone on with by who looks after upgrades.
+            let may_pass = !matches!(work, Work::Upgrade(_)) && error.may_pass();
             Ended { may_pass, ..failed(error.into()) }
         }
     }
@@ -102,6 +103,7 @@ fn attempt(
             Ok(backup::said(&outcome))
         }
         Work::Restore(work) => restore::said(config, secrets, work, context),
+        Work::Upgrade(work) => upgrade::said(config, secrets, work, context),
         Work::Recover { instance } => {
             let instance = config.instance(instance.as_str())?;
             restoring::recover(config, instance, secrets, context)?;

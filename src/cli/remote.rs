@@ -1,5 +1,9 @@
 //! The daemon, as the command line asks it: over its socket, where it answers and works with the same state.
 
+mod upgrades;
+
+pub(super) use upgrades::Spoken;
+
 use super::exit::{Exit, Failure};
 use super::output;
 use crate::config::Config;
@@ -150,6 +154,7 @@ impl Remote {
         let problem = response.json::<Problem>().ok();
         let exit = match status.as_u16() {
             400 | 404 => Exit::Usage,
+            412 => Exit::Gated,
             _ => Exit::Failed,
         };
         Err(match problem {
@@ -184,16 +189,21 @@ impl Remote {
         self.answered(self.client.post(url).timeout(LONG_ANSWER).send()).map(drop)
     }
 
+    /// By an old policy it could forget what the new one keeps, and upgrade by other terms.
+    fn ensure_current(&self) -> Result<(), Failure> {
+        if self.is_current {
+            return Ok(());
+        }
+        Err(Failure {
+            exit: Exit::Usage,
+            message: "the daemon works with an older configuration than the file has now".into(),
+            hint: Some("let it read that: `systemctl reload belay`, or send it SIGHUP; `belay status` shows why it refuses".into()),
+        })
+    }
+
     /// Have something done, and show what happens meanwhile. A person who stops this stops the job.
     pub(super) fn perform(&self, work: &Work, context: &Context) -> Result<Ended, Failure> {
-        if !self.is_current {
-            // By an old policy it could forget what the new one keeps.
-            return Err(Failure {
-                exit: Exit::Usage,
-                message: "the daemon works with an older configuration than the file has now".into(),
-                hint: Some("let it read that: `systemctl reload belay`, or send it SIGHUP; `belay status` shows why it refuses".into()),
-            });
-        }
+        self.ensure_current()?;
         let body = serde_json::to_vec(work)
             .map_err(|error| Failure::internal(format!("could not write the job: {error}")))?;
         let request = self.client.post(Self::url("/v1/jobs")).timeout(LONG_ANSWER).body(body);

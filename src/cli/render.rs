@@ -103,7 +103,10 @@ impl Renderer {
             }
             Event::Note { message } if !self.quiet => state.line(message),
             Event::HistoryRewritten { git, rewrite } => state.line(&rewrite.told(git)),
-            Event::Note { .. } | Event::Sealed { .. } | Event::Removed { .. } => {}
+            Event::Note { .. }
+            | Event::Sealed { .. }
+            | Event::Removed { .. }
+            | Event::VersionChanged { .. } => {}
         }
     }
 }

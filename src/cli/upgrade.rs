@@ -1,27 +1,32 @@
 //! `belay upgrade`.
 
 pub(super) mod arguments;
+mod by_daemon;
+mod job;
 mod text;
+
+pub(super) use job::said;
 
 use super::exit::{Exit, Failure};
 use super::open::Environment;
 use super::prompt;
+use super::remote::Remote;
 use crate::catalog::Catalog;
 use crate::config::{Config, Pair};
 use crate::host;
-use crate::model::upgrade::{Journal, Request};
+use crate::model::upgrade::Request;
 use crate::ops::OpsError;
 use crate::upgrade::conduct::{self, Heard};
 use crate::upgrade::hands::{Said, Word};
 use crate::upgrade::machine::{State, Upgrade, Waiting};
 use crate::upgrade::plan::{describe, lines};
 use crate::upgrade::runner::Rest;
+use crate::upgrade::shown::{Shown, with_tests};
 use arguments::{
-    AbortArguments, AdoptArguments, RollbackArguments, StartArguments, UpgradeArguments,
-    UpgradeCommand,
+    AbortArguments, AdoptArguments, OverrideArguments, ReasonArguments, ResumeArguments,
+    RollbackArguments, StartArguments, UpgradeArguments, UpgradeCommand,
 };
 use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
 
@@ -53,24 +58,9 @@ pub(super) fn run(
             let shown: Vec<Shown> = found.iter().map(Shown::of).collect();
             environment.show(&shown, || text::status(&found))
         }
-        UpgradeCommand::Approve(arguments) => {
-            let pair = config.pair(&arguments.pair)?;
-            let plan = conduct::on_its_way(config, pair)?.plan().digest();
-            said(environment, pair, Said::Approve { plan }, arguments.reason.clone())
-        }
-        UpgradeCommand::Override(arguments) => {
-            let said_ = Said::Override { rule: arguments.rule };
-            said(environment, config.pair(&arguments.pair)?, said_, Some(arguments.reason.clone()))
-        }
-        UpgradeCommand::Resume(arguments) => {
-            let pair = config.pair(&arguments.pair)?;
-            let upgrade = conduct::on_its_way(config, pair)?;
-            // What merely waits, or was interrupted, goes on without being asked to.
-            if upgrade.possible().contains(&Request::Resume) {
-                say(config, pair, Said::Ask { request: Request::Resume }, None)?;
-            }
-            go_on(&arguments.pair, None, environment)
-        }
+        UpgradeCommand::Approve(arguments) => approve(arguments, environment),
+        UpgradeCommand::Override(arguments) => overrule(arguments, environment),
+        UpgradeCommand::Resume(arguments) => resume(arguments, environment),
         UpgradeCommand::Abort(arguments) => abort(arguments, environment),
         UpgradeCommand::Rollback(arguments) => rollback(arguments, environment),
         UpgradeCommand::List => {
@@ -83,51 +73,17 @@ pub(super) fn run(
     }
 }
 
-/// An upgrade at a glance, for programs.
-#[derive(Serialize)]
-struct Shown<'a> {
-    state: State,
-    production: String,
-    waits: Option<Waiting>,
-    until: Option<Timestamp>,
-    possible: Vec<Request>,
-    #[serde(flatten)]
-    journal: &'a Journal,
-}
-
-impl<'a> Shown<'a> {
-    fn of(upgrade: &'a Upgrade) -> Self {
-        let (waits, until) = text::waits(upgrade);
-        Self {
-            state: upgrade.state(),
-            production: upgrade.production().to_string(),
-            waits,
-            until,
-            possible: upgrade.possible(),
-            journal: upgrade.journal(),
-        }
-    }
-}
-
-/// Who asks: whoever became root says who that was, since nobody is root by birth.
-fn who() -> String {
-    let name = host::username();
-    match std::env::var("SUDO_USER") {
-        Ok(user) if name == "root" && !user.is_empty() => user,
-        _ => name,
-    }
-}
-
 fn say(
     config: &Config,
     pair: &Pair,
     what: Said,
     reason: Option<String>,
 ) -> Result<(Upgrade, Heard), OpsError> {
-    conduct::say(config, pair, &Word { by: who(), reason, what })
+    conduct::say(config, pair, &Word { by: host::username(), reason, what })
 }
 
-fn said(
+/// Say something in this process: no daemon answers.
+fn noted(
     environment: &Environment,
     pair: &Pair,
     what: Said,
@@ -136,21 +92,55 @@ fn said(
     let (upgrade, heard) = say(environment.config()?, pair, what, reason)?;
     environment.show(&Shown::of(&upgrade), || match heard {
         Heard::Noted => format!(
-            "Noted in the journal of upgrade {}. Go on: belay upgrade resume {} --foreground",
+            "Noted in the journal of upgrade {}. It goes on when a daemon runs, or with: belay upgrade resume {} --foreground",
             upgrade.journal().id,
             pair.name
         ),
-        Heard::Left => format!(
-            "The process that works on upgrade {} hears it when its present step has ended.",
-            upgrade.journal().id
-        ),
+        Heard::Left => text::left(),
     })
+}
+
+fn approve(arguments: &ReasonArguments, environment: &Environment) -> Result<Exit, Failure> {
+    let (config, reason) = (environment.config()?, arguments.reason.clone());
+    let pair = config.pair(&arguments.pair)?;
+    if let Some(daemon) = Remote::of(config) {
+        return by_daemon::approve(&daemon, pair, reason, environment);
+    }
+    let plan = conduct::on_its_way(config, pair)?.plan().digest();
+    noted(environment, pair, Said::Approve { plan }, reason)
+}
+
+fn overrule(arguments: &OverrideArguments, environment: &Environment) -> Result<Exit, Failure> {
+    let (config, reason) = (environment.config()?, arguments.reason.clone());
+    let (pair, rule) = (config.pair(&arguments.pair)?, arguments.rule);
+    if let Some(daemon) = Remote::of(config) {
+        return by_daemon::overrule(&daemon, pair, rule, &reason, environment);
+    }
+    noted(environment, pair, Said::Override { rule }, Some(reason))
+}
+
+fn resume(arguments: &ResumeArguments, environment: &Environment) -> Result<Exit, Failure> {
+    let config = environment.config()?;
+    let pair = config.pair(&arguments.pair)?;
+    if !arguments.going.foreground {
+        return by_daemon::resume(pair, environment);
+    }
+    let upgrade = conduct::on_its_way(config, pair)?;
+    // What merely waits, or was interrupted, goes on without being asked to.
+    if upgrade.possible().contains(&Request::Resume) {
+        say(config, pair, Said::Ask { request: Request::Resume }, None)?;
+    }
+    go_on(&arguments.pair, None, environment)
 }
 
 fn start(arguments: &StartArguments, environment: &Environment) -> Result<Exit, Failure> {
     let config = environment.config()?;
     let (secrets, context) = (&environment.secrets, &environment.context);
     let asked = &arguments.plan;
+    if !arguments.going.foreground {
+        // Nobody is asked about a plan that nobody would carry out.
+        by_daemon::needed(config)?;
+    }
     let scene = conduct::scene(config, secrets, &asked.pair, context)?;
     let plan = conduct::planned(&scene, &asked.to, &asked.stops)?;
     if !arguments.yes {
@@ -165,7 +155,11 @@ fn start(arguments: &StartArguments, environment: &Environment) -> Result<Exit, 
             return Err(Failure::usage("nothing was done", "only a whole `yes` goes on"));
         }
     }
-    let (upgrade, rest) = conduct::start(scene, plan, who())?;
+    if !arguments.going.foreground {
+        let stops = asked.stops.clone();
+        return by_daemon::start(&scene.pair.name, &asked.to, stops, &plan, environment);
+    }
+    let (upgrade, rest) = conduct::start(scene, plan, host::username())?;
     rested(upgrade, rest, None, environment)
 }
 
@@ -197,27 +191,28 @@ fn rested(
     }
     let shown = environment.show(&Shown::of(&upgrade), || text::rested(&upgrade, &rest))?;
     let state = upgrade.state();
-    Ok(match state {
-        _ if wanted == Some(state) => shown,
-        State::GateClosed => Exit::Gated,
-        State::Held | State::RolledBack | State::Aborted => Exit::Failed,
-        _ => shown,
-    })
+    Ok(if wanted == Some(state) { shown } else { job::exit_of(state).or(shown) })
 }
 
 fn abort(arguments: &AbortArguments, environment: &Environment) -> Result<Exit, Failure> {
     let config = environment.config()?;
     let request = Request::Abort { keep_staging: arguments.keep_staging };
-    let pair = config.pair(&arguments.pair)?;
-    let (_, heard) = say(config, pair, Said::Ask { request }, arguments.reason.clone())?;
+    let (pair, reason) = (config.pair(&arguments.pair)?, arguments.reason.clone());
+    if !arguments.going.foreground {
+        return by_daemon::abort(pair, request, reason, environment);
+    }
+    let (_, heard) = say(config, pair, Said::Ask { request }, reason)?;
     followed(heard, &arguments.pair, State::Aborted, environment)
 }
 
 fn rollback(arguments: &RollbackArguments, environment: &Environment) -> Result<Exit, Failure> {
     let config = environment.config()?;
     let request = Request::RollBack { discard_current: arguments.discard_current };
-    let pair = config.pair(&arguments.pair)?;
-    let (_, heard) = say(config, pair, Said::Ask { request }, arguments.reason.clone())?;
+    let (pair, reason) = (config.pair(&arguments.pair)?, arguments.reason.clone());
+    if !arguments.going.foreground {
+        return by_daemon::rollback(pair, request, reason, environment);
+    }
+    let (_, heard) = say(config, pair, Said::Ask { request }, reason)?;
     followed(heard, &arguments.pair, State::RolledBack, environment)
 }
 
@@ -229,9 +224,7 @@ fn followed(
 ) -> Result<Exit, Failure> {
     match heard {
         Heard::Noted => go_on(pair, Some(wanted), environment),
-        Heard::Left => environment.show(&json!({ "heard": "left" }), || {
-            "The process that works on the upgrade hears it when its present step has ended.".into()
-        }),
+        Heard::Left => environment.show(&json!({ "heard": Heard::Left }), text::left),
     }
 }
 
@@ -249,11 +242,7 @@ fn show(wanted: &str, environment: &Environment) -> Result<Exit, Failure> {
     })?;
     let catalog = Catalog::open(&config.state_dir).map_err(OpsError::from)?;
     let tests = catalog.upgrade_tests(upgrade.journal().id).map_err(OpsError::from)?;
-    let document = json!({
-        "upgrade": Shown::of(upgrade),
-        "tests": tests.iter().map(|(record, test)| json!({ "record": record, "name": test.name, "verdict": test.verdict,
-            "duration_ms": test.duration_ms, "details": test.details })).collect::<Vec<_>>(),
-    });
+    let document = with_tests(upgrade, &tests);
     environment.show(&document, || text::show(upgrade, &tests))
 }
 

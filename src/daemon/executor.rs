@@ -9,6 +9,7 @@ mod entry;
 mod ledger;
 mod log;
 mod state;
+mod upgrades;
 
 use self::counts::Counts;
 use self::ending::Stop;
@@ -463,7 +464,9 @@ impl Executor {
         let job = move || {
             let events = {
                 let (work, live) = (work.clone(), Arc::clone(&live));
+                let teller = Arc::clone(&executor.teller);
                 Events::new(move |event| {
+                    teller.version_changed(id, &event);
                     log_event(id, &work, &event);
                     live.push(event);
                 })

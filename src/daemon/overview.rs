@@ -68,7 +68,9 @@ impl Overview {
             let told = executor.catalog().problems()?;
             // Those of backups and objectives are among them already.
             let others = told.into_iter().filter(|problem| {
-                problem.key.matches('/').count() > 1 || problem.key.starts_with("check-failed/")
+                problem.key.matches('/').count() > 1
+                    || problem.key.starts_with("check-failed/")
+                    || problem.key.starts_with("unhealthy/")
             });
             status.problems.extend(others.map(|problem| {
                 format!(

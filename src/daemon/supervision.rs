@@ -67,6 +67,7 @@ pub(super) async fn reload_on_hangup(daemon: Arc<Daemon>) {
                 daemon.overview.forget();
                 daemon.settings.trouble("reload", None);
                 daemon.due.notify_one();
+                daemon.upgrades.wake();
                 tracing::info!("the configuration {path} is read anew");
             }
             Err(error) => {

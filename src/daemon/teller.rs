@@ -2,10 +2,11 @@
 //! else happens. Notices are in the catalog until they have arrived, so no receiver holds anything up, and a restart loses none.
 
 mod rewrites;
+mod upgrades;
 
 use super::Settings;
 use super::live::Live;
-use crate::catalog::{Catalog, CatalogError, Delivery, Entry, Problem, ProblemChange};
+use crate::catalog::{Catalog, CatalogError, Delivery, Entry, Origin, Problem, ProblemChange};
 use crate::config::Config;
 use crate::config::notify::Channel;
 use crate::host;
@@ -250,6 +251,8 @@ impl Teller {
             Work::Recover { .. } => (NoticeKind::Failure, format!("failure/recovery/{subject}")),
             // Who asked for it looks on, and decides what comes next.
             Work::Restore(_) => return,
+            Work::Upgrade(_) if is_wrong && entry.origin == Origin::Person => return,
+            Work::Upgrade(_) => (NoticeKind::Failure, format!("failure/upgrade/{subject}")),
         };
         let notice = match (is_wrong, &entry.work) {
             (false, _) => notice(
@@ -262,6 +265,9 @@ impl Teller {
             }
             (true, Work::Backup { .. }) if is_damaged => {
                 notice(kind, entry, format!("The keys of {subject} do not fit its data"))
+            }
+            (true, Work::Upgrade(_)) => {
+                notice(kind, entry, format!("The upgrade of {subject} could not be gone on with"))
             }
             (true, _) => notice(kind, entry, format!("{capital} of {subject} failed")),
         };
@@ -342,6 +348,7 @@ impl Teller {
                 .instances
                 .keys()
                 .chain(config.repositories.keys())
+                .chain(config.pairs.keys())
                 .any(|name| name.as_str() == subject);
             if !is_configured {
                 self.catalog().change_problem(ProblemChange::Clear(&problem.key))?;
@@ -533,7 +540,10 @@ fn log_of(live: &Live) -> String {
             Event::Warning { message } => format!("warning: {message}"),
             Event::Note { message } => message.clone(),
             Event::HistoryRewritten { git, rewrite } => rewrite.told(git),
-            Event::Sealed { .. } | Event::Progress { .. } | Event::Removed { .. } => continue,
+            Event::Sealed { .. }
+            | Event::Progress { .. }
+            | Event::Removed { .. }
+            | Event::VersionChanged { .. } => continue,
         };
         length += text.len() + 1;
         if length > LOG {

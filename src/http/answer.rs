@@ -94,6 +94,8 @@ impl From<OpsError> for Answer {
         let status = match error {
             OpsError::Unknown(_) => StatusCode::NOT_FOUND,
             OpsError::Usage { .. } => StatusCode::BAD_REQUEST,
+            OpsError::Gate { .. } => StatusCode::PRECONDITION_FAILED,
+            OpsError::Refused { .. } => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::problem(status, &error.told(), error.hint().as_deref())

@@ -142,6 +142,7 @@ fn name_of(event: &crate::model::event::Event) -> &'static str {
         Event::Note { .. } => "note",
         Event::Sealed { .. } => "sealed",
         Event::HistoryRewritten { .. } => "history_rewritten",
+        Event::VersionChanged { .. } => "version_changed",
         Event::Removed { .. } => "removed",
     }
 }

@@ -22,7 +22,7 @@ const DEFAULT: u32 = 50;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limit {
-    limit: Option<u32>,
+    pub(super) limit: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -33,15 +33,15 @@ pub(super) struct OfInstance {
 }
 
 /// Queries that cannot be read are wrong requests.
-type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
+pub(super) type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 
-fn asked<T>(query: Asked<T>) -> Result<T, Answer> {
+pub(super) fn asked<T>(query: Asked<T>) -> Result<T, Answer> {
     query
         .map(|Query(query)| query)
         .map_err(|error| Answer::bad(&error.body_text(), "docs/API.md has what can be asked"))
 }
 
-fn limit_of(limit: Option<u32>) -> Result<u32, Answer> {
+pub(super) fn limit_of(limit: Option<u32>) -> Result<u32, Answer> {
     match limit {
         Some(0) => Err(Answer::bad("the limit is 0", &format!("ask for 1 to {MOST}"))),
         limit => Ok(limit.unwrap_or(DEFAULT).min(MOST)),
@@ -74,6 +74,10 @@ pub(super) async fn submit(
 ) -> Answer {
     blocking(move || {
         let work = work_of(&body)?;
+        if let Work::Upgrade(work) = &work {
+            let hint = format!("POST /v1/upgrades/{} begins one", work.pair);
+            return Err(Answer::bad("an upgrade is no job that is asked for here", &hint));
+        }
         let id = daemon.executor.submit(work, &peer.name)?;
         Ok(Answer::document(StatusCode::ACCEPTED, &json!({ "id": id })))
     })
@@ -163,6 +167,7 @@ pub(super) async fn cancel(
 ) -> Answer {
     blocking(move || {
         let id = id_of(&id)?;
+        refuse_upgrade(&daemon, id)?;
         if daemon.executor.cancel(id, &peer.name)? {
             return Ok(Answer::document(StatusCode::ACCEPTED, &json!({ "id": id })));
         }
@@ -180,6 +185,19 @@ pub(super) async fn cancel(
         ))
     })
     .await
+}
+
+/// Half an upgrade helps nobody, and would be gone on with by itself.
+fn refuse_upgrade(daemon: &Daemon, id: JobId) -> Result<(), Answer> {
+    let open = daemon.executor.open_jobs();
+    let found = open.iter().find(|entry| entry.id == id).map(|entry| &entry.work);
+    let Some(Work::Upgrade(work)) = found else { return Ok(()) };
+    let pair = &work.pair;
+    let hint = format!(
+        "belay upgrade abort {pair} gives it up before production is touched, belay upgrade rollback {pair} brings the old version back"
+    );
+    let error = format!("job {id} is an upgrade, which is not left half done");
+    Err(Answer::problem(StatusCode::CONFLICT, &error, Some(&hint)))
 }
 
 pub(super) async fn instances(State(daemon): State<Arc<Daemon>>) -> Answer {

@@ -2,6 +2,7 @@
 
 use crate::model::git::Rewrite;
 use crate::model::id::{FileId, SnapshotId};
+use crate::model::name::Name;
 use crate::model::size::Bytes;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -56,6 +57,17 @@ pub enum Event {
         git: String,
         /// What happened.
         rewrite: Rewrite,
+    },
+    /// An instance runs another version than in its snapshot before, and no upgrade of Belay's installed it. A warning says so, too.
+    VersionChanged {
+        /// The instance's name.
+        instance: Name,
+        /// The version before.
+        from: String,
+        /// The version now.
+        to: String,
+        /// The last good snapshot of the version before, which is pinned for that; none where there is none.
+        last_good: Option<SnapshotId>,
     },
     /// A file of the repository was removed.
     Removed {

@@ -1,5 +1,6 @@
 //! What can be asked for as a job, and how it ended, as the command line, the API and the daemon hand it to each other.
 
+use crate::model::id::Sha256;
 use crate::model::name::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -45,6 +46,34 @@ pub enum Work {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_unused: Option<f64>,
     },
+    /// Go on with the upgrade of a pair, as far as its gate allows. It is asked for by what people say to upgrades, and by the daemon itself.
+    Upgrade(UpgradeWork),
+}
+
+/// Whose upgrade goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeWork {
+    /// The pair.
+    pub pair: Name,
+    /// What is to begin, where none is on its way yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<UpgradeStart>,
+}
+
+/// An upgrade that a person wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpgradeStart {
+    /// The version to go to.
+    pub to: String,
+    /// Versions to stop at on the way, besides those that the platform asks for.
+    #[serde(default)]
+    pub stops: Vec<String>,
+    /// The digest of the plan that the person has seen.
+    pub plan: Sha256,
+    /// Who.
+    pub by: String,
 }
 
 /// What comes back, and in place of what.
@@ -111,6 +140,7 @@ impl Work {
             Self::Recover { .. } => "recovery",
             Self::Check { .. } => "check",
             Self::Prune { .. } => "prune",
+            Self::Upgrade(_) => "upgrade",
         }
     }
 
@@ -120,17 +150,18 @@ impl Work {
             Self::Backup { instance, .. }
             | Self::Restore(RestoreWork { instance, .. })
             | Self::Recover { instance } => Some(instance),
-            Self::Check { .. } | Self::Prune { .. } => None,
+            Self::Check { .. } | Self::Prune { .. } | Self::Upgrade(_) => None,
         }
     }
 
-    /// What it is about: an instance or a repository.
+    /// What it is about: an instance, a repository or a pair.
     pub fn subject(&self) -> &Name {
         match self {
             Self::Backup { instance, .. }
             | Self::Restore(RestoreWork { instance, .. })
             | Self::Recover { instance } => instance,
             Self::Check { repository, .. } | Self::Prune { repository, .. } => repository,
+            Self::Upgrade(UpgradeWork { pair, .. }) => pair,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Backup: lock, find out whose snapshots these are, read every component to its end, seal, write, record.
 
 mod before;
+mod changed;
 mod directory;
 mod git;
 pub mod import;
@@ -245,6 +246,7 @@ impl Run<'_> {
             .chain(platform.parts.iter().map(String::as_str))
             .collect();
         writer.settle()?;
+        let changed = self.changed_version(platform.version.as_deref())?;
         let sealed = draft.seal(&expected, |components| {
             let mut manifest = self.manifest(started, components, &writer);
             manifest.key_fit = platform.key_fit;
@@ -252,6 +254,7 @@ impl Run<'_> {
             manifest.edition = platform.edition;
             manifest.writers = platform.writers;
             manifest.warnings.extend(platform.warnings);
+            manifest.warnings.extend(changed);
             manifest
         })?;
 

@@ -63,6 +63,12 @@ pub fn leave_word(state_dir: &Path, pair: &Name, word: &[u8]) -> Result<(), OpsE
     directory.write(&format!("{pair}.word.{at:020}.{}", std::process::id()), word)
 }
 
+/// Whether a word waits to be read. Nothing is made or changed.
+pub fn has_words(state_dir: &Path, pair: &Name) -> Result<bool, OpsError> {
+    let Some(directory) = PrivateDirectory::open(state_dir, DIRECTORY)? else { return Ok(false) };
+    Ok(!words(&directory, pair)?.is_empty())
+}
+
 fn words(directory: &PrivateDirectory, pair: &Name) -> Result<Vec<String>, OpsError> {
     let mut names = directory.names()?;
     names.retain(|name| {
@@ -79,6 +85,7 @@ mod tests {
     fn one_works_and_others_leave_words_that_are_read_once_and_in_order() {
         let state = tempfile::tempdir().unwrap();
         let (pair, other): (Name, Name) = ("main".parse().unwrap(), "main2".parse().unwrap());
+        assert!(!has_words(state.path(), &pair).unwrap());
         let desk = Desk::take(state.path(), &pair).unwrap().unwrap();
         assert!(Desk::take(state.path(), &pair).unwrap().is_none());
         let of_other = Desk::take(state.path(), &other).unwrap().unwrap();
@@ -86,6 +93,8 @@ mod tests {
             leave_word(state.path(), &pair, word.as_bytes()).unwrap();
         }
         assert_eq!(of_other.next_word().unwrap(), None);
+        assert!(has_words(state.path(), &pair).unwrap());
+        assert!(!has_words(state.path(), &other).unwrap());
         assert_eq!(desk.next_word().unwrap().unwrap(), b"one");
         drop(desk);
         let desk = Desk::take(state.path(), &pair).unwrap().unwrap();

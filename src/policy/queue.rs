@@ -3,12 +3,12 @@
 //! What always holds:
 //! - An instance has one running job at most; a repository and the daemon have no more than their limits.
 //! - A prune runs alone on its repository.
-//! - What is ready goes in this order: restores, backups and what is none of the others, checks, prunes; then first come,
-//!   first served. A prune does not start while a backup of its repository or a restore from it is ready, and gives way to
-//!   one that becomes ready.
-//! - Nothing starves: a job that has been ready for a day, and a prune that gave way [`GIVES_WAY_MOST`] times, *insists*.
+//! - What is ready goes in this order: restores and upgrades, backups and what is none of the others, checks, prunes; then first come,
+//!   first served. A prune does not start while a backup of its repository, a restore from it or an upgrade that uses it is
+//!   ready, and gives way to one that becomes ready.
+//! - Nothing starves: an upgrade, a job that has been ready for a day, and a prune that gave way [`GIVES_WAY_MOST`] times, *insists*.
 //!   It goes before all that do not and gives way to none; until it starts its instance is kept free for it, and for a
-//!   prune its repository, too.
+//!   prune, and for what needs two repositories, these, too.
 
 use crate::model::id::JobId;
 use crate::policy::time::{DAY, age, later};
@@ -23,6 +23,8 @@ pub const GIVES_WAY_MOST: u32 = 5;
 pub enum Kind {
     /// Brings a snapshot back: somebody waits for it.
     Restore,
+    /// Goes on with the upgrade of a pair, or takes it back: users may be kept out meanwhile.
+    Upgrade,
     /// Takes a snapshot.
     Backup,
     /// Reclaims room in a repository.
@@ -37,7 +39,7 @@ impl Kind {
     /// Less goes first.
     fn rank(self) -> u8 {
         match self {
-            Self::Restore => 0,
+            Self::Restore | Self::Upgrade => 0,
             Self::Backup | Self::Other => 1,
             Self::Check => 2,
             Self::Prune => 3,
@@ -56,6 +58,8 @@ pub struct Job<'a> {
     pub instance: Option<&'a str>,
     /// The repository that it works on.
     pub repository: &'a str,
+    /// What else it needs for itself meanwhile: the other instance of the pair that it upgrades.
+    pub beside: Option<Beside<'a>>,
     /// It is ready from this moment on: since it came, or since its wait for another attempt is over. A job that gave
     /// way keeps its moment. One more than a day in the future comes from a wrong clock, and does not count.
     pub not_before: Timestamp,
@@ -65,13 +69,43 @@ pub struct Job<'a> {
     pub gave_way: u32,
 }
 
-impl Job<'_> {
+/// A second instance that a job works on, with the repository of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beside<'a> {
+    /// The instance.
+    pub instance: &'a str,
+    /// Where its snapshots are.
+    pub repository: &'a str,
+}
+
+impl<'a> Job<'a> {
+    fn instances(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.instance.into_iter().chain(self.beside.map(|beside| beside.instance))
+    }
+
+    fn repositories(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let other = self.beside.map(|beside| beside.repository);
+        let other = other.filter(|other| *other != self.repository);
+        std::iter::once(self.repository).chain(other)
+    }
+
+    fn shares_instance(&self, other: &Job) -> bool {
+        self.instances().any(|instance| other.instances().any(|its| its == instance))
+    }
+
+    fn uses(&self, repository: &str) -> bool {
+        self.repositories().any(|used| used == repository)
+    }
+
     fn is_ready(&self, now: Timestamp) -> bool {
         self.not_before <= now || self.not_before > later(now, DAY)
     }
 
     fn insists(&self, now: Timestamp) -> bool {
-        self.gave_way >= GIVES_WAY_MOST || age(self.not_before, now).is_some_and(|age| age >= DAY)
+        let is_upgrade = self.kind == Kind::Upgrade;
+        is_upgrade
+            || self.gave_way >= GIVES_WAY_MOST
+            || age(self.not_before, now).is_some_and(|age| age >= DAY)
     }
 }
 
@@ -100,41 +134,42 @@ pub fn may_start(queued: &[Job], running: &[Job], limits: Limits, now: Timestamp
             break;
         }
         let insists = job.insists(now);
-        let here: Vec<&&Job> =
-            active.iter().filter(|other| other.repository == job.repository).collect();
-        let instance_free = job.instance.is_none_or(|instance| {
-            !kept_instances.contains(instance)
-                && active.iter().all(|other| other.instance != Some(instance))
-        });
-        let repository_free = !kept_repositories.contains(job.repository)
-            && if job.kind == Kind::Prune {
-                let is_awaited = waiting.iter().any(|other| goes_before(other, job));
-                here.is_empty() && (insists || !is_awaited)
+        let instance_free = job.instances().all(|instance| !kept_instances.contains(instance))
+            && active.iter().all(|other| !other.shares_instance(job));
+        let is_awaited =
+            job.kind == Kind::Prune && waiting.iter().any(|other| goes_before(other, job));
+        let is_free = |repository: &str| {
+            let mut here = active.iter().filter(|other| other.uses(repository));
+            if kept_repositories.contains(repository) {
+                false
+            } else if job.kind == Kind::Prune {
+                here.next().is_none() && (insists || !is_awaited)
             } else {
-                here.len() < limits.per_repository
-                    && here.iter().all(|other| other.kind != Kind::Prune)
-            };
+                here.clone().count() < limits.per_repository
+                    && here.all(|other| other.kind != Kind::Prune)
+            }
+        };
+        let repository_free = job.repositories().all(is_free);
         if instance_free && repository_free {
             active.push(job);
             starting.push(job.id);
         } else if insists {
-            kept_instances.extend(job.instance);
-            if job.kind == Kind::Prune {
-                kept_repositories.insert(job.repository);
+            kept_instances.extend(job.instances());
+            // Of two repositories each could have room while the other has none, for ever.
+            if job.kind == Kind::Prune || job.repositories().count() > 1 {
+                kept_repositories.extend(job.repositories());
             }
         }
     }
     starting
 }
 
-/// The ids of the running prunes to cancel, because a backup or a restore of their repository is ready and could start
-/// without them.
+/// The ids of the running prunes to cancel, because a backup, a restore or an upgrade that needs their repository is ready and
+/// could start without them.
 /// They are to be queued again as they were, with `gave_way` one higher.
 pub fn give_way(queued: &[Job], running: &[Job], now: Timestamp) -> Vec<JobId> {
-    let could_start = |job: &&Job| {
-        let busy = running.iter().any(|other| other.instance == job.instance);
-        job.is_ready(now) && (job.instance.is_none() || !busy)
-    };
+    let could_start =
+        |job: &&Job| job.is_ready(now) && !running.iter().any(|other| other.shares_instance(job));
     let urgent: Vec<&Job> = queued.iter().filter(could_start).collect();
     let prunes = running.iter().filter(|job| job.kind == Kind::Prune && !job.insists(now));
     prunes
@@ -144,7 +179,8 @@ pub fn give_way(queued: &[Job], running: &[Job], now: Timestamp) -> Vec<JobId> {
 }
 
 fn goes_before(job: &Job, prune: &Job) -> bool {
-    matches!(job.kind, Kind::Backup | Kind::Restore) && job.repository == prune.repository
+    let is_urgent = matches!(job.kind, Kind::Backup | Kind::Restore | Kind::Upgrade);
+    is_urgent && job.uses(prune.repository)
 }
 
 #[cfg(test)]

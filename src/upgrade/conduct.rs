@@ -3,6 +3,8 @@
 //! What always holds: one process at a time works on the upgrades of a pair; a pair has one upgrade at a time that is not over; and
 //! what a person says is noted in the journal, or left for the process that works on it.
 
+pub mod by_itself;
+
 use super::evidence::{self, Question, Scene};
 use super::hands::{Hands, Word};
 use super::machine::{Refusal, Upgrade};
@@ -15,9 +17,11 @@ use crate::model::id::UpgradeId;
 use crate::model::upgrade::{Gate, Journal, Plan, Record, Side};
 use crate::ops::desk::{Desk, leave_word};
 use crate::ops::session::Session;
-use crate::ops::{Context, OpsError, new_job_id, sync};
+use crate::ops::{Context, OpsError, new_job_id};
 use crate::platform::recipe::Recipe;
+use by_itself::Taken;
 use jiff::Timestamp;
+use serde::Serialize;
 
 /// The pair, as it is to be upgraded.
 pub fn scene<'a>(
@@ -97,7 +101,8 @@ pub fn upgrades(config: &Config, pair: Option<&Pair>) -> Result<Vec<Upgrade>, Op
     journals.into_iter().map(replayed).collect()
 }
 
-fn replayed(journal: Journal) -> Result<Upgrade, OpsError> {
+/// What a journal has led to.
+pub fn replayed(journal: Journal) -> Result<Upgrade, OpsError> {
     let id = journal.id;
     Upgrade::replay(journal).map_err(|misfit| {
         OpsError::refused(
@@ -112,13 +117,15 @@ pub fn current(config: &Config, pair: &Pair) -> Result<Option<Upgrade>, OpsError
     Ok(upgrades(config, Some(pair))?.into_iter().find(|upgrade| !upgrade.state().is_over()))
 }
 
-fn desk(config: &Config, pair: &Pair) -> Result<Desk, OpsError> {
-    Desk::take(&config.state_dir, &pair.name)?.ok_or_else(|| {
-        OpsError::refused(
-            format!("another process works on the upgrade of {}", pair.name),
-            format!("`belay upgrade status {}` tells what it does", pair.name),
-        )
-    })
+fn desk_of(config: &Config, pair: &Pair) -> Result<Option<Desk>, OpsError> {
+    Desk::take(&config.state_dir, &pair.name)
+}
+
+fn busy(pair: &Pair) -> OpsError {
+    OpsError::refused(
+        format!("another process works on the upgrade of {}", pair.name),
+        format!("`belay upgrade status {}` tells what it does", pair.name),
+    )
 }
 
 fn ensure_none(config: &Config, pair: &Pair) -> Result<(), OpsError> {
@@ -130,10 +137,16 @@ fn ensure_none(config: &Config, pair: &Pair) -> Result<(), OpsError> {
     ))
 }
 
+/// Whether one could begin, as far as the catalog tells: the pair says how it is upgraded, and no upgrade of it is on its way.
+pub fn may_start(config: &Config, pair: &Pair) -> Result<(), OpsError> {
+    gate::upgrades_of(pair)?;
+    ensure_none(config, pair)
+}
+
 /// Put a planned upgrade down, and go on with it as far as the gate allows.
 pub fn start(scene: Scene<'_>, plan: Plan, by: String) -> Result<(Upgrade, Rest), OpsError> {
     let (config, pair) = (scene.config, scene.pair);
-    let desk = desk(config, pair)?;
+    let desk = desk_of(config, pair)?.ok_or_else(|| busy(pair))?;
     ensure_none(config, pair)?;
     let production = config.instance(pair.production.as_str())?;
     let session = Session::open(config, config.repository_of(production)?, scene.secrets)?;
@@ -147,32 +160,52 @@ pub fn start(scene: Scene<'_>, plan: Plan, by: String) -> Result<(Upgrade, Rest)
 
 /// Take the pair's upgrade up where it is, and go on.
 pub fn go_on(scene: Scene<'_>) -> Result<(Upgrade, Rest), OpsError> {
-    let desk = desk(scene.config, scene.pair)?;
-    let production = scene.config.instance(scene.pair.production.as_str())?;
-    let repository = scene.config.repository_of(production)?;
-    let mut session = Session::open(scene.config, repository, scene.secrets)?;
-    // A process that was killed may have told the repository of a step, and not the catalog any more.
-    sync::view_anyway(&mut session, scene.context)?;
-    let upgrade = on_its_way(scene.config, scene.pair)?;
-    work_on(scene, desk, upgrade)
+    let pair = scene.pair;
+    match by_itself::take_up(scene)? {
+        Taken::Rested(upgrade, rest) => Ok((*upgrade, rest)),
+        Taken::Nothing => Err(none_is_on_its_way(pair)),
+        Taken::Busy => Err(busy(pair)),
+    }
 }
 
 /// The same as [`current`]; an error where there is none.
 pub fn on_its_way(config: &Config, pair: &Pair) -> Result<Upgrade, OpsError> {
-    current(config, pair)?.ok_or_else(|| {
-        OpsError::refused(
-            format!("no upgrade of {} is on its way", pair.name),
-            format!("begin one: belay upgrade start {} --to VERSION --foreground", pair.name),
-        )
-    })
+    current(config, pair)?.ok_or_else(|| none_is_on_its_way(pair))
+}
+
+fn none_is_on_its_way(pair: &Pair) -> OpsError {
+    OpsError::refused(
+        format!("no upgrade of {} is on its way", pair.name),
+        format!("begin one: belay upgrade start {} --to VERSION", pair.name),
+    )
 }
 
 fn work_on(scene: Scene<'_>, desk: Desk, upgrade: Upgrade) -> Result<(Upgrade, Rest), OpsError> {
     let id = upgrade.journal().id;
+    ensure_same_instances(scene.pair, &upgrade)?;
     let hands = Hands::new(scene, desk)?;
     let mut runner = Runner::take_up(upgrade, hands).map_err(|stopped| broken(id, stopped))?;
     let rest = runner.run().map_err(|stopped| broken(id, stopped))?;
     Ok((runner.upgrade().clone(), rest))
+}
+
+/// An upgrade goes on with the instances that it began with, and no others.
+fn ensure_same_instances(pair: &Pair, upgrade: &Upgrade) -> Result<(), OpsError> {
+    let plan = upgrade.plan();
+    let (staging, production) = (&plan.staging.name, &plan.production.name);
+    if (staging, production) == (&pair.staging, &pair.production) {
+        return Ok(());
+    }
+    Err(OpsError::refused(
+        format!(
+            "upgrade {} is of the instances {staging} and {production}, and {} has {} and {} now",
+            upgrade.journal().id,
+            pair.name,
+            pair.staging,
+            pair.production
+        ),
+        format!("put them back into [pair.{}] until the upgrade is over", pair.name),
+    ))
 }
 
 fn broken(id: UpgradeId, stopped: Stopped<OpsError>) -> OpsError {
@@ -190,7 +223,8 @@ fn broken(id: UpgradeId, stopped: Stopped<OpsError>) -> OpsError {
 }
 
 /// Where a word went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Heard {
     /// Into the journal.
     Noted,
@@ -200,7 +234,7 @@ pub enum Heard {
 
 /// Say something to the pair's upgrade.
 pub fn say(config: &Config, pair: &Pair, word: &Word) -> Result<(Upgrade, Heard), OpsError> {
-    let desk = Desk::take(&config.state_dir, &pair.name)?;
+    let desk = desk_of(config, pair)?;
     let mut upgrade = on_its_way(config, pair)?;
     // Also where another process works on it: what makes no sense now is told at once.
     let entry = upgrade

@@ -14,7 +14,8 @@ use crate::model::id::UpgradeId;
 use crate::model::name::Name;
 use crate::model::upgrade::{Environment, Gate, RuleResult, Step};
 use crate::model::version::Version;
-use crate::ops::{Context, OpsError};
+use crate::ops::session::Session;
+use crate::ops::{Context, OpsError, sync};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -79,6 +80,7 @@ pub fn gate(
         hint: Some(refusal.hint()),
     })?;
     let scene = Scene { config, secrets, pair, upgrades, context };
+    take_in(&scene)?;
     let asked = Asked { pair: &pair.name, environment: options.environment };
     match under_way(config, &pair.name)? {
         Some(upgrade) => {
@@ -86,6 +88,27 @@ pub fn gate(
             asked.of_upgrade(&scene, &upgrade)
         }
         None => asked.of_nobody(&scene, &wanted),
+    }
+}
+
+/// The repository may know of an upgrade, or of steps of it, that the catalog does not: of another host, or of a process that was killed.
+fn take_in(scene: &Scene<'_>) -> Result<(), OpsError> {
+    let Scene { config, secrets, pair, context, .. } = *scene;
+    let production = config.instance(pair.production.as_str())?;
+    let looked = Session::open(config, config.repository_of(production)?, secrets)
+        .and_then(|mut session| sync::view_anyway(&mut session, context));
+    match looked {
+        Err(error) if error.is_cancelled() => Err(error),
+        // The rules that need the repository say so themselves.
+        Err(error) => {
+            context.events.warn(format!(
+                "Whether the repository knows of an upgrade of {} could not be told: {}.",
+                pair.name,
+                error.told()
+            ));
+            Ok(())
+        }
+        Ok(_) => Ok(()),
     }
 }
 

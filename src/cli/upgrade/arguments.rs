@@ -65,8 +65,8 @@ pub(in crate::cli) struct StartArguments {
 /// Who does the steps.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct GoingArguments {
-    /// Do the steps in this process, which ends where a person has to say something
-    #[arg(long, required = true)]
+    /// Do the steps in this process, and not in the daemon; it ends where a person has to say something
+    #[arg(long)]
     pub(in crate::cli) foreground: bool,
 }
 

@@ -4,20 +4,18 @@ use crate::catalog::UpgradeTest;
 use crate::cli::output::{field, printable};
 use crate::cli::render::{local_time, table};
 use crate::model::upgrade::{Entry, Request};
-use crate::upgrade::machine::{Decision, Facts, Upgrade, Waiting};
+use crate::upgrade::machine::{Upgrade, Waiting};
 use crate::upgrade::plan::lines;
 use crate::upgrade::runner::Rest;
+use crate::upgrade::shown::waits;
 use jiff::Timestamp;
 
-/// What an upgrade waits for now, as far as its journal tells, and until when.
-pub(super) fn waits(upgrade: &Upgrade) -> (Option<Waiting>, Option<Timestamp>) {
-    match upgrade.next(Timestamp::now(), &Facts::default()) {
-        Decision::Wait { waiting, until } => (Some(waiting), until),
-        Decision::Do(_) | Decision::Ended(_) => (None, None),
-    }
+/// Of what was said to an upgrade that another process works on.
+pub(super) fn left() -> String {
+    "Whoever works on the upgrade just now hears it when the present step has ended.".to_owned()
 }
 
-/// The same in words.
+/// What an upgrade waits for, in words.
 pub(super) fn wait(rest: &Rest) -> String {
     match rest {
         Rest::Waits { waiting, until } => waiting_for(*waiting, *until),
@@ -78,14 +76,11 @@ fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
     }
     let pair = &plan.pair;
     let possible = upgrade.possible().into_iter().filter_map(|request| match request {
-        Request::Resume => Some(format!("`belay upgrade resume {pair} --foreground` goes on")),
-        Request::Abort { .. } => {
-            Some(format!("`belay upgrade abort {pair} --foreground` gives it up"))
+        Request::Resume => Some(format!("`belay upgrade resume {pair}` goes on")),
+        Request::Abort { .. } => Some(format!("`belay upgrade abort {pair}` gives it up")),
+        Request::RollBack { discard_current: false } => {
+            Some(format!("`belay upgrade rollback {pair}` brings {} back", upgrade.hop().from))
         }
-        Request::RollBack { discard_current: false } => Some(format!(
-            "`belay upgrade rollback {pair} --foreground` brings {} back",
-            upgrade.hop().from
-        )),
         _ => None,
     });
     let mut possible: Vec<String> = possible.collect();

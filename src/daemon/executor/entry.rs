@@ -4,10 +4,10 @@ use super::State;
 use crate::catalog::{Catalog, Entry, EntryState, JobFailure, Origin, Outcome};
 use crate::config::{Config, UnknownName};
 use crate::model::id::JobId;
-use crate::model::job::{Ended, Failure, RestoreWork, Work};
+use crate::model::job::{Ended, Failure, RestoreWork, UpgradeWork, Work};
 use crate::model::name::Name;
 use crate::ops::{self, OpsError};
-use crate::policy::queue::{self, Kind};
+use crate::policy::queue::{self, Beside, Kind};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -84,11 +84,11 @@ pub(super) fn failed(error: &str, hint: Option<&str>, exit_code: u8) -> Ended {
     }
 }
 
-/// How long it may take. Nobody wants a restore to end half-way because a night may not take longer.
+/// How long it may take. Nobody wants a restore or an upgrade to end half-way because a night may not take longer.
 pub(super) fn deadline_of(config: &Config, work: &Work) -> Duration {
     let instance = work.instance().and_then(|name| config.instances.get(name));
     match (instance, work) {
-        (_, Work::Restore(_)) => Duration::MAX,
+        (_, Work::Restore(_) | Work::Upgrade(_)) => Duration::MAX,
         (Some(instance), _) => instance.deadline,
         (None, _) => UPKEEP_DEADLINE,
     }
@@ -114,7 +114,19 @@ pub(super) fn repository_of<'a>(config: &'a Config, work: &Work) -> Result<&'a N
         Work::Check { repository, .. } | Work::Prune { repository, .. } => {
             Ok(&config.repository(repository.as_str())?.name)
         }
+        Work::Upgrade(UpgradeWork { pair, .. }) => {
+            let pair = config.pair(pair.as_str())?;
+            Ok(&config.instance(pair.production.as_str())?.repository)
+        }
     }
+}
+
+/// The two instances that an upgrade works on, production first; none where the configuration does not have them any more.
+fn both<'a>(config: &'a Config, pair: &Name) -> Option<(&'a Name, Beside<'a>)> {
+    let pair = config.pairs.get(pair)?;
+    let staging = config.instances.get(&pair.staging)?;
+    let (instance, repository) = (staging.name.as_str(), staging.repository.as_str());
+    Some((&pair.production, Beside { instance, repository }))
 }
 
 /// What may begin is decided over these: what waits, and what runs.
@@ -133,12 +145,19 @@ pub(super) fn sorted<'a>(
             Work::Check { .. } => Kind::Check,
             Work::Recover { .. } | Work::Prune { dry_run: true, .. } => Kind::Other,
             Work::Prune { .. } => Kind::Prune,
+            Work::Upgrade(_) => Kind::Upgrade,
         };
+        let both = match work {
+            Work::Upgrade(UpgradeWork { pair, .. }) => both(config, pair),
+            _ => None,
+        };
+        let instance = both.map(|(production, _)| production).or(work.instance());
         let job = queue::Job {
             id: *id,
             kind,
-            instance: work.instance().map(Name::as_str),
+            instance: instance.map(Name::as_str),
             repository: repository.as_str(),
+            beside: both.map(|(_, staging)| staging),
             not_before: held.entry.not_before.unwrap_or(held.entry.submitted_at),
             order,
             gave_way: *gave_way,

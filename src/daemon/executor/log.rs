@@ -33,7 +33,8 @@ pub(super) fn log_event(id: JobId, work: &Work, event: &Event) {
         Event::Phase { phase, subject: of } => {
             tracing::debug!(JOB = %id, INSTANCE = instance, "{noun} of {subject}: {phase} {of}");
         }
-        Event::Progress { .. } | Event::Removed { .. } => {}
+        // A change of version is warned of besides.
+        Event::Progress { .. } | Event::Removed { .. } | Event::VersionChanged { .. } => {}
     }
 }
 

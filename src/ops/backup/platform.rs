@@ -16,8 +16,10 @@ use crate::config::{Platform, PostgresSettings};
 use crate::model::manifest::{KeyFit, Writers};
 use crate::ops::OpsError;
 use crate::ops::instance::{AllDatabases, Databases, Living};
+use crate::ops::probe;
 use crate::ops::quiesce::{self, Quiesced};
 use crate::platform::edition;
+use crate::platform::http::Limits;
 use crate::platform::recipe::{ComponentKind, VersionRecipe};
 use crate::repository::RepositoryError;
 use crate::repository::writer::Writer;
@@ -25,6 +27,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// What is known of the whole once its parts were read.
 #[derive(Default)]
@@ -42,6 +45,8 @@ pub(super) struct PlatformRead {
 
 /// A file of more bytes tells no version.
 const MOST_VERSION_BYTES: u64 = 64 * 1024;
+/// A server that does not tell its version within this tells none.
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the record of migrations tells.
 #[derive(Default)]
@@ -168,9 +173,11 @@ impl Run<'_> {
         Ok(PlatformRead { parts, key_fit, version, edition, writers, warnings })
     }
 
-    /// The version that the instance's own file tells; none where it has no such file.
+    /// The version that the instance's own file tells, or else the server that runs.
     fn version_of(&self, living: &Living<'_>) -> Result<Option<String>, OpsError> {
-        let Some(VersionRecipe { file, member }) = &living.recipe.version else { return Ok(None) };
+        let Some(VersionRecipe { file, member }) = &living.recipe.version else {
+            return self.version_asked();
+        };
         let told = match living.access.read_file(file, MOST_VERSION_BYTES) {
             Ok(json) => serde_json::from_slice::<serde_json::Value>(&json).unwrap_or_default(),
             Err(AccessError::Failed { .. }) => serde_json::Value::Null,
@@ -182,6 +189,25 @@ impl Run<'_> {
             self.context.events.note(format!("{name}: {file} tells no version."));
         }
         Ok(version)
+    }
+
+    /// The version that ToolJet tells, by itself or in its database. One that does not is no failure: what is backed up is there all the same.
+    fn version_asked(&self) -> Result<Option<String>, OpsError> {
+        let is_part = self.options.before_restore_of.is_some();
+        if self.instance.platform != Platform::Tooljet || is_part {
+            return Ok(None);
+        }
+        let limits = Limits { connect: ASKED_WITHIN, all: ASKED_WITHIN };
+        let secrets = &self.session.secrets;
+        match probe::version(self.config, secrets, self.instance, limits, self.context) {
+            Ok((found, _)) => Ok(found.map(|found| found.version.to_string())),
+            Err(error) if error.is_cancelled() => Err(error),
+            Err(error) => {
+                let name = &self.instance.name;
+                self.context.events.note(format!("{name} tells no version: {}.", error.told()));
+                Ok(None)
+            }
+        }
     }
 
     fn failed(&self, source: PostgresError) -> OpsError {

@@ -19,7 +19,14 @@ fn id(number: u8) -> JobId {
 fn job(number: u8, kind: Kind, instance: &'static str) -> Job<'static> {
     let instance = Some(instance).filter(|instance| !instance.is_empty());
     let order = u64::from(number);
-    Job { id: id(number), kind, instance, repository: "a", not_before: now(), order, gave_way: 0 }
+    let (id, not_before) = (id(number), now());
+    Job { id, kind, instance, repository: "a", beside: None, not_before, order, gave_way: 0 }
+}
+
+/// An upgrade of the instances `x` and `y`, whose repositories are "a" and "b".
+fn upgrade(number: u8) -> Job<'static> {
+    let beside = Some(Beside { instance: "y", repository: "b" });
+    Job { beside, ..job(number, Upgrade, "x") }
 }
 
 fn started(queued: &[Job], running: &[Job]) -> Vec<u8> {
@@ -30,7 +37,7 @@ fn giving_way(queued: &[Job], running: &[Job]) -> Vec<u8> {
     give_way(queued, running, now()).iter().map(|id| id.0[7]).collect()
 }
 
-use Kind::{Backup, Check, Other, Prune, Restore};
+use Kind::{Backup, Check, Other, Prune, Restore, Upgrade};
 
 #[test]
 fn an_instance_has_one_job_and_limits_hold() {
@@ -68,6 +75,25 @@ fn a_restore_goes_before_all_that_waits_and_a_prune_gives_way_to_it() {
     assert_eq!(started(&queued, &[]), [3, 2]);
     assert_eq!(giving_way(&queued[2..], &[job(4, Prune, "")]), [3 + 1]);
     assert_eq!(started(&[job(1, Prune, ""), job(3, Restore, "x")], &[]), [3]);
+}
+
+#[test]
+fn an_upgrade_has_both_instances_for_itself() {
+    let (x, y) = (job(1, Backup, "x"), job(2, Backup, "y"));
+    assert_eq!(started(&[x, y, upgrade(3)], &[]), [3], "it goes before backups");
+    assert_eq!(started(&[x, y], &[upgrade(9)]), Vec::<u8>::new());
+    assert_eq!(started(&[upgrade(3)], &[x]), Vec::<u8>::new());
+    assert_eq!(started(&[upgrade(3)], &[Job { repository: "c", ..y }]), Vec::<u8>::new());
+    // Both its repositories are in use, and a prune of either gives way to it.
+    let prunes = [job(4, Prune, ""), Job { repository: "b", ..job(5, Prune, "") }];
+    assert_eq!(started(&prunes, &[upgrade(9)]), Vec::<u8>::new());
+    assert_eq!(started(&[upgrade(3)], &prunes[1..]), Vec::<u8>::new());
+    assert_eq!(giving_way(&[upgrade(3)], &prunes), [4, 5]);
+    let elsewhere = [job(6, Check, ""), Job { repository: "b", ..job(7, Check, "") }];
+    assert_eq!(started(&elsewhere, &[upgrade(9)]), [6, 7]);
+    // One that insists has both kept free.
+    let insists = Job { not_before: now() - Duration::from_hours(24), ..upgrade(3) };
+    assert_eq!(started(&[insists, y, job(6, Backup, "z")], &[job(9, Other, "x")]), [6]);
 }
 
 #[test]
@@ -135,12 +161,14 @@ const REPOSITORIES: [&str; 2] = ["a", "b"];
 
 prop_compose! {
     fn jobs(most: usize)(
-        parts in prop::collection::vec((0..5_usize, 0..4_usize, 0..2_usize, -30..3_i64, 0..7_u32, any::<u64>()), 0..most),
+        parts in prop::collection::vec((0..6_usize, 0..4_usize, 0..2_usize, -30..3_i64, 0..7_u32, any::<u64>()), 0..most),
     ) -> Vec<Job<'static>> {
         parts.into_iter().enumerate().map(|(number, (kind, instance, repository, hours, gave_way, order))| {
-            let kind = [Backup, Other, Check, Prune, Restore][kind];
+            let kind = [Backup, Other, Check, Prune, Restore, Upgrade][kind];
+            let other = Beside { instance: INSTANCES[(instance + 1) % 4], repository: REPOSITORIES[1 - repository] };
             Job {
                 repository: REPOSITORIES[repository],
+                beside: (kind == Upgrade && !other.instance.is_empty()).then_some(other),
                 not_before: Timestamp::from_second(now().as_second() + hours * 3_600).unwrap(),
                 order: order % 4,
                 gave_way: if kind == Prune { gave_way } else { 0 },
@@ -153,13 +181,22 @@ prop_compose! {
 /// What may never run at once.
 fn conflict(a: &Job, b: &Job) -> bool {
     let one_is_prune = a.kind == Prune || b.kind == Prune;
-    (a.instance.is_some() && a.instance == b.instance)
-        || (one_is_prune && a.repository == b.repository)
+    let places = |job: &Job| {
+        let beside =
+            job.beside.map(|beside| (beside.instance.to_owned(), beside.repository.to_owned()));
+        let own = (job.instance.unwrap_or_default().to_owned(), job.repository.to_owned());
+        std::iter::once(own).chain(beside).collect::<Vec<_>>()
+    };
+    places(a).iter().any(|one| {
+        places(b).iter().any(|other| {
+            (!one.0.is_empty() && one.0 == other.0) || (one_is_prune && one.1 == other.1)
+        })
+    })
 }
 
 fn fits(all: &[Job], limits: Limits) -> bool {
     let apart = all.iter().enumerate().all(|(at, a)| all[..at].iter().all(|b| !conflict(a, b)));
-    let count = |repository: &str| all.iter().filter(|job| job.repository == repository).count();
+    let count = |repository: &str| all.iter().filter(|job| job.uses(repository)).count();
     apart
         && all.len() <= limits.overall
         && REPOSITORIES.iter().all(|&repository| count(repository) <= limits.per_repository)
@@ -191,7 +228,7 @@ proptest! {
             running.extend(starting.iter().copied());
             prop_assert!(fits(&running, limits), "{:?}", running);
             for prune in starting.iter().filter(|job| job.kind == Prune && !job.insists(now())) {
-                prop_assert!(!queue.iter().any(|job| matches!(job.kind, Backup | Restore) && job.repository == prune.repository && job.not_before <= now()));
+                prop_assert!(!queue.iter().any(|job| matches!(job.kind, Backup | Restore | Upgrade) && job.uses(prune.repository) && job.not_before <= now()));
             }
             // Nothing more may start now, and nothing that has just started gives way.
             prop_assert_eq!(may_start(&queue, &running, limits, now()), Vec::new());

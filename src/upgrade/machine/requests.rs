@@ -117,7 +117,7 @@ pub(super) fn may_approve(
     if !approvers.contains(by) {
         return refuse(
             format!("cannot approve: {by} is none of the approvers, {}", approvers.join(", ")),
-            "let one of them say `belay upgrade approve`",
+            "let one of them say `belay upgrade approve` as that user: with sudo it is root who says it",
         );
     }
     if *digest != plan.digest() || *hop != progress.hop {

@@ -1,0 +1,256 @@
+//! Goes on with upgrades that nobody has to say anything to: looks what the journals in the catalog say, queues what is due, and tells
+//! where one has come to rest.
+//!
+//! What always holds: as long as nothing is due nothing is written, and no repository or instance is asked, but for the health of a
+//! production whose upgrade is provisional; what does not get anywhere is tried again ever more seldom.
+
+mod due;
+
+use self::due::{Due, Past};
+use super::executor::SubmitError;
+use super::teller::Teller;
+use super::{DaemonError, Executor, Settings};
+use crate::catalog::{Handled, Outcome};
+use crate::config::{Config, Pair};
+use crate::model::event::{Cancel, Events};
+use crate::model::name::Name;
+use crate::model::upgrade::Journal;
+use crate::ops::desk::{Desk, has_words};
+use crate::ops::status::schedule_subject;
+use crate::ops::{Context, OpsError};
+use crate::upgrade::conduct::{self, by_itself};
+use crate::upgrade::machine::{Decision, State, Upgrade};
+use crate::upgrade::told::told;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How often the catalog is looked at, whatever happens: commands write to it, too.
+const LOOK: Duration = Duration::from_secs(10);
+/// How often is looked how a provisional production does.
+const HEALTH: SignedDuration = SignedDuration::from_mins(5);
+/// What happened longer ago, and was not told when it did, is no news.
+const NEWS: SignedDuration = SignedDuration::from_hours(24);
+/// So many jobs are looked through for one that a command runs on production.
+const JOBS: u32 = 20;
+
+/// What goes on with upgrades.
+pub struct Upgrades {
+    settings: Arc<Settings>,
+    executor: Arc<Executor>,
+    teller: Arc<Teller>,
+    past: Mutex<BTreeMap<Name, Past>>,
+    wake: Notify,
+    /// Ends a look at an instance.
+    cancel: Cancel,
+}
+
+impl Upgrades {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        executor: Arc<Executor>,
+        teller: Arc<Teller>,
+    ) -> Self {
+        let (past, wake, cancel) = (Mutex::default(), Notify::new(), Cancel::new());
+        Self { settings, executor, teller, past, wake, cancel }
+    }
+
+    /// Somebody has said something, or the configuration is another one.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// The daemon ends: no instance is looked at any more.
+    pub(super) fn stop(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Look after upgrades, for ever.
+    pub(super) async fn run(self: Arc<Self>) {
+        loop {
+            let finished = self.executor.finished();
+            tokio::pin!(finished);
+            // What ends while this looks is looked at again.
+            finished.as_mut().enable();
+            let this = Arc::clone(&self);
+            let looked = tokio::task::spawn_blocking(move || this.look()).await;
+            let trouble = match looked {
+                Ok(Ok(troubles)) => (!troubles.is_empty()).then(|| troubles.join(" ")),
+                Ok(Err(error)) => Some(format!("Upgrades could not be looked after: {error}")),
+                Err(error) => Some(format!("Upgrades could not be looked after: {error}")),
+            };
+            self.settings.trouble("upgrades", trouble);
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.wake.notified() => {}
+                () = finished => {}
+            }
+        }
+    }
+
+    /// Queue what is due, and tell what is new; returns what is wrong.
+    fn look(&self) -> Result<Vec<String>, DaemonError> {
+        let config = self.settings.config();
+        let journals = self.executor.catalog().upgrades(None)?;
+        let mut of_pairs: BTreeMap<Name, Vec<Journal>> = BTreeMap::new();
+        for journal in journals {
+            of_pairs.entry(journal.plan.pair.clone()).or_default().push(journal);
+        }
+        let mut troubles = Vec::new();
+        for (name, journals) in of_pairs {
+            if let Err(error) = self.look_at(&config, &name, journals) {
+                troubles.push(format!("The upgrade of {name}: {error}."));
+            }
+        }
+        Ok(troubles)
+    }
+
+    /// The same of one pair, whose upgrades come newest first.
+    fn look_at(
+        &self,
+        config: &Config,
+        name: &Name,
+        journals: Vec<Journal>,
+    ) -> Result<(), DaemonError> {
+        let now = Timestamp::now();
+        let upgrades: Vec<Upgrade> =
+            journals.into_iter().map(conduct::replayed).collect::<Result<_, _>>()?;
+        let Some(newest) = upgrades.first() else { return Ok(()) };
+        let pair = config.pairs.get(name);
+        self.tell(newest, now)?;
+        let open = upgrades.iter().find(|upgrade| !upgrade.state().is_over());
+        let is_healthy = match (open, pair) {
+            (Some(open), Some(pair)) => self.health(config, pair, open, now)?,
+            _ => {
+                self.teller.forget_health(name)?;
+                false
+            }
+        };
+        let next = |upgrade: &Upgrade| by_itself::comes_next(config, upgrade, is_healthy, now);
+        // One that is over may have pins to release.
+        let due = upgrades.iter().find(|it| matches!(next(it), Decision::Do(_)));
+        let Some(upgrade) = open.or(due) else { return Ok(()) };
+        if pair.is_none() {
+            let (id, state) = (upgrade.journal().id, upgrade.state());
+            return Err(OpsError::refused(
+                format!("upgrade {id} is {state} and cannot go on: the configuration has no pair '{name}'"),
+                "put the pair back into the configuration",
+            )
+            .into());
+        }
+        self.go_on_if_due(config, name, upgrade, &next(upgrade), now)
+    }
+
+    fn go_on_if_due(
+        &self,
+        config: &Config,
+        name: &Name,
+        upgrade: &Upgrade,
+        next: &Decision,
+        now: Timestamp,
+    ) -> Result<(), DaemonError> {
+        let has_words = has_words(&config.state_dir, name)?;
+        let is_queued = self.executor.upgrade_job(name).is_some();
+        let said = due::said(upgrade.journal());
+        let is_due = {
+            let mut all = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            let past = all.entry(name.clone()).or_default();
+            if is_queued {
+                past.is_tried(now, said);
+            }
+            let due = due::due(next, has_words, said, past, now);
+            if due == Due::Nothing && !is_queued {
+                past.has_got_somewhere();
+            }
+            due == Due::Now && !is_queued
+        };
+        // Who works on it in another process goes on by himself.
+        if !is_due || Desk::take(&config.state_dir, name)?.is_none() {
+            return Ok(());
+        }
+        match self.executor.go_on(name, None) {
+            Ok(_) => {
+                let mut all = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+                all.entry(name.clone()).or_default().begins(now, said);
+                Ok(())
+            }
+            // The next look tries again.
+            Err(SubmitError::Full | SubmitError::Closed) => Ok(()),
+            Err(SubmitError::Catalog(error)) => Err(error.into()),
+            Err(error) => Err(OpsError::refused(error.to_string(), "see `belay status`").into()),
+        }
+    }
+
+    /// Tell where an upgrade has come to rest, once: what is told is noted with it.
+    fn tell(&self, upgrade: &Upgrade, now: Timestamp) -> Result<(), DaemonError> {
+        let Some(told) = told(upgrade) else { return Ok(()) };
+        let plan = upgrade.plan();
+        let subject = schedule_subject("upgrade", &plan.pair);
+        let known = self.executor.catalog().handled(&subject)?;
+        if known.as_ref().is_some_and(|known| known.pattern == told.mark) {
+            return Ok(());
+        }
+        let is_news = known.is_some() || now.duration_since(upgrade.journal().changed_at()) < NEWS;
+        let deliveries = if is_news {
+            tracing::info!("{}: {}", plan.pair, told.title);
+            self.teller.of_upgrade(&plan.production.name, &told)
+        } else {
+            Vec::new()
+        };
+        let known_since = known.map_or(now, |known| known.known_since);
+        let handled = Handled { known_since, at: now, pattern: told.mark, detail: None };
+        self.executor.put_schedule(&subject, &handled, &deliveries)?;
+        self.teller.wake();
+        Ok(())
+    }
+
+    /// Whether production does well, as far as that is watched: from when it is provisional until the upgrade is over.
+    fn health(
+        &self,
+        config: &Config,
+        pair: &Pair,
+        upgrade: &Upgrade,
+        now: Timestamp,
+    ) -> Result<bool, DaemonError> {
+        if upgrade.state() != State::Provisional {
+            self.teller.forget_health(&pair.name)?;
+            return Ok(false);
+        }
+        let known = {
+            let mut all = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry(pair.name.clone()).or_default().health
+        };
+        let is_known = known.filter(|(at, _)| {
+            let age = now.duration_since(*at);
+            (SignedDuration::ZERO..HEALTH).contains(&age)
+        });
+        if let Some((_, is_healthy)) = is_known {
+            return Ok(is_healthy);
+        }
+        if self.is_worked_on(upgrade)? {
+            // A backup may have stopped who writes; what was known before has to do.
+            return Ok(known.is_some_and(|(_, is_healthy)| is_healthy));
+        }
+        let context = Context::new(Events::ignored(), self.cancel.clone());
+        let scene = conduct::scene(config, &self.settings.secrets, pair.name.as_str(), &context)?;
+        let ails = by_itself::ails(&scene)?;
+        self.teller.health(upgrade, ails.as_deref());
+        let mut all = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(pair.name.clone()).or_default().health = Some((Timestamp::now(), ails.is_none()));
+        Ok(ails.is_none())
+    }
+
+    /// Whether a job of the daemon or of a command works on production just now.
+    fn is_worked_on(&self, upgrade: &Upgrade) -> Result<bool, DaemonError> {
+        if self.executor.works_on(upgrade.journal()) {
+            return Ok(true);
+        }
+        let production = &upgrade.plan().production.name;
+        let jobs = self.executor.catalog().jobs(JOBS)?;
+        Ok(jobs.iter().any(|job| {
+            job.outcome == Outcome::Running && job.start.instance_name.as_ref() == Some(production)
+        }))
+    }
+}
