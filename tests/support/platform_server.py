@@ -18,7 +18,7 @@ DIRECTORY/ready is made once it listens. It runs until it is killed. What it can
     hangs           takes connections, and never answers
     old-version     tells the version before
 """
-import base64, hashlib, json, os, pathlib, subprocess, sys, threading
+import base64, glob, hashlib, json, os, pathlib, subprocess, sys, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 from cryptography.hazmat.primitives import hashes
@@ -28,6 +28,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 here, version = pathlib.Path(sys.argv[1]), sys.argv[2]
 settings = json.loads((here / "settings.json").read_text())
 breaks = set(settings["breaks"].get(version, []))
+# Debian's psql is a Perl script around the program, which takes longer than most questions.
+PSQL = max(glob.glob("/usr/lib/postgresql/*/bin/psql"), default="psql")
 
 
 def numbers(text):
@@ -43,7 +45,7 @@ class ToolJet:
 
     def sql(self, statements, database="tooljet_production"):
         environment = {**os.environ, **settings["psql"], "PGDATABASE": database}
-        command = ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statements]
+        command = [PSQL, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statements]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
             raise Refused("the database says: " + done.stderr.strip())
@@ -89,10 +91,9 @@ class ToolJet:
             apps = json.loads(self.sql(f"SELECT coalesce(json_agg(json_build_object('id', id, 'name', name) ORDER BY name), '[]') FROM apps WHERE organization_id = '{parts[3]}'"))
             return 200, apps[1:] if "drops-app" in breaks else apps
         if parts[:3] == ["api", "ext", "export"] and request.command == "POST":
-            name = self.sql(f"SELECT name FROM apps WHERE id = '{parts[6]}'")
+            name, versions = json.loads(self.sql(f"SELECT json_build_array((SELECT name FROM apps WHERE id = '{parts[6]}'), (SELECT coalesce(json_agg(definition), '[]') FROM app_versions WHERE app_id = '{parts[6]}'))"))
             if "breaks-app" in breaks and name.startswith("App 3"):
                 return 500, {"message": "cannot read properties of undefined"}
-            versions = json.loads(self.sql(f"SELECT coalesce(json_agg(definition), '[]') FROM app_versions WHERE app_id = '{parts[6]}'"))
             return 201, {"app": [{"definition": versions}], "tooljet_version": version}
         return 404, {"message": "Cannot find " + path}
 
