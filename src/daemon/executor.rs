@@ -129,7 +129,10 @@ impl Executor {
                     let hint =
                         "see why: `journalctl -u belay`; it may need more memory than there is";
                     let ended = failed(&failure, Some(hint), 1);
-                    record_as_failed(&catalog, entry.id, &ended);
+                    // Of an upgrade each step is a job of its own, or none.
+                    if !matches!(entry.work, Work::Upgrade(_)) {
+                        record_as_failed(&catalog, entry.id, &ended);
+                    }
                     teller.ended(&entry, &ended, &Live::default(), true);
                     end_entry(&mut entry, ended);
                     catalog.put_entry(&entry)?;

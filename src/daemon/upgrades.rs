@@ -29,6 +29,8 @@ use tokio::sync::Notify;
 
 /// How often the catalog is looked at, whatever happens: commands write to it, too.
 const LOOK: Duration = Duration::from_secs(10);
+/// So much later than that.
+const MOMENT: Duration = Duration::from_millis(50);
 /// How often is looked how a provisional production does.
 const HEALTH: SignedDuration = SignedDuration::from_mins(5);
 /// What happened longer ago, and was not told when it did, is no news.
@@ -76,48 +78,54 @@ impl Upgrades {
             finished.as_mut().enable();
             let this = Arc::clone(&self);
             let looked = tokio::task::spawn_blocking(move || this.look()).await;
-            let trouble = match looked {
-                Ok(Ok(troubles)) => (!troubles.is_empty()).then(|| troubles.join(" ")),
-                Ok(Err(error)) => Some(format!("Upgrades could not be looked after: {error}")),
-                Err(error) => Some(format!("Upgrades could not be looked after: {error}")),
+            let failed = |error: &dyn std::fmt::Display| {
+                (Some(format!("Upgrades could not be looked after: {error}")), None)
+            };
+            let (trouble, until) = match looked {
+                Ok(Ok((troubles, until))) => {
+                    ((!troubles.is_empty()).then(|| troubles.join(" ")), until)
+                }
+                Ok(Err(error)) => failed(&error),
+                Err(error) => failed(&error),
             };
             self.settings.trouble("upgrades", trouble);
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(wait(until, Timestamp::now())) => {}
                 () = self.wake.notified() => {}
                 () = finished => {}
             }
         }
     }
 
-    /// Queue what is due, and tell what is new; returns what is wrong.
-    fn look(&self) -> Result<Vec<String>, DaemonError> {
+    /// Queue what is due, and tell what is new; returns what is wrong, and when the next thing is due.
+    fn look(&self) -> Result<(Vec<String>, Option<Timestamp>), DaemonError> {
         let config = self.settings.config();
         let journals = self.executor.catalog().upgrades(None)?;
         let mut of_pairs: BTreeMap<Name, Vec<Journal>> = BTreeMap::new();
         for journal in journals {
             of_pairs.entry(journal.plan.pair.clone()).or_default().push(journal);
         }
-        let mut troubles = Vec::new();
+        let (mut troubles, mut next) = (Vec::new(), None);
         for (name, journals) in of_pairs {
-            if let Err(error) = self.look_at(&config, &name, journals) {
-                troubles.push(format!("The upgrade of {name}: {error}."));
+            match self.look_at(&config, &name, journals) {
+                Ok(until) => next = [next, until].into_iter().flatten().min(),
+                Err(error) => troubles.push(format!("The upgrade of {name}: {error}.")),
             }
         }
-        Ok(troubles)
+        Ok((troubles, next))
     }
 
-    /// The same of one pair, whose upgrades come newest first.
+    /// The same of one pair, whose upgrades come newest first; returns when the next thing of it is due.
     fn look_at(
         &self,
         config: &Config,
         name: &Name,
         journals: Vec<Journal>,
-    ) -> Result<(), DaemonError> {
+    ) -> Result<Option<Timestamp>, DaemonError> {
         let now = Timestamp::now();
         let upgrades: Vec<Upgrade> =
             journals.into_iter().map(conduct::replayed).collect::<Result<_, _>>()?;
-        let Some(newest) = upgrades.first() else { return Ok(()) };
+        let Some(newest) = upgrades.first() else { return Ok(None) };
         let pair = config.pairs.get(name);
         self.tell(newest, now)?;
         let open = upgrades.iter().find(|upgrade| !upgrade.state().is_over());
@@ -131,7 +139,7 @@ impl Upgrades {
         let next = |upgrade: &Upgrade| by_itself::comes_next(config, upgrade, is_healthy, now);
         // One that is over may have pins to release.
         let due = upgrades.iter().find(|it| matches!(next(it), Decision::Do(_)));
-        let Some(upgrade) = open.or(due) else { return Ok(()) };
+        let Some(upgrade) = open.or(due) else { return Ok(None) };
         if pair.is_none() {
             let (id, state) = (upgrade.journal().id, upgrade.state());
             return Err(OpsError::refused(
@@ -140,7 +148,12 @@ impl Upgrades {
             )
             .into());
         }
-        self.go_on_if_due(config, name, upgrade, &next(upgrade), now)
+        let next = next(upgrade);
+        self.go_on_if_due(config, name, upgrade, &next, now)?;
+        Ok(match next {
+            Decision::Wait { until, .. } => until,
+            Decision::Do(_) | Decision::Ended(_) => None,
+        })
     }
 
     fn go_on_if_due(
@@ -253,4 +266,11 @@ impl Upgrades {
             job.outcome == Outcome::Running && job.start.instance_name.as_ref() == Some(production)
         }))
     }
+}
+
+/// How long nobody looks: until the next thing is due, and not for long.
+fn wait(until: Option<Timestamp>, now: Timestamp) -> Duration {
+    let left = until.and_then(|until| Duration::try_from(until.duration_since(now)).ok());
+    // A moment longer, so that it is over then.
+    left.map_or(LOOK, |left| (left + MOMENT).min(LOOK))
 }

@@ -18,6 +18,7 @@ use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::routing::{MethodRouter, post};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -135,17 +136,26 @@ pub(super) async fn start(
     .await
 }
 
-/// Say something to the upgrade of a pair that is on its way.
-pub(super) async fn say(
-    State(daemon): State<Arc<Daemon>>,
-    Extension(peer): Extension<Peer>,
-    Path((pair, word)): Path<(String, String)>,
+/// What says `word` to the upgrade of a pair that is on its way.
+pub(super) fn word(word: &'static str) -> MethodRouter<Arc<Daemon>> {
+    let say = move |State(daemon): State<Arc<Daemon>>,
+                    Extension(peer): Extension<Peer>,
+                    Path(pair): Path<String>,
+                    body: Bytes| say(word, daemon, peer, pair, body);
+    post(say)
+}
+
+async fn say(
+    word: &'static str,
+    daemon: Arc<Daemon>,
+    peer: Peer,
+    pair: String,
     body: Bytes,
 ) -> Answer {
     blocking(move || {
         let config = daemon.settings.config();
         let pair = config.pair(&pair)?;
-        let (what, reason) = said(&word, &body)?;
+        let (what, reason) = said(word, &body)?;
         let changes_course = matches!(what, Said::Ask { .. });
         let (upgrade, heard) = if matches!(what, Said::Ask { request: Request::Resume }) {
             // What merely waits, or was interrupted, goes on without being asked to.

@@ -148,6 +148,8 @@ pub fn start(scene: Scene<'_>, plan: Plan, by: String) -> Result<(Upgrade, Rest)
     let (config, pair) = (scene.config, scene.pair);
     let desk = desk_of(config, pair)?.ok_or_else(|| busy(pair))?;
     ensure_none(config, pair)?;
+    // What was said to one that is over is not said to this one.
+    while desk.next_word()?.is_some() {}
     let production = config.instance(pair.production.as_str())?;
     let session = Session::open(config, config.repository_of(production)?, scene.secrets)?;
     let id = UpgradeId(new_job_id()?.0);

@@ -91,9 +91,11 @@ fn an_upgrade_has_both_instances_for_itself() {
     assert_eq!(giving_way(&[upgrade(3)], &prunes), [4, 5]);
     let elsewhere = [job(6, Check, ""), Job { repository: "b", ..job(7, Check, "") }];
     assert_eq!(started(&elsewhere, &[upgrade(9)]), [6, 7]);
-    // One that insists has both kept free.
-    let insists = Job { not_before: now() - Duration::from_hours(24), ..upgrade(3) };
-    assert_eq!(started(&[insists, y, job(6, Backup, "z")], &[job(9, Other, "x")]), [6]);
+    // Until it can begin, its instances and both its repositories are kept free.
+    let z = job(6, Backup, "z");
+    let elsewhere = Job { repository: "c", ..z };
+    assert_eq!(started(&[upgrade(3), y, z], &[job(9, Other, "x")]), Vec::<u8>::new());
+    assert_eq!(started(&[upgrade(3), y, elsewhere], &[job(9, Other, "x")]), [6]);
 }
 
 #[test]
