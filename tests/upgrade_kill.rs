@@ -12,7 +12,7 @@ use std::fs;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use support::upgrades::{Kind, Pair};
-use support::{Random, Running, assert_same_text, size, text, wait_until};
+use support::{Random, Run, Running, assert_same_text, size, text, wait_until};
 
 /// How a step of the journal is killed: moments of its beginning and of its end, never more than two within one step, as a third
 /// would count as a failure.
@@ -220,6 +220,29 @@ fn a_third_kill_while_production_is_upgraded_leads_back() {
     let run = pair.killed_at(&[place.clone(), place.clone(), place]).code(1);
     assert_eq!(pair.state(), "rolled_back", "{run}");
     assert_eq!(pair.version(1), Kind::ToolJet.old());
+    assert_same_text(&before, &pair.dump(1));
+    pair.assert_nothing_is_left();
+}
+
+#[test]
+fn what_is_said_after_a_kill_is_not_lost() {
+    // The end of the step is in the repository, and not in the catalog.
+    let pair = pair(None);
+    let before = pair.dump(1);
+    let file = pair.sandbox.path("places");
+    fs::write(&file, "kept done test_staging_again\n").unwrap();
+    let to = pair.kind.new_version();
+    let arguments = ["upgrade", "start", "main", "--to", to, "--yes", "--foreground"];
+    let mut command = pair.command(&arguments);
+    command.env("BELAY_ENDS_UPGRADE_AT", &file);
+    assert_eq!(Run::of(command).signal(), Some(9));
+    let run = pair.belay(&["upgrade", "abort", "main", "--reason", "not tonight", "--foreground"]);
+    let run = run.code_in(&[0, 3]);
+    assert_eq!(pair.state(), "aborted", "{run}");
+    let records = pair.records();
+    assert!(records.iter().any(|it| it["kind"] == "asked" && it["reason"] == "not tonight"));
+    assert!(records.iter().any(|it| it["kind"] == "done" && it["step"] == "test_staging_again"));
+    assert_eq!([pair.version(0), pair.version(1)], [Kind::ToolJet.old(); 2]);
     assert_same_text(&before, &pair.dump(1));
     pair.assert_nothing_is_left();
 }

@@ -7,7 +7,7 @@ use super::exit::{Exit, Failure};
 use super::open::Environment;
 use super::prompt;
 use crate::catalog::Catalog;
-use crate::config::{Config, Pair};
+use crate::config::Pair;
 use crate::host;
 use crate::model::upgrade::{Journal, Request};
 use crate::ops::OpsError;
@@ -67,7 +67,7 @@ pub(super) fn run(
             let upgrade = conduct::on_its_way(config, pair)?;
             // What merely waits, or was interrupted, goes on without being asked to.
             if upgrade.possible().contains(&Request::Resume) {
-                say(config, pair, Said::Ask { request: Request::Resume }, None)?;
+                say(environment, pair, Said::Ask { request: Request::Resume }, None)?;
             }
             go_on(&arguments.pair, None, environment)
         }
@@ -119,12 +119,15 @@ fn who() -> String {
 }
 
 fn say(
-    config: &Config,
+    environment: &Environment,
     pair: &Pair,
     what: Said,
     reason: Option<String>,
-) -> Result<(Upgrade, Heard), OpsError> {
-    conduct::say(config, pair, &Word { by: who(), reason, what })
+) -> Result<(Upgrade, Heard), Failure> {
+    let config = environment.config()?;
+    let (secrets, context) = (&environment.secrets, &environment.context);
+    conduct::catch_up(&conduct::scene(config, secrets, pair.name.as_str(), context)?)?;
+    Ok(conduct::say(config, pair, &Word { by: who(), reason, what })?)
 }
 
 fn said(
@@ -133,7 +136,7 @@ fn said(
     what: Said,
     reason: Option<String>,
 ) -> Result<Exit, Failure> {
-    let (upgrade, heard) = say(environment.config()?, pair, what, reason)?;
+    let (upgrade, heard) = say(environment, pair, what, reason)?;
     environment.show(&Shown::of(&upgrade), || match heard {
         Heard::Noted => format!(
             "Noted in the journal of upgrade {}. Go on: belay upgrade resume {} --foreground",
@@ -209,7 +212,7 @@ fn abort(arguments: &AbortArguments, environment: &Environment) -> Result<Exit, 
     let config = environment.config()?;
     let request = Request::Abort { keep_staging: arguments.keep_staging };
     let pair = config.pair(&arguments.pair)?;
-    let (_, heard) = say(config, pair, Said::Ask { request }, arguments.reason.clone())?;
+    let (_, heard) = say(environment, pair, Said::Ask { request }, arguments.reason.clone())?;
     followed(heard, &arguments.pair, State::Aborted, environment)
 }
 
@@ -217,7 +220,7 @@ fn rollback(arguments: &RollbackArguments, environment: &Environment) -> Result<
     let config = environment.config()?;
     let request = Request::RollBack { discard_current: arguments.discard_current };
     let pair = config.pair(&arguments.pair)?;
-    let (_, heard) = say(config, pair, Said::Ask { request }, arguments.reason.clone())?;
+    let (_, heard) = say(environment, pair, Said::Ask { request }, arguments.reason.clone())?;
     followed(heard, &arguments.pair, State::RolledBack, environment)
 }
 

@@ -145,14 +145,19 @@ pub fn start(scene: Scene<'_>, plan: Plan, by: String) -> Result<(Upgrade, Rest)
     work_on(scene, desk, upgrade)
 }
 
-/// Take the pair's upgrade up where it is, and go on.
-pub fn go_on(scene: Scene<'_>) -> Result<(Upgrade, Rest), OpsError> {
-    let desk = desk(scene.config, scene.pair)?;
+/// A process that was killed may have told the repository of a step, and not the catalog any more: that has it from here on. What
+/// people say would otherwise be noted in the place of that step, and be lost.
+pub fn catch_up(scene: &Scene<'_>) -> Result<(), OpsError> {
     let production = scene.config.instance(scene.pair.production.as_str())?;
     let repository = scene.config.repository_of(production)?;
     let mut session = Session::open(scene.config, repository, scene.secrets)?;
-    // A process that was killed may have told the repository of a step, and not the catalog any more.
-    sync::view_anyway(&mut session, scene.context)?;
+    sync::view_anyway(&mut session, scene.context).map(drop)
+}
+
+/// Take the pair's upgrade up where it is, and go on.
+pub fn go_on(scene: Scene<'_>) -> Result<(Upgrade, Rest), OpsError> {
+    let desk = desk(scene.config, scene.pair)?;
+    catch_up(&scene)?;
     let upgrade = on_its_way(scene.config, scene.pair)?;
     work_on(scene, desk, upgrade)
 }
