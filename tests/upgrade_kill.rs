@@ -6,6 +6,7 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -102,7 +103,7 @@ fn ended(pair: &Pair) -> Ended {
 /// How an upgrade without a kill ends, and what its journal has; once for each way that it can go.
 fn undisturbed(broken: Option<usize>) -> &'static (Steps, Ended, Duration) {
     static ALL: [OnceLock<(Steps, Ended, Duration)>; 3] = [const { OnceLock::new() }; 3];
-    ALL[broken.map_or(2, |side| side)].get_or_init(|| {
+    ALL[broken.unwrap_or(2)].get_or_init(|| {
         let pair = pair(broken);
         let begun = Instant::now();
         pair.start().code_in(&[0, 1, 3]);
@@ -137,9 +138,9 @@ fn killed(broken: Option<usize>, from: &str, share: &Share) -> Pair {
     assert_eq!(&ended(&pair), expected, "{run}");
     pair.assert_nothing_is_left();
     assert!(!pair.sandbox.path("kept-out").exists(), "users are kept out: {run}");
-    for side in 0..2 {
+    for (side, before) in before.iter().enumerate() {
         if pair.version(side) == Kind::ToolJet.old() {
-            assert_same_text(&before[side], &pair.dump(side));
+            assert_same_text(before, &pair.dump(side));
         }
     }
     assert!(pair.platforms.iter().all(|platform| platform.pid().is_some()), "both run: {run}");
@@ -220,6 +221,30 @@ fn a_third_kill_while_production_is_upgraded_leads_back() {
     assert_eq!(pair.state(), "rolled_back", "{run}");
     assert_eq!(pair.version(1), Kind::ToolJet.old());
     assert_same_text(&before, &pair.dump(1));
+    pair.assert_nothing_is_left();
+}
+
+#[test]
+fn an_interrupt_while_production_is_upgraded_starts_nothing() {
+    let pair = pair(None);
+    pair.platforms[1].is_slow(true);
+    let to = pair.kind.new_version();
+    let arguments = ["upgrade", "start", "main", "--to", to, "--yes", "--foreground"];
+    let mut running = Running::start(pair.command(&arguments));
+    let begun = format!("production: replacing {} by {to}", pair.kind.old());
+    wait_until("production to be upgraded", || {
+        running.has_ended() || running.stderr_so_far().contains(&begun)
+    });
+    running.signal(Signal::INT);
+    let run = running.wait().code(130);
+    // Who took it up would find what was written meanwhile in no backup.
+    assert_eq!(pair.platforms[1].pid(), None, "{run}");
+    assert!(pair.sandbox.state().join("stopped/production.json").exists(), "{run}");
+    assert_eq!(pair.state(), "upgrading_production", "{run}");
+    pair.platforms[1].is_slow(false);
+    let run = pair.resume().code_in(&[0, 3]);
+    assert_eq!(pair.state(), "provisional", "{run}");
+    assert_eq!(pair.version(1), to);
     pair.assert_nothing_is_left();
 }
 
