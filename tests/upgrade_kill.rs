@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 use support::upgrades::{Kind, Pair};
 use support::{Random, Run, Running, assert_same_text, size, text, wait_until};
 
-/// How a step of the journal is killed: moments of its beginning and of its end, never more than two within one step, as a third
-/// would count as a failure.
+/// Where a step of the journal is killed in one upgrade: at its beginning, which is written anew by whoever takes it up, and at its end, which
+/// is written once. Never more than two kills are within one step, as a third would count as a failure.
 type Share = [(&'static str, &'static str)];
-const BEFORE_IT: &Share = &[("before", "began"), ("kept", "began")];
-const IN_IT: &Share = &[("noted", "began"), ("before", "end")];
-const AFTER_IT: &Share = &[("kept", "end"), ("noted", "end")];
-const SHARES: [&Share; 3] = [BEFORE_IT, IN_IT, AFTER_IT];
+const OUTSIDE: &Share = &[("before", "began"), ("kept", "end")];
+const BETWEEN: &Share = &[("kept", "began"), ("noted", "end")];
+const INSIDE: &Share = &[("noted", "began"), ("before", "end")];
+const SHARES: [&Share; 3] = [OUTSIDE, BETWEEN, INSIDE];
 
 /// What is the same of an undisturbed upgrade and of one that was killed.
 #[derive(Debug, PartialEq)]
@@ -129,7 +129,7 @@ fn killed(broken: Option<usize>, from: &str, share: &Share) -> Pair {
     let (steps, expected, _) = undisturbed(broken);
     let from = steps.iter().position(|step| *step == format!("began {from}")).unwrap();
     let mut places = places(&steps[from..], share);
-    if share == AFTER_IT {
+    if share == OUTSIDE {
         places.extend(["before", "kept", "noted"].map(|moment| format!("{moment} taken_up -")));
     }
     let pair = pair(broken);
@@ -163,18 +163,18 @@ fn the_shares_have_each_moment_of_each_step() {
 }
 
 #[test]
-fn an_upgrade_that_is_killed_before_each_step_ends_as_an_undisturbed_one() {
-    killed(None, "pull_staging", BEFORE_IT);
+fn an_upgrade_that_is_killed_before_and_after_each_step_ends_as_an_undisturbed_one() {
+    killed(None, "pull_staging", OUTSIDE);
+}
+
+#[test]
+fn an_upgrade_that_is_killed_between_its_records_ends_as_an_undisturbed_one() {
+    killed(None, "pull_staging", BETWEEN);
 }
 
 #[test]
 fn an_upgrade_that_is_killed_at_both_ends_of_each_step_ends_as_an_undisturbed_one() {
-    killed(None, "pull_staging", IN_IT);
-}
-
-#[test]
-fn an_upgrade_that_is_killed_after_each_step_ends_as_an_undisturbed_one() {
-    killed(None, "pull_staging", AFTER_IT);
+    killed(None, "pull_staging", INSIDE);
 }
 
 /// The snapshot of the failed state has what the new version left, and stays.
@@ -189,8 +189,8 @@ fn assert_failed_state_is_kept(pair: &Pair, step: &str) {
 }
 
 #[test]
-fn a_rollback_that_is_killed_before_and_in_each_step_ends_as_an_undisturbed_one() {
-    for share in [BEFORE_IT, AFTER_IT] {
+fn a_rollback_that_is_killed_around_each_step_ends_as_an_undisturbed_one() {
+    for share in [OUTSIDE, BETWEEN] {
         assert_failed_state_is_kept(
             &killed(Some(1), "upgrade_production", share),
             "put_back_production",
@@ -200,7 +200,7 @@ fn a_rollback_that_is_killed_before_and_in_each_step_ends_as_an_undisturbed_one(
 
 #[test]
 fn a_rollback_that_is_killed_at_both_ends_of_each_step_ends_as_an_undisturbed_one() {
-    let pair = killed(Some(1), "upgrade_production", IN_IT);
+    let pair = killed(Some(1), "upgrade_production", INSIDE);
     assert_failed_state_is_kept(&pair, "put_back_production");
 }
 
