@@ -7,6 +7,7 @@ mod support;
 use rustix::process::Signal;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 use support::servers::{Appsmith, Docker, POSTGRES_PASSWORD, Postgres, Sshd};
@@ -98,6 +99,28 @@ fn an_instance_in_one_container_comes_back_into_a_new_one() {
     for instances in [APP, &far(&sshd)] {
         comes_back_into_a_new_one(&docker, instances);
     }
+}
+
+/// An upgrade that goes back has stopped what writes, and only it knows which version may start on what is put back.
+#[test]
+fn a_restore_starts_nothing_that_an_upgrade_has_stopped() {
+    let docker = Docker::start();
+    Appsmith::image(&docker);
+    let app = Appsmith::start(&docker, "app", 1);
+    let world = World::new(&docker, APP);
+    let wanted = app.picture();
+    let taken = world.belay(&["backup", "app", "--json"]).ok().json();
+    let id = taken["snapshots"][0]["id"].as_str().unwrap().to_owned();
+    let stopped = world.sandbox.state().join("stopped");
+    fs::create_dir_all(&stopped).unwrap();
+    fs::set_permissions(&stopped, fs::Permissions::from_mode(0o700)).unwrap();
+    let note = r#"{"instance":"app","token":"0","by_upgrade":true}"#;
+    write_secret(&stopped.join("app.json"), note);
+    let run = world.belay(&["restore", &id, "--into", "app", "--yes"]).code_in(&[0, 3]);
+    assert_same_text(&wanted, &app.picture());
+    assert_eq!(app.supervised(), "", "neither stopped nor started: {run}");
+    assert!(stopped.join("app.json").exists(), "it is still the upgrade's: {run}");
+    app.remove();
 }
 
 /// The same behind ssh.

@@ -214,6 +214,26 @@ fn no_file_is_too_long() {
     assert_holds(length);
 }
 
+/// What only tests turn on is in one place, and nowhere in a program that is released.
+#[test]
+fn the_switch_that_ends_an_upgrade_is_in_no_release() {
+    let sources = sources();
+    let with = sources.iter().filter(|source| source.text.contains("BELAY_ENDS_UPGRADE_AT"));
+    let paths: Vec<&str> = with.map(|source| source.path.as_str()).collect();
+    assert_eq!(paths, ["upgrade/switch.rs"]);
+    let switch = sources.iter().find(|source| source.path == "upgrade/switch.rs").unwrap();
+    let lines: Vec<&str> = switch.text.lines().collect();
+    let functions = (0..lines.len()).filter(|at| lines[*at].contains("fn "));
+    for at in functions {
+        let is_debug = lines[at - 1] == "#[cfg(debug_assertions)]";
+        let is_nothing =
+            lines[at - 1] == "#[cfg(not(debug_assertions))]" && lines[at].ends_with(" {}");
+        assert!(is_debug || is_nothing, "{}", lines[at]);
+    }
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"));
+    assert!(!manifest.unwrap().contains("debug-assertions"), "a release would have the switch");
+}
+
 #[test]
 fn a_wrong_import_is_found_however_it_is_written() {
     for (path, text, message) in [

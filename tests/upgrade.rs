@@ -77,7 +77,7 @@ fn what_breaks_on_staging_never_reaches_production() {
 
 #[test]
 fn a_release_that_hangs_is_given_up_in_time_and_taken_back() {
-    let terms = "soak = '1s'\ntests = [{ health = {}, timeout = '12s' }, 'version', 'apps-open', 'counts', 'keys']";
+    let terms = "soak = '1s'\ntests = [{ health = {}, timeout = '20s' }, 'version', 'apps-open', 'counts', 'keys']";
     for side in 0..2 {
         let pair = Pair::new(terms);
         let before = [pair.dump(0), pair.dump(1)];
@@ -86,7 +86,7 @@ fn a_release_that_hangs_is_given_up_in_time_and_taken_back() {
         assert!(run.stderr().contains("there was no answer in time"), "{run}");
         assert_eq!(pair.state(), ["aborted", "rolled_back"][side], "{run}");
         assert_eq!(pair.version(side), OLD);
-        assert_eq!(pair.dump(side), before[side], "as it was");
+        assert_eq!(pair.dump(0) == before[0], side == 0, "staging keeps what it has proved");
         assert_eq!(pair.version(1), OLD, "production is never left on it");
         assert_eq!(pair.dump(1), before[1]);
         pair.assert_nothing_is_left();

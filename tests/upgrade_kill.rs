@@ -6,21 +6,22 @@
 
 mod support;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use support::upgrades::{Kind, Pair};
-use support::{Random, Running, assert_same_text, size, text, wait_until};
+use support::{Random, Run, Running, assert_same_text, size, text, wait_until};
 
-/// How a step of the journal is killed: moments of its beginning and of its end, never more than two within one step, as a third
-/// would count as a failure.
+/// Where a step of the journal is killed in one upgrade: at its beginning, which is written anew by whoever takes it up, and at its end, which
+/// is written once. Never more than two kills are within one step, as a third would count as a failure.
 type Share = [(&'static str, &'static str)];
-const BEFORE_IT: &Share = &[("before", "began"), ("kept", "began")];
-const IN_IT: &Share = &[("noted", "began"), ("before", "end")];
-const AFTER_IT: &Share = &[("kept", "end"), ("noted", "end")];
-const SHARES: [&Share; 3] = [BEFORE_IT, IN_IT, AFTER_IT];
+const OUTSIDE: &Share = &[("before", "began"), ("kept", "end")];
+const BETWEEN: &Share = &[("kept", "began"), ("noted", "end")];
+const INSIDE: &Share = &[("noted", "began"), ("before", "end")];
+const SHARES: [&Share; 3] = [OUTSIDE, BETWEEN, INSIDE];
 
 /// What is the same of an undisturbed upgrade and of one that was killed.
 #[derive(Debug, PartialEq)]
@@ -102,7 +103,7 @@ fn ended(pair: &Pair) -> Ended {
 /// How an upgrade without a kill ends, and what its journal has; once for each way that it can go.
 fn undisturbed(broken: Option<usize>) -> &'static (Steps, Ended, Duration) {
     static ALL: [OnceLock<(Steps, Ended, Duration)>; 3] = [const { OnceLock::new() }; 3];
-    ALL[broken.map_or(2, |side| side)].get_or_init(|| {
+    ALL[broken.unwrap_or(2)].get_or_init(|| {
         let pair = pair(broken);
         let begun = Instant::now();
         pair.start().code_in(&[0, 1, 3]);
@@ -128,7 +129,7 @@ fn killed(broken: Option<usize>, from: &str, share: &Share) -> Pair {
     let (steps, expected, _) = undisturbed(broken);
     let from = steps.iter().position(|step| *step == format!("began {from}")).unwrap();
     let mut places = places(&steps[from..], share);
-    if share == AFTER_IT {
+    if share == OUTSIDE {
         places.extend(["before", "kept", "noted"].map(|moment| format!("{moment} taken_up -")));
     }
     let pair = pair(broken);
@@ -137,9 +138,9 @@ fn killed(broken: Option<usize>, from: &str, share: &Share) -> Pair {
     assert_eq!(&ended(&pair), expected, "{run}");
     pair.assert_nothing_is_left();
     assert!(!pair.sandbox.path("kept-out").exists(), "users are kept out: {run}");
-    for side in 0..2 {
+    for (side, before) in before.iter().enumerate() {
         if pair.version(side) == Kind::ToolJet.old() {
-            assert_same_text(&before[side], &pair.dump(side));
+            assert_same_text(before, &pair.dump(side));
         }
     }
     assert!(pair.platforms.iter().all(|platform| platform.pid().is_some()), "both run: {run}");
@@ -162,18 +163,18 @@ fn the_shares_have_each_moment_of_each_step() {
 }
 
 #[test]
-fn an_upgrade_that_is_killed_before_each_step_ends_as_an_undisturbed_one() {
-    killed(None, "pull_staging", BEFORE_IT);
+fn an_upgrade_that_is_killed_before_and_after_each_step_ends_as_an_undisturbed_one() {
+    killed(None, "pull_staging", OUTSIDE);
+}
+
+#[test]
+fn an_upgrade_that_is_killed_between_its_records_ends_as_an_undisturbed_one() {
+    killed(None, "pull_staging", BETWEEN);
 }
 
 #[test]
 fn an_upgrade_that_is_killed_at_both_ends_of_each_step_ends_as_an_undisturbed_one() {
-    killed(None, "pull_staging", IN_IT);
-}
-
-#[test]
-fn an_upgrade_that_is_killed_after_each_step_ends_as_an_undisturbed_one() {
-    killed(None, "pull_staging", AFTER_IT);
+    killed(None, "pull_staging", INSIDE);
 }
 
 /// The snapshot of the failed state has what the new version left, and stays.
@@ -181,16 +182,15 @@ fn assert_failed_state_is_kept(pair: &Pair, step: &str) {
     let id = pair.snapshot_of(step);
     let listed = pair.listed(&id);
     assert_eq!((&listed["sealed"], &listed["pinned"]), (&Value::from(true), &Value::from(true)));
-    let manifest = pair.manifest(&id);
-    assert!(
-        manifest.to_string().contains(Kind::ToolJet.new_version().trim_start_matches('v')),
-        "it is of the new version: {manifest:#}"
-    );
+    // The new version's table, and what it lost.
+    let manifest = pair.manifest(&id).to_string();
+    assert!(manifest.contains("\"of_3_17\":0"), "{manifest}");
+    assert!(manifest.contains("\"app_versions\":24"), "{manifest}");
 }
 
 #[test]
-fn a_rollback_that_is_killed_before_and_in_each_step_ends_as_an_undisturbed_one() {
-    for share in [BEFORE_IT, AFTER_IT] {
+fn a_rollback_that_is_killed_around_each_step_ends_as_an_undisturbed_one() {
+    for share in [OUTSIDE, BETWEEN] {
         assert_failed_state_is_kept(
             &killed(Some(1), "upgrade_production", share),
             "put_back_production",
@@ -200,7 +200,7 @@ fn a_rollback_that_is_killed_before_and_in_each_step_ends_as_an_undisturbed_one(
 
 #[test]
 fn a_rollback_that_is_killed_at_both_ends_of_each_step_ends_as_an_undisturbed_one() {
-    let pair = killed(Some(1), "upgrade_production", IN_IT);
+    let pair = killed(Some(1), "upgrade_production", INSIDE);
     assert_failed_state_is_kept(&pair, "put_back_production");
 }
 
@@ -220,6 +220,53 @@ fn a_third_kill_while_production_is_upgraded_leads_back() {
     let run = pair.killed_at(&[place.clone(), place.clone(), place]).code(1);
     assert_eq!(pair.state(), "rolled_back", "{run}");
     assert_eq!(pair.version(1), Kind::ToolJet.old());
+    assert_same_text(&before, &pair.dump(1));
+    pair.assert_nothing_is_left();
+}
+
+#[test]
+fn an_interrupt_while_production_is_upgraded_starts_nothing() {
+    let pair = pair(None);
+    pair.platforms[1].is_slow(true);
+    let to = pair.kind.new_version();
+    let arguments = ["upgrade", "start", "main", "--to", to, "--yes", "--foreground"];
+    let mut running = Running::start(pair.command(&arguments));
+    let begun = format!("production: replacing {} by {to}", pair.kind.old());
+    wait_until("production to be upgraded", || {
+        running.has_ended() || running.stderr_so_far().contains(&begun)
+    });
+    running.signal(Signal::INT);
+    let run = running.wait().code(130);
+    // Who took it up would find what was written meanwhile in no backup.
+    assert_eq!(pair.platforms[1].pid(), None, "{run}");
+    assert!(pair.sandbox.state().join("stopped/production.json").exists(), "{run}");
+    assert_eq!(pair.state(), "upgrading_production", "{run}");
+    pair.platforms[1].is_slow(false);
+    let run = pair.resume().code_in(&[0, 3]);
+    assert_eq!(pair.state(), "provisional", "{run}");
+    assert_eq!(pair.version(1), to);
+    pair.assert_nothing_is_left();
+}
+
+#[test]
+fn what_is_said_after_a_kill_is_not_lost() {
+    // The end of the step is in the repository, and not in the catalog.
+    let pair = pair(None);
+    let before = pair.dump(1);
+    let file = pair.sandbox.path("places");
+    fs::write(&file, "kept done test_staging_again\n").unwrap();
+    let to = pair.kind.new_version();
+    let arguments = ["upgrade", "start", "main", "--to", to, "--yes", "--foreground"];
+    let mut command = pair.command(&arguments);
+    command.env("BELAY_ENDS_UPGRADE_AT", &file);
+    assert_eq!(Run::of(command).signal(), Some(9));
+    let run = pair.belay(&["upgrade", "abort", "main", "--reason", "not tonight", "--foreground"]);
+    let run = run.code_in(&[0, 3]);
+    assert_eq!(pair.state(), "aborted", "{run}");
+    let records = pair.records();
+    assert!(records.iter().any(|it| it["kind"] == "asked" && it["reason"] == "not tonight"));
+    assert!(records.iter().any(|it| it["kind"] == "done" && it["step"] == "test_staging_again"));
+    assert_eq!([pair.version(0), pair.version(1)], [Kind::ToolJet.old(); 2]);
     assert_same_text(&before, &pair.dump(1));
     pair.assert_nothing_is_left();
 }

@@ -118,9 +118,9 @@ fn what_breaks_on_staging_never_reaches_production() {
         let run = pair.start().code(1);
         assert_eq!(pair.state(), "aborted", "{breaks}: {run}");
         assert!(run.stdout().contains(words) || run.stderr().contains(words), "{breaks}: {run}");
-        for side in 0..2 {
+        for (side, before) in before.iter().enumerate() {
             assert_eq!(pair.version(side), OLD, "{breaks}: {run}");
-            assert_same_text(&before[side], &pair.dump(side));
+            assert_same_text(before, &pair.dump(side));
         }
         assert!(!pair.done().iter().any(|step| step == "stop_writers"), "{breaks}");
         pair.assert_nothing_is_left();

@@ -234,6 +234,20 @@ fn insert_record(
         .map(drop)
 }
 
+fn stored_record(
+    transaction: &Transaction<'_>,
+    upgrade: UpgradeId,
+    number: u64,
+) -> rusqlite::Result<Record> {
+    transaction
+        .prepare_cached(
+            "SELECT record_json FROM upgrade_records WHERE upgrade_id = ?1 AND number = ?2",
+        )?
+        .query_row(params![upgrade.to_string(), integer(number)], |row| {
+            from_json(row, "record_json")
+        })
+}
+
 fn journals(
     transaction: &Transaction<'_>,
     condition: &str,
@@ -269,18 +283,21 @@ impl Catalog {
         self.write("record an upgrade", |transaction| insert_journal(transaction, &row))
     }
 
-    /// Add the next record to an upgrade's journal. One whose number is not the next is refused: another process has written to it.
+    /// Add the next record to an upgrade's journal. One whose number is not the next is refused: another process has written to it. The
+    /// last one may be there already, as whoever lists the repository meanwhile takes it in from there.
     pub fn add_upgrade_record(&self, id: UpgradeId, record: &Record) -> Result<(), CatalogError> {
-        let length = self.write("record a step of an upgrade", |transaction| {
+        let (length, is_there) = self.write("record a step of an upgrade", |transaction| {
             let length = length(transaction, id)?;
             if length.is_some_and(|length| length + 1 == record.number) {
                 insert_record(transaction, id, record)?;
+                return Ok((length, true));
             }
-            Ok(length)
+            let is_last = length == Some(record.number);
+            Ok((length, is_last && stored_record(transaction, id, record.number)? == *record))
         })?;
         let path = self.path.clone();
         match length {
-            Some(length) if length + 1 == record.number => Ok(()),
+            Some(_) if is_there => Ok(()),
             Some(length) => Err(CatalogError::Overtaken {
                 what: "upgrade",
                 id: id.to_string(),

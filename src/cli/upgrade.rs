@@ -12,7 +12,7 @@ use super::open::Environment;
 use super::prompt;
 use super::remote::Remote;
 use crate::catalog::Catalog;
-use crate::config::{Config, Pair};
+use crate::config::Pair;
 use crate::host;
 use crate::model::upgrade::Request;
 use crate::ops::OpsError;
@@ -74,12 +74,14 @@ pub(super) fn run(
 }
 
 fn say(
-    config: &Config,
+    environment: &Environment,
     pair: &Pair,
     what: Said,
     reason: Option<String>,
-) -> Result<(Upgrade, Heard), OpsError> {
-    conduct::say(config, pair, &Word { by: host::username(), reason, what })
+) -> Result<(Upgrade, Heard), Failure> {
+    let (secrets, context) = (&environment.secrets, &environment.context);
+    let scene = conduct::scene(environment.config()?, secrets, pair.name.as_str(), context)?;
+    Ok(conduct::say(&scene, &Word { by: host::username(), reason, what })?)
 }
 
 /// Say something in this process: no daemon answers.
@@ -89,7 +91,7 @@ fn noted(
     what: Said,
     reason: Option<String>,
 ) -> Result<Exit, Failure> {
-    let (upgrade, heard) = say(environment.config()?, pair, what, reason)?;
+    let (upgrade, heard) = say(environment, pair, what, reason)?;
     environment.show(&Shown::of(&upgrade), || match heard {
         Heard::Noted => format!(
             "Noted in the journal of upgrade {}. It goes on when a daemon runs, or with: belay upgrade resume {} --foreground",
@@ -128,7 +130,7 @@ fn resume(arguments: &ResumeArguments, environment: &Environment) -> Result<Exit
     let upgrade = conduct::on_its_way(config, pair)?;
     // What merely waits, or was interrupted, goes on without being asked to.
     if upgrade.possible().contains(&Request::Resume) {
-        say(config, pair, Said::Ask { request: Request::Resume }, None)?;
+        say(environment, pair, Said::Ask { request: Request::Resume }, None)?;
     }
     go_on(&arguments.pair, None, environment)
 }
@@ -201,7 +203,7 @@ fn abort(arguments: &AbortArguments, environment: &Environment) -> Result<Exit, 
     if !arguments.going.foreground {
         return by_daemon::abort(pair, request, reason, environment);
     }
-    let (_, heard) = say(config, pair, Said::Ask { request }, reason)?;
+    let (_, heard) = say(environment, pair, Said::Ask { request }, reason)?;
     followed(heard, &arguments.pair, State::Aborted, environment)
 }
 
@@ -212,7 +214,7 @@ fn rollback(arguments: &RollbackArguments, environment: &Environment) -> Result<
     if !arguments.going.foreground {
         return by_daemon::rollback(pair, request, reason, environment);
     }
-    let (_, heard) = say(config, pair, Said::Ask { request }, reason)?;
+    let (_, heard) = say(environment, pair, Said::Ask { request }, reason)?;
     followed(heard, &arguments.pair, State::RolledBack, environment)
 }
 

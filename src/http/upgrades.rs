@@ -5,10 +5,11 @@ use super::jobs::{Asked, Limit, asked, limit_of};
 use super::server::Peer;
 use crate::config::Pair;
 use crate::daemon::Daemon;
+use crate::model::event::{Cancel, Events};
 use crate::model::id::{JobId, Sha256};
 use crate::model::job::{UpgradeStart, UpgradeWork, Work};
 use crate::model::upgrade::{Request, RuleName};
-use crate::ops::OpsError;
+use crate::ops::{Context, OpsError};
 use crate::upgrade::conduct::{self, Heard};
 use crate::upgrade::hands::{Said, Word};
 use crate::upgrade::machine::Upgrade;
@@ -161,12 +162,12 @@ async fn say(
             // What merely waits, or was interrupted, goes on without being asked to.
             let upgrade = conduct::on_its_way(&config, pair)?;
             if upgrade.possible().contains(&Request::Resume) {
-                conduct::say(&config, pair, &Word { by: peer.name.clone(), reason, what })?
+                conduct::say(&scene, &Word { by: peer.name.clone(), reason, what })?
             } else {
                 (upgrade, Heard::Noted)
             }
         } else {
-            conduct::say(&config, pair, &Word { by: peer.name.clone(), reason, what })?
+            conduct::say(&scene, &Word { by: peer.name.clone(), reason, what })?
         };
         let by = changes_course.then_some(peer.name.as_str());
         let job = going_on(&daemon, pair, heard, by)?;

@@ -160,6 +160,15 @@ pub fn start(scene: Scene<'_>, plan: Plan, by: String) -> Result<(Upgrade, Rest)
     work_on(scene, desk, upgrade)
 }
 
+/// A process that was killed may have told the repository of a step, and not the catalog any more: that has it from here on. What
+/// people say would otherwise be noted in the place of that step, and be lost.
+fn catch_up(scene: &Scene<'_>) -> Result<(), OpsError> {
+    let production = scene.config.instance(scene.pair.production.as_str())?;
+    let repository = scene.config.repository_of(production)?;
+    let mut session = Session::open(scene.config, repository, scene.secrets)?;
+    sync::view_anyway(&mut session, scene.context).map(drop)
+}
+
 /// Take the pair's upgrade up where it is, and go on.
 pub fn go_on(scene: Scene<'_>) -> Result<(Upgrade, Rest), OpsError> {
     let pair = scene.pair;
@@ -235,8 +244,12 @@ pub enum Heard {
 }
 
 /// Say something to the pair's upgrade.
-pub fn say(config: &Config, pair: &Pair, word: &Word) -> Result<(Upgrade, Heard), OpsError> {
+pub fn say(scene: &Scene<'_>, word: &Word) -> Result<(Upgrade, Heard), OpsError> {
+    let (config, pair) = (scene.config, scene.pair);
     let desk = desk_of(config, pair)?;
+    if desk.is_some() {
+        catch_up(scene)?;
+    }
     let mut upgrade = on_its_way(config, pair)?;
     // Also where another process works on it: what makes no sense now is told at once.
     let entry = upgrade

@@ -291,6 +291,13 @@ impl World for Hands<'_> {
         if let Entry::Began { step, .. } = &record.entry {
             self.keep_others_out(upgrade, *step)?;
         }
+        let upgrades_production =
+            matches!(record.entry, Entry::Began { step: Step::UpgradeProduction, .. });
+        if upgrades_production {
+            self.scene.context.cancel.check().map_err(OpsError::from)?;
+            // Once the beginning may be durable, whoever takes it up relies on the last backup: nothing may write from here on.
+            self.leave_writers();
+        }
         let journal = upgrade.journal();
         switch::pass(Moment::Before, &record.entry);
         // In the repository first: a catalog that is behind takes that in, and one that is ahead would know what no other host could.
@@ -299,6 +306,13 @@ impl World for Hands<'_> {
                 record.entry,
                 Entry::Began { step: Step::UpgradeStaging | Step::UpgradeProduction, .. }
             );
+            if upgrades_production {
+                let name = &self.production.name;
+                self.scene.context.events.warn(format!(
+                    "What writes to {name} stays stopped: `belay upgrade resume {}` goes on, or starts it again.",
+                    journal.plan.pair
+                ));
+            }
             if reaches_out {
                 return Err(error);
             }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::id::UpgradeId;
 use crate::model::upgrade::tests::journal;
-use crate::model::upgrade::{Entry, Environment, Journal, Step};
+use crate::model::upgrade::{Entry, Environment, Journal, Record, Step};
 use serde_json::json;
 
 fn journal_of(steps: &[Step]) -> Journal {
@@ -46,10 +46,13 @@ fn a_record_that_is_not_the_next_is_refused() {
     assert!(matches!(unknown, CatalogError::Unknown { .. }), "{unknown:?}");
     catalog.add_upgrade(REPOSITORY, &journal_of(&STEPS[..1])).unwrap();
     catalog.add_upgrade_record(journal.id, &journal.records[1]).unwrap();
+    // Whoever listed the repository meanwhile has taken it in from there.
+    catalog.add_upgrade_record(journal.id, &journal.records[1]).unwrap();
     // Another process was faster, or one is missing.
     let mut gap = journal.records[2].clone();
     gap.number = 4;
-    for record in [&journal.records[1], &gap] {
+    let other = Record { number: 2, ..journal.records[2].clone() };
+    for record in [&journal.records[0], &other, &gap] {
         let error = catalog.add_upgrade_record(journal.id, record).unwrap_err();
         assert!(matches!(error, CatalogError::Overtaken { found: 3, .. }), "{error:?}");
         assert!(error.hint().unwrap().contains("one process"));

@@ -3,13 +3,11 @@
 //! What always holds: that there is nothing to do, or that another process does it, is no failure; and looking whether something is to be
 //! done reads the catalog alone.
 
-use super::{closed, desk_of, planned, start, upgrades, work_on};
+use super::{catch_up, closed, desk_of, planned, start, upgrades, work_on};
 use crate::config::{Config, Pair};
 use crate::model::job::UpgradeStart;
 use crate::model::trial::Baseline;
 use crate::ops::OpsError;
-use crate::ops::session::Session;
-use crate::ops::sync;
 use crate::upgrade::evidence::{self, Scene};
 use crate::upgrade::machine::{Decision, Facts, Upgrade};
 use crate::upgrade::runner::Rest;
@@ -35,11 +33,7 @@ pub enum Taken {
 /// release.
 pub fn take_up(scene: Scene<'_>) -> Result<Taken, OpsError> {
     let Some(desk) = desk_of(scene.config, scene.pair)? else { return Ok(Taken::Busy) };
-    let production = scene.config.instance(scene.pair.production.as_str())?;
-    let repository = scene.config.repository_of(production)?;
-    let mut session = Session::open(scene.config, repository, scene.secrets)?;
-    // A process that was killed may have told the repository of a step, and not the catalog any more.
-    sync::view_anyway(&mut session, scene.context)?;
+    catch_up(&scene)?;
     let Some(upgrade) = with_work_left(scene.config, scene.pair)? else {
         return Ok(Taken::Nothing);
     };

@@ -87,16 +87,13 @@ impl Hands<'_> {
     }
 
     pub(super) fn install(
-        &mut self,
+        &self,
         upgrade: &Upgrade,
         environment: Environment,
     ) -> Result<Outcome, Problem> {
         let image = self.image_to_come(upgrade, environment).map_err(Problem::before_anything)?;
         let driver = self.driver(environment).map_err(Problem::before_anything)?;
         let hop = upgrade.hop();
-        if environment == Environment::Production {
-            self.leave_writers();
-        }
         driver.install(&hop.to.to_string(), Some(&hop.from.to_string()), image.as_ref())?;
         self.writers_were_replaced(environment)?;
         Ok(Outcome { image: image.map(|image| image.digest), ..Outcome::default() })
