@@ -241,7 +241,7 @@ fn what_could_never_work_is_refused() {
     let message = refused(&format!(
         "{REPOSITORY}{files}{PAIR}driver = {{ command = '/x' }}\ntests = ['counts']"
     ));
-    assert!(message.contains("have no version"), "{message}");
+    assert!(message.contains("nothing says which version staging runs"), "{message}");
     let database = "component.mongodb = { url = 'env:M' }\n";
     let mongodb = format!(
         "[instance.staging]\nplatform = 'mongodb'\n{database}[instance.production]\nplatform = 'mongodb'\n{database}"
