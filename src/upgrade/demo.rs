@@ -16,16 +16,18 @@ use super::gate::{self, GateOptions};
 use super::hands::{Said, Word};
 use super::machine::{State, Upgrade, Waiting};
 use super::runner::Rest;
-use crate::config::{Config, SecretSources};
+use crate::config::{self, Config, SecretSources};
 use crate::host;
 use crate::model::id::SnapshotId;
 use crate::model::upgrade::{Entry, Environment, Step};
 use crate::ops::backup::{BackupOptions, backup};
 use crate::ops::demo::{Line, Tell, failed, fingerprint, write_password};
-use crate::ops::session::Session;
+use crate::ops::session::{Session, store_at};
 use crate::ops::{Context, OpsError, init};
+use crate::repository::Repository;
 use jiff::Timestamp;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -131,7 +133,11 @@ impl<'a> Stage<'a> {
         let password = write_password(&root)?;
         let config = configure(&root, &site, &password)?;
         let secrets = SecretSources::new(Vec::new(), |_| None);
-        init::init(&config, config.repository("main")?, &secrets, context)?;
+        let repository = config.repository("main")?;
+        let made = init::init(&config, repository, &secrets, context)?;
+        // What a person's password costs on purpose, at each step again, would be most of the time.
+        fs::write(&password, &made.recovery_key).map_err(failed("write", &password))?;
+        forget_other_keys(repository, &made.recovery_key)?;
         Ok(Self { site, config, secrets, context, _directory: directory, _leftovers: leftovers })
     }
 
@@ -219,6 +225,15 @@ impl<'a> Stage<'a> {
         let directory = self.site.data(name);
         fingerprint(&directory).map_err(failed("read", &directory))
     }
+}
+
+/// A random key costs little.
+fn forget_other_keys(repository: &config::Repository, key: &str) -> Result<(), OpsError> {
+    let opened = Repository::open(store_at(&repository.location), key.as_bytes())?;
+    for other in opened.keys()?.readable.iter().filter(|other| !other.in_use) {
+        opened.remove_key(other.id)?;
+    }
+    Ok(())
 }
 
 fn configure(root: &Path, site: &Site, password: &Path) -> Result<Config, OpsError> {
