@@ -27,6 +27,7 @@ use crate::ops::desk::Desk;
 use crate::ops::quiesce::Quiesced;
 use crate::ops::session::Session;
 use crate::ops::{Context, OpsError, upgrades};
+use crate::repository::lock::{Lock, LockMode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +38,8 @@ pub struct Hands<'a> {
     production: &'a Instance,
     catalog: Catalog,
     desk: Desk,
-    /// Production's repository, once it was needed for the journal.
-    repository: Option<Session>,
+    /// Production's repository, once it was needed for the journal, with a shared lock: nothing is pruned while an upgrade is worked on.
+    repository: Option<(Lock, Session)>,
     /// Production's writers, while this process has them stopped, and since when.
     stopped: Option<(Quiesced, Timestamp)>,
 }
@@ -129,9 +130,12 @@ impl<'a> Hands<'a> {
     /// Have the journal in production's repository, too.
     fn keep(&mut self, journal: &Journal) -> Result<(), OpsError> {
         if self.repository.is_none() {
-            self.repository = Some(self.session(Environment::Production)?);
+            let session = self.session(Environment::Production)?;
+            let purpose = format!("upgrade of {}", self.scene.pair.name);
+            let lock = session.lock(LockMode::Shared, purpose, &self.context())?;
+            self.repository = Some((lock, session));
         }
-        let session = self.repository.as_ref().expect("it was opened above");
+        let (_, session) = self.repository.as_ref().expect("it was opened above");
         upgrades::keep(session, journal, &self.context())
     }
 

@@ -156,6 +156,35 @@ fn told(said: &str) -> String {
 mod tests {
     use super::*;
 
+    /// What stands for `pg_restore` says its arguments, and what it can read.
+    fn spooled(kib: &str, directory: &std::path::Path) -> String {
+        let stands_in =
+            r#"for last; do :; done; [ "$last" = x ] && last=/dev/stdin; echo "$@"; cat "$last""#;
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", SPOOL, "belay", kib, "sh", "-c", stands_in, "belay", "x"])
+            .env("TMPDIR", directory)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"an archive").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn an_archive_is_spooled_where_there_is_room_and_nothing_is_left_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let several = std::thread::available_parallelism().unwrap().get().min(4);
+        let said = spooled("1", directory.path());
+        if several > 1 {
+            assert_eq!(said, format!("x -j {several} /proc/self/fd/3\nan archive"));
+        }
+        assert_eq!(spooled("999999999999999", directory.path()), "x\nan archive", "no room");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
     #[test]
     fn only_the_one_setting_of_newer_programs_is_passed_over() {
         let of_it = "pg_restore: while INITIALIZING:\npg_restore: error: could not execute query: ERROR:  unrecognized configuration parameter \"transaction_timeout\"\nCommand was: SET transaction_timeout = 0;\n\n";
