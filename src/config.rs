@@ -117,6 +117,8 @@ pub struct Instance {
     /// Its directories, each name once, in the order of the names; at least one where the platform is `files`, and none
     /// where it is not.
     pub paths: Vec<FilesRoot>,
+    /// What says which version runs, where its platform does not.
+    pub version: Option<VersionFile>,
     /// The file with its environment, where it lives; absolute.
     pub environment: Option<PathBuf>,
     /// Its `PostgreSQL` server.
@@ -152,6 +154,15 @@ impl Instance {
     pub fn timezone_name(&self) -> &str {
         self.timezone.iana_name().unwrap_or("UTC")
     }
+}
+
+/// A file that says which version runs, of a platform that Belay cannot ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionFile {
+    /// Where it is; absolute.
+    pub file: PathBuf,
+    /// The member of the JSON object in it; none where the version is all there is.
+    pub member: Option<String>,
 }
 
 /// What an instance is. Each but `files` has a recipe.

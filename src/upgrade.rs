@@ -8,6 +8,7 @@
 //! what runs for too long is ended with all that it started, also where it lives elsewhere.
 
 pub mod conduct;
+pub mod demo;
 mod draft;
 pub mod driver;
 pub mod evidence;

@@ -15,7 +15,7 @@ use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use support::{PostgresServer, wait_until};
-use taken::{MAINTENANCE, Taken, assert_same_picture, picture};
+use taken::{MAINTENANCE, SPOOLED, Taken, assert_same_picture, picture};
 use zeroize::Zeroizing;
 
 const TOOLJET: [&str; 2] = ["tooljet_production", "tooljet_db"];
@@ -355,7 +355,7 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
     restore.create(&work()).unwrap();
     let dump = &taken.dumps[0];
     let mut killing = Killing { bytes: dump, until: dump.len() / 2 };
-    let error = restore.fill(&plan.databases[0], &mut killing, &mut |_| {}).unwrap_err();
+    let error = restore.fill(&plan.databases[0], &mut killing, None, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("signal 9"), "{error}");
     assert_eq!(restore.state().unwrap(), State::Old { fresh: 2 });
 
@@ -473,7 +473,7 @@ fn rows_are_counted_as_a_dump_has_them() {
         let planned = &plan.databases[0];
         // The server does not have the extension's script, which would do this.
         server.run(&planned.fresh, script);
-        restore.fill(planned, &mut taken.dumps[0].as_slice(), &mut |_| {}).unwrap();
+        restore.fill(planned, &mut taken.dumps[0].as_slice(), None, &mut |_| {}).unwrap();
         assert_eq!(restore.verify(planned, &taken.expected(0)).unwrap(), [""; 0]);
         has(&planned.fresh, &format!("1|3|8|{rows}"));
 
@@ -507,38 +507,42 @@ fn a_bad_archive_and_what_did_not_come_back_are_told() {
     let (plan, work) = taken.plan(&connection);
     let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
     let (planned, dump) = (&plan.databases[1], taken.dumps[1].as_slice());
-    let fill = |archive: &mut dyn Read| {
-        restore.create(&work).unwrap();
-        restore.fill(planned, archive, &mut |_| {})
-    };
-    let error = fill(&mut &dump[..dump.len() / 2]).unwrap_err();
-    assert!(
-        error.to_string().starts_with("could not put back the database tooljet_db: "),
-        "{error}"
-    );
-    let error = fill(&mut io::empty()).unwrap_err();
-    assert!(error.to_string().contains("too short"), "{error}");
+    for size in [None, SPOOLED] {
+        let fill = |archive: &mut dyn Read| {
+            restore.create(&work).unwrap();
+            restore.fill(planned, archive, size, &mut |_| {})
+        };
+        let error = fill(&mut &dump[..dump.len() / 2]).unwrap_err();
+        assert!(
+            error.to_string().starts_with("could not put back the database tooljet_db: "),
+            "{error}"
+        );
+        let error = fill(&mut io::empty()).unwrap_err();
+        assert!(error.to_string().contains("too short"), "{error}");
 
-    let error = fill(&mut Broken(&dump[..10_000])).unwrap_err();
-    assert_eq!(error.to_string(), "could not read the dump of database tooljet_db: it is damaged");
+        let error = fill(&mut Broken(&dump[..10_000])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "could not read the dump of database tooljet_db: it is damaged"
+        );
 
-    // A role that somebody dropped in between.
-    let mut dumped = dump.to_vec();
-    for at in 0..dump.len() {
-        if dump[at..].starts_with(b"user_47eaa099") {
-            dumped[at..at + 4].copy_from_slice(b"gone");
+        // A role that somebody dropped in between.
+        let mut dumped = dump.to_vec();
+        for at in 0..dump.len() {
+            if dump[at..].starts_with(b"user_47eaa099") {
+                dumped[at..at + 4].copy_from_slice(b"gone");
+            }
         }
+        let error = fill(&mut dumped.as_slice()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("role \"gone_47eaa099-2cb6-416d-86dc-283cf0480ff9\" does not exist"),
+            "{error}"
+        );
+        assert!(!error.to_string().contains("Command"), "{error}");
+        fill(&mut &dump[..]).unwrap();
     }
-    let error = fill(&mut dumped.as_slice()).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("role \"gone_47eaa099-2cb6-416d-86dc-283cf0480ff9\" does not exist"),
-        "{error}"
-    );
-    assert!(!error.to_string().contains("Command"), "{error}");
-
-    fill(&mut &dump[..]).unwrap();
     server.run(&planned.fresh, "SELECT lo_create(0); CREATE TABLE more (); DROP EXTENSION plpgsql");
     let table = server.run(&planned.fresh, "SELECT c.oid::regclass FROM pg_class c WHERE relkind = 'r' AND relnamespace::regnamespace::text ~ 'workspace_4' ORDER BY relname LIMIT 1");
     server.run(&planned.fresh, &format!("DELETE FROM {table} WHERE id <= 3"));

@@ -6,7 +6,8 @@ use super::output;
 use super::render::counted;
 use crate::model::event::Events;
 use crate::ops::Context;
-use crate::ops::demo::demo;
+use crate::ops::demo::{Line, demo};
+use crate::upgrade::demo::nights;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -30,12 +31,22 @@ pub(super) fn run(environment: &Environment) -> Result<Exit, Failure> {
     let context = Context::new(Events::ignored(), environment.context.cancel.clone());
     let is_json = environment.global.json;
     let mut failed = None;
-    demo(&context, &mut |line| {
-        if !is_json && let Err(failure) = output::line(format!("{}. {line}", story.len() + 1)) {
+    let mut chapters = 0;
+    let mut tell = |line: Line| {
+        let (shown, text) = match line {
+            Line::Chapter(text) => {
+                chapters += 1;
+                (format!("{chapters}. {text}"), text)
+            }
+            Line::Moment(text) => (format!("   {text}"), text),
+        };
+        if !is_json && let Err(failure) = output::line(shown) {
             failed.get_or_insert(failure);
         }
-        story.push(line);
-    })?;
+        story.push(text);
+    };
+    demo(&context, &mut tell)?;
+    nights(&context, &mut tell)?;
     if let Some(failure) = failed {
         return Err(failure);
     }

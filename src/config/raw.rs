@@ -163,13 +163,16 @@ pub(super) struct RawInstance {
     /// Directories of the platform "files", by absolute path: a list, or a table of names and paths.
     #[schemars(with = "Option<RawPaths>")]
     pub paths: Option<Spanned<RawPaths>>,
+    /// The file that says which version runs, for upgrades of the platform "files".
+    #[schemars(with = "Option<RawVersion>")]
+    pub version: Option<Spanned<RawVersion>>,
     /// The file with its environment, by absolute path where it lives.
     #[schemars(with = "Option<String>")]
     pub environment: Option<Spanned<String>>,
     /// Where its parts are, as far as its environment does not say.
     #[serde(default)]
     pub component: RawComponents,
-    /// Where people open it, such as `https://apps.example.com`: for `belay apps import` and `apps pull`.
+    /// Where people open it, such as `https://apps.example.com`: for `belay apps import` and `apps pull`, and tests of an upgrade.
     #[schemars(with = "Option<String>")]
     pub url: Option<Spanned<String>>,
     /// Whether `url` may be http:// where it is not on this machine. The default is false.
@@ -217,6 +220,18 @@ pub(super) struct RawInstance {
     /// The repository that its snapshots go to; needed when there are several.
     #[schemars(with = "Option<Name>")]
     pub repository: Option<Spanned<String>>,
+}
+
+/// What says which version an instance runs.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawVersion {
+    /// A file, by absolute path: the version and nothing else, or with `member` a JSON object.
+    #[schemars(with = "String")]
+    pub file: Spanned<String>,
+    /// The member of that object, such as "version".
+    #[schemars(with = "Option<String>")]
+    pub member: Option<Spanned<String>>,
 }
 
 /// Who logs in at an instance.

@@ -94,11 +94,20 @@ struct ShownInstance<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     paths: BTreeMap<&'a Name, Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<ShownVersion<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     compose: Option<pair::ShownCompose<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     login: Option<ShownLogin<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     component: Option<ShownComponents<'a>>,
+}
+
+#[derive(Serialize)]
+struct ShownVersion<'a> {
+    file: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -273,6 +282,10 @@ fn instance(instance: &Instance) -> ShownInstance<'_> {
             .iter()
             .map(|root| (&root.name, root.path.to_string_lossy()))
             .collect(),
+        version: instance.version.as_ref().map(|version| ShownVersion {
+            file: version.file.to_string_lossy(),
+            member: version.member.as_deref(),
+        }),
         compose: instance.compose.as_ref().map(pair::compose),
         component: components(instance),
     }

@@ -1,4 +1,5 @@
-//! The main job on a small made-up instance, in a temporary directory: nothing else of the machine is touched.
+//! The main job on a small made-up instance, in a temporary directory: nothing else of the machine is touched. The nights of a made-up
+//! pair, which come next in the demonstration, are told by `upgrade::demo`.
 
 use super::backup::{BackupOptions, BackupOutcome, backup};
 use super::restore::into::{self, IntoOptions};
@@ -10,13 +11,26 @@ use crate::repository::RepositoryError;
 use crate::repository::check::{CheckOptions, Slice};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Files of the made-up instance.
 const UPLOADS: usize = 200;
 
-/// Run the demonstration, telling its story line by line.
-pub fn demo(context: &Context, tell: &mut dyn FnMut(String)) -> Result<(), OpsError> {
+/// A line of the story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// What is done, or what has become of it.
+    Chapter(String),
+    /// What happened within it, and when.
+    Moment(String),
+}
+
+/// Who is told the story.
+pub type Tell<'a> = &'a mut dyn FnMut(Line);
+
+/// Back up, lose and restore a made-up instance, telling the story line by line.
+pub fn demo(context: &Context, tell: Tell<'_>) -> Result<(), OpsError> {
+    let mut tell = |text: String| tell(Line::Chapter(text));
     let directory =
         tempfile::tempdir().map_err(failed("create a directory in", &std::env::temp_dir()))?;
     let root = directory.path();
@@ -93,7 +107,8 @@ fn told(which: &str, outcome: &BackupOutcome) -> String {
     )
 }
 
-fn failed<'a>(
+/// A failure of something that was tried on a path.
+pub(crate) fn failed<'a>(
     action: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(std::io::Error) -> OpsError + 'a {
@@ -112,11 +127,7 @@ fn make_instance(directory: &Path) -> std::io::Result<()> {
 }
 
 fn configure(root: &Path) -> Result<Config, OpsError> {
-    let password = root.join("password");
-    let random = getrandom::u64().map_err(|error| RepositoryError::Internal(error.to_string()))?;
-    fs::write(&password, format!("{random:016x}\n")).map_err(failed("write", &password))?;
-    fs::set_permissions(&password, fs::Permissions::from_mode(0o600))
-        .map_err(failed("close", &password))?;
+    let password = write_password(root)?;
     let path = |name: &str| toml::Value::String(root.join(name).display().to_string()).to_string();
     let text = format!(
         "[repository.main]\nurl = {}\npassword = {}\n\n[state]\ndir = {}\n\n[instance.demo]\nplatform = \"files\"\nvia = \"local\"\npaths = [{}]\n",
@@ -128,11 +139,21 @@ fn configure(root: &Path) -> Result<Config, OpsError> {
     Ok(Config::parse(&text, "the demonstration's configuration")?)
 }
 
+/// Make the password of a repository, in a file of the directory.
+pub(crate) fn write_password(root: &Path) -> Result<PathBuf, OpsError> {
+    let password = root.join("password");
+    let random = getrandom::u64().map_err(|error| RepositoryError::Internal(error.to_string()))?;
+    fs::write(&password, format!("{random:016x}\n")).map_err(failed("write", &password))?;
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600))
+        .map_err(failed("close", &password))?;
+    Ok(password)
+}
+
 /// An entry's path, mode, time and content.
-type Fingerprint = (String, u32, std::time::SystemTime, Vec<u8>);
+pub(crate) type Fingerprint = (String, u32, std::time::SystemTime, Vec<u8>);
 
 /// Everything below a directory.
-fn fingerprint(directory: &Path) -> std::io::Result<Vec<Fingerprint>> {
+pub(crate) fn fingerprint(directory: &Path) -> std::io::Result<Vec<Fingerprint>> {
     let mut entries = Vec::new();
     let mut open = vec![directory.to_owned()];
     while let Some(path) = open.pop() {

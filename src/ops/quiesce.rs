@@ -45,7 +45,7 @@ setsid sh -c '
       eval "$3"
       exit 0
     fi
-    sleep 5
+    sleep 1
   done' belay "$token" "$2" "$4" </dev/null >/dev/null 2>&1 &
 eval "$3" >&2"#;
 

@@ -12,12 +12,15 @@ use crate::model::id::FileId;
 use crate::store::{FileKind, FileName, Listed};
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long after making a lock another one that was made at the same moment must be visible; restic waits as long.
 const SETTLE: Duration = Duration::from_millis(200);
+/// Shared locks of this process that nobody can have overlooked. While there is one, nobody else comes to be alone, so that a further
+/// one beside it need not settle.
+static SETTLED: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
 /// How often a waiting process looks again.
 const POLL: Duration = Duration::from_millis(500);
 
@@ -93,6 +96,11 @@ impl Lock {
             state,
             wake: Condvar::new(),
         });
+        if shared.request.mode == LockMode::Shared {
+            let mut settled = SETTLED.lock().unwrap_or_else(PoisonError::into_inner);
+            settled.retain(|other| other.strong_count() > 0);
+            settled.push(Arc::downgrade(&shared));
+        }
         let for_thread = Arc::clone(&shared);
         let refresher = std::thread::Builder::new()
             .name("lock".into())
@@ -159,6 +167,20 @@ impl Drop for Lock {
         // A lock that cannot be removed goes stale with this process.
         let _ = self.shared.repository.store.remove(FileName::Id(FileKind::Lock, id));
     }
+}
+
+/// Whether this process holds a shared lock of that very place, which can be relied upon.
+fn is_covered(repository: &Repository) -> bool {
+    let settled = SETTLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let here = repository.location();
+    settled.iter().filter_map(Weak::upgrade).any(|other| {
+        let state = other.lock_state();
+        !state.released
+            && state.lost.is_none()
+            && Timestamp::now().duration_since(state.time) <= RELIABLE_FOR
+            && other.repository.id() == repository.id()
+            && other.repository.location() == here
+    })
 }
 
 impl Shared {
@@ -233,8 +255,12 @@ fn acquire_file(
         let mut holder = conflicting(repository, request.mode, None, events)?;
         if holder.is_none() {
             let file = lock_file(request);
+            let may_be_covered = request.mode == LockMode::Shared && is_covered(repository);
             let id = save_lock(repository, request, &file)?;
-            std::thread::sleep(SETTLE);
+            // The other one is there still: whoever wants to be alone has seen it, or sees this one.
+            if !(may_be_covered && is_covered(repository)) {
+                std::thread::sleep(SETTLE);
+            }
             holder = match conflicting(repository, request.mode, Some(id), events) {
                 Ok(None) => return Ok((id, file.time)),
                 Ok(holder) => holder,
@@ -357,6 +383,39 @@ mod tests {
         let request =
             LockRequest { mode: LockMode::Shared, purpose: "test".into(), wait: Duration::ZERO };
         LockFile { pid: i32::MAX, ..lock_file(&request) }
+    }
+
+    #[test]
+    fn only_a_shared_lock_of_the_same_place_that_can_be_relied_upon_covers_another_one() {
+        use crate::repository::format::key::ScryptCost;
+        use crate::store::LocalStore;
+        let made = || {
+            let directory = tempfile::tempdir().unwrap();
+            let store = Arc::new(LocalStore::new(directory.path()));
+            let made = Repository::init(store, b"password", ScryptCost::RANDOM_KEY).unwrap();
+            (directory, Arc::new(made))
+        };
+        let ((_one, repository), (_two, other)) = (made(), made());
+        let lock = |mode| {
+            let request = LockRequest { mode, purpose: "test".into(), wait: Duration::ZERO };
+            Lock::acquire(&repository, request, &Events::ignored(), &Cancel::new())
+        };
+        assert!(!is_covered(&repository));
+        let exclusive = lock(LockMode::Exclusive).unwrap();
+        assert!(!is_covered(&repository) && lock(LockMode::Shared).is_err());
+        drop(exclusive);
+
+        let first = lock(LockMode::Shared).unwrap();
+        assert!(is_covered(&repository) && !is_covered(&other));
+        let second = lock(LockMode::Shared).unwrap();
+        assert!(lock(LockMode::Exclusive).is_err(), "nobody is alone beside them");
+        drop(first);
+        assert!(is_covered(&repository), "the second is as good");
+        second.shared.lock_state().lost = Some("somebody removed its file".into());
+        assert!(!is_covered(&repository));
+        drop(second);
+        assert!(!is_covered(&repository));
+        lock(LockMode::Exclusive).unwrap();
     }
 
     #[test]

@@ -11,6 +11,9 @@ use zeroize::Zeroizing;
 /// The database that the steps connect to.
 pub const MAINTENANCE: &str = "postgres";
 
+/// Said of an archive's size, it is restored by several connections at once, out of a file.
+pub const SPOOLED: Option<u64> = Some(64 * 1024 * 1024);
+
 /// What a snapshot would have.
 pub struct Taken {
     pub databases: Vec<DatabaseFacts>,
@@ -90,7 +93,8 @@ impl Taken {
     ) -> Result<(), PostgresError> {
         restore.create(work)?;
         for (position, planned) in plan.databases.iter().enumerate() {
-            restore.fill(planned, &mut self.dumps[position].as_slice(), &mut |_| {})?;
+            let archive = &mut self.dumps[position].as_slice();
+            restore.fill(planned, archive, SPOOLED, &mut |_| {})?;
             let differences = restore.verify(planned, &self.expected(position))?;
             assert_eq!(differences, [""; 0]);
             restore.settle(planned)?;

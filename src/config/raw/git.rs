@@ -78,6 +78,7 @@ impl RawGit {
             platform: self.platform.clone(),
             via: None,
             paths: None,
+            version: None,
             environment: None,
             component: RawComponents::default(),
             git: Vec::new(),

@@ -245,7 +245,7 @@ fn what_could_never_work_is_refused() {
     let message = refused(&format!(
         "{REPOSITORY}{files}{PAIR}driver = {{ command = '/x' }}\ntests = ['counts']"
     ));
-    assert!(message.contains("have no version"), "{message}");
+    assert!(message.contains("nothing says which version staging runs"), "{message}");
     let database = "component.mongodb = { url = 'env:M' }\n";
     let mongodb = format!(
         "[instance.staging]\nplatform = 'mongodb'\n{database}[instance.production]\nplatform = 'mongodb'\n{database}"
@@ -287,4 +287,46 @@ fn workers_are_services_beside_the_platform() {
         let told = refused(&with_workers(workers)).to_string();
         assert!(told.contains(words), "{told}");
     }
+}
+
+#[test]
+fn directories_that_say_their_version_can_be_upgraded_by_a_command() {
+    let instance = |name: &str, version: &str| {
+        format!(
+            "[instance.{name}]\nplatform = 'files'\npaths = ['/srv/{name}']\nurl = 'https://{name}.example'\nversion = {version}\n"
+        )
+    };
+    let text = |version: &str, pair: &str| {
+        let both = instance("staging", version) + &instance("production", version);
+        format!("{REPOSITORY}{both}{PAIR}{pair}")
+    };
+    let command = "driver = { command = '/x' }\ntests = ['version', { http = { url = '/up' } }]";
+    let written = text("{ file = '/srv/app/package.json', member = 'version' }", command);
+    let config = good(&written);
+    let version = config.instance("production").unwrap().version.clone().unwrap();
+    assert_eq!(version.file.to_str(), Some("/srv/app/package.json"));
+    assert_eq!(version.member.as_deref(), Some("version"));
+    assert_eq!(good(&config.show()).instance("staging").unwrap().version, Some(version));
+    for (version, pair, words) in [
+        ("{ file = 'VERSION' }", command, "the path 'VERSION' is relative"),
+        ("{ file = '/v', member = '' }", command, "version.member: nothing is named"),
+        ("{ member = 'version' }", command, "'file' is missing"),
+        ("{ file = '/v' }", "driver = 'compose'\ntests = ['version']", "are in no container"),
+        (
+            "{ file = '/v' }",
+            "driver = { command = '/x' }",
+            "health means nothing to the platform files",
+        ),
+        (
+            "{ file = '/v' }",
+            "driver = { command = '/x' }\ntests = ['counts']",
+            "counts means nothing to the platform files",
+        ),
+    ] {
+        let message = refused(&text(version, pair));
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    let message =
+        refused_instance("platform = 'appsmith'\nvia = 'docker:a'\nversion = { file = '/v' }");
+    assert!(message.contains("version means nothing to the platform appsmith"), "{message}");
 }

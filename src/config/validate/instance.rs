@@ -2,11 +2,11 @@
 
 use super::{Checker, Defaults, did_you_mean, overlap};
 use crate::config::location::{Location, absolute_path};
-use crate::config::raw::{RawConfig, RawInstance, RawMongodb, RawPaths, RawPostgres};
+use crate::config::raw::{RawConfig, RawInstance, RawMongodb, RawPaths, RawPostgres, RawVersion};
 use crate::config::web;
 use crate::config::{
     Credentials, FilesRoot, Instance, MongodbSettings, MongodbWay, Platform, PostgresSettings,
-    Repository, Web,
+    Repository, VersionFile, Web,
 };
 use crate::model::name::Name;
 use crate::model::via::{ParseViaError, Via};
@@ -28,6 +28,7 @@ impl Checker<'_> {
             self.fitting(name, platform, via.as_ref(), raw);
         }
         let paths = raw.paths.as_ref().map_or(Some(Vec::new()), |paths| self.paths(paths));
+        let version = raw.version.as_ref().map(|version| self.version(version.get_ref()));
         let environment =
             raw.environment.as_ref().map(|environment| self.path("environment", environment));
         let postgres = raw.component.postgres.as_ref().map(Spanned::get_ref);
@@ -50,6 +51,10 @@ impl Checker<'_> {
             platform: platform?,
             via: via?,
             paths: paths?,
+            version: match version {
+                Some(given) => Some(given?),
+                None => None,
+            },
             environment: match environment {
                 Some(given) => Some(given?),
                 None => None,
@@ -115,8 +120,6 @@ impl Checker<'_> {
                 &[
                     "environment",
                     "quiesce",
-                    "url",
-                    "plain_http",
                     "login",
                     "token",
                     "compose",
@@ -130,6 +133,14 @@ impl Checker<'_> {
             let message = format!("paths means nothing to the platform {platform}");
             let hint = "add an instance of the platform files for them";
             self.refuse(&paths.span(), message, hint);
+        }
+        if let Some(version) = &raw.version {
+            let message = format!("version means nothing to the platform {platform}");
+            self.refuse(
+                &version.span(),
+                message,
+                "leave it out: it is asked which version it runs",
+            );
         }
         match platform {
             Platform::Appsmith => self.foreign(platform, raw, &["token"]),
@@ -184,6 +195,17 @@ impl Checker<'_> {
             );
             self.refuse(&name.span(), message, &hint);
         }
+    }
+
+    fn version(&mut self, raw: &RawVersion) -> Option<VersionFile> {
+        let file = self.path("version.file", &raw.file);
+        let member = raw.member.as_ref();
+        if let Some(member) = member.filter(|member| member.get_ref().is_empty()) {
+            let hint = "leave it out where the file holds the version and nothing else";
+            self.refuse(&member.span(), "version.member: nothing is named", hint);
+            return None;
+        }
+        Some(VersionFile { file: file?, member: member.map(|member| member.get_ref().clone()) })
     }
 
     /// Settings that would be ignored are refused.

@@ -149,14 +149,22 @@ impl Checker<'_> {
             );
             self.refuse(&driver.span(), message, "upgrades are for two of one platform");
         }
+        let is_compose = matches!(driver.get_ref(), RawDriver::Named(word) if word == COMPOSE);
         for instance in [staging, production] {
-            if matches!(instance.platform, Platform::Files | Platform::Git) {
-                let message =
-                    format!("driver: directories such as {} have no version", instance.name);
-                self.refuse(&driver.span(), message, "leave driver out");
+            let name = &instance.name;
+            if instance.platform == Platform::Files && instance.version.is_none() {
+                let message = format!("driver: nothing says which version {name} runs");
+                let hint = format!(
+                    "add version = {{ file = \"/PATH\" }} to [instance.{name}], or leave driver out"
+                );
+                self.refuse(&driver.span(), message, hint);
                 return;
             }
-            let is_compose = matches!(driver.get_ref(), RawDriver::Named(word) if word == COMPOSE);
+            if instance.platform == Platform::Files && is_compose {
+                let message = format!("driver: directories such as {name} are in no container");
+                self.refuse(&driver.span(), message, "write driver = { command = \"/PATH\" }");
+                return;
+            }
             if is_compose && instance.compose.is_none() {
                 let message = format!(
                     "driver: the instance '{}' does not say where Docker Compose has it",
@@ -465,9 +473,15 @@ impl Checker<'_> {
             let Instance { name, platform, web, .. } = instance;
             let is_app_platform = matches!(platform, Platform::Appsmith | Platform::Tooljet);
             let is_database = matches!(platform, Platform::Mongodb | Platform::Postgres);
-            let needs_platform =
-                !matches!(kind, TrialKind::Command(_) | TrialKind::Http(_) | TrialKind::Counts(_));
-            if needs_platform && is_database {
+            let means_nothing = match kind {
+                TrialKind::Command(_) | TrialKind::Http(_) => false,
+                TrialKind::Counts(_) => *platform == Platform::Files,
+                TrialKind::Version => is_database,
+                TrialKind::Health | TrialKind::AppsOpen | TrialKind::Keys => {
+                    is_database || *platform == Platform::Files
+                }
+            };
+            if means_nothing {
                 let message = format!("tests: {kind} means nothing to the platform {platform}");
                 self.refuse(span, message, "say tests = […] without it");
                 return;

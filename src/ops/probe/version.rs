@@ -3,7 +3,7 @@
 use super::{connection, failed};
 use crate::access::AccessError;
 use crate::component::postgres::Session;
-use crate::config::{Config, Instance, Platform, SecretSources};
+use crate::config::{Config, Instance, Platform, SecretSources, VersionFile};
 use crate::model::version::Version;
 use crate::notify::install_crypto;
 use crate::ops::instance::Living;
@@ -91,14 +91,23 @@ fn by_http(instance: &Instance, limits: Limits, without: &mut Vec<String>) -> Op
     found(said, &source, without)
 }
 
+fn is_tooljet_container(living: &Living<'_>) -> bool {
+    living.instance.platform == Platform::Tooljet && living.container.is_some()
+}
+
 fn by_file(
     living: &Living<'_>,
     without: &mut Vec<String>,
 ) -> Result<Option<VersionFound>, OpsError> {
-    let (file, member) = match (&living.recipe.version, living.instance.platform) {
-        (Some(VersionRecipe { file, member }), _) => (file.as_str(), Some(member.as_str())),
-        (None, Platform::Tooljet) if living.container.is_some() => (TOOLJET_FILE, None),
-        _ => return Ok(None),
+    let configured = living.instance.version.as_ref().and_then(|version| {
+        let VersionFile { file, member } = version;
+        Some((file.to_str()?, member.as_deref()))
+    });
+    let (file, member) = match (configured, &living.recipe.version) {
+        (Some(configured), _) => configured,
+        (None, Some(VersionRecipe { file, member })) => (file.as_str(), Some(member.as_str())),
+        (None, None) if is_tooljet_container(living) => (TOOLJET_FILE, None),
+        (None, None) => return Ok(None),
     };
     let content = match living.access.read_file(file, MOST_BYTES) {
         Ok(content) => content,

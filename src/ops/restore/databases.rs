@@ -7,6 +7,7 @@
 
 mod journal;
 mod look;
+mod making;
 mod named;
 mod part;
 mod passwords;
@@ -15,15 +16,15 @@ pub(super) use self::journal::DIRECTORY as JOURNALS;
 use self::journal::{Journal, Left, Phase};
 pub(super) use self::journal::{finish_interrupted, interrupted};
 pub use self::look::prepare;
+use self::making::Making;
 use super::into::IntoOptions;
-use super::stored::content;
 use super::{Source, as_job};
 use crate::component::environment::Merged;
-use crate::component::postgres::restore::{Expected, Restore, RestorePlan, RoleWork, Written};
+use crate::component::postgres::restore::{Restore, RestorePlan, RoleWork, Written};
 use crate::component::postgres::{Connection, DatabaseDetails, PostgresError};
 use crate::config::{Config, Instance};
 use crate::model::id::{JobId, SnapshotId};
-use crate::ops::backup::{BackupOptions, backup_locked, progress_of};
+use crate::ops::backup::{BackupOptions, backup_locked};
 use crate::ops::job::JobResult;
 use crate::ops::select::SnapshotRef;
 use crate::ops::session::{InstanceLock, Session};
@@ -184,8 +185,8 @@ impl PreparedDatabases<'_> {
         let mut journal =
             Journal::begin(place, self.job, &self.maintenance, &self.restore_plan, environment)?;
         journal.write(Phase::Making)?;
-        let made = self.make(&restore, context).and_then(|()| self.save(&restore, context));
-        let swapped = made.and_then(|(before, written)| {
+        let saved = self.make_and_save(&restore, context);
+        let swapped = saved.and_then(|(before, written)| {
             journal.saved(before.is_some(), written);
             journal.keep_roles(&self.roles.before)?;
             journal.write(Phase::Swapping)?;
@@ -234,43 +235,34 @@ impl PreparedDatabases<'_> {
         Ok((before, left))
     }
 
-    /// Make the new state beside the present one: nothing that serves is touched.
-    fn make(&self, restore: &Restore<'_>, context: &Context) -> Result<(), OpsError> {
-        restore.create(&self.roles).map_err(|error| self.failed(error))?;
-        for (planned, details) in self.restore_plan.databases.iter().zip(&self.details) {
-            let name = &planned.facts.name;
-            context.events.phase("restoring", format!("database {name}"));
-            let mut archive = content(&self.source, &details.dump)?;
-            let mut progress = progress_of(&context.events);
-            let warnings = restore
-                .fill(planned, &mut archive, &mut |bytes| progress(bytes, 0))
-                .map_err(|error| self.failed(error))?;
-            for warning in warnings {
-                context.events.warn(format!("{name}: {warning}"));
-            }
-            context.events.phase("verifying", format!("database {name}"));
-            let expected = Expected {
-                rows: &details.rows,
-                large_objects: details.large_objects,
-                extensions: &details.archive.extensions,
-            };
-            let differences =
-                restore.verify(planned, &expected).map_err(|error| self.failed(error))?;
-            if let Some(first) = differences.first() {
-                return Err(OpsError::refused(
-                    format!(
-                        "database {name} did not come back as it was ({} differences): {first}",
-                        differences.len()
-                    ),
-                    "the present state is unchanged; run `belay check --read-data`, and look at the server's log",
-                ));
-            }
-            restore.settle(planned).map_err(|error| self.failed(error))?;
+    /// Make the new state beside the present one, and save that.
+    fn make_and_save(
+        &self,
+        restore: &Restore<'_>,
+        context: &Context,
+    ) -> Result<(Option<SnapshotId>, Option<Written>), OpsError> {
+        let making = Making {
+            instance: &self.instance.name,
+            source: &self.source,
+            databases: &self.restore_plan.databases,
+            details: &self.details,
+            roles: &self.roles,
+            environment: self.environment.as_ref(),
+            place: self.place(),
+        };
+        if !self.options.writers_are_stopped {
+            // As late as can be: what is written after it is not in it.
+            making.make(restore, context)?;
+            return self.save(restore, context);
         }
-        if let Some((path, merged)) = &self.environment {
-            self.place().stage_file(path, &merged.content)?;
-        }
-        Ok(())
+        // One reads what the other does not touch, and each leaves processors idle.
+        let quiet = making::quiet(context);
+        std::thread::scope(|scope| {
+            let made = scope.spawn(|| making.make(restore, &quiet));
+            let saved = self.save(restore, context);
+            let made = made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            made.and(saved)
+        })
     }
 
     /// Where the environment file is.

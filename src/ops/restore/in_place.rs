@@ -43,14 +43,16 @@ pub struct PutBack {
     pub loss_window_seconds: i64,
 }
 
-/// Put a snapshot back in place of all of the instance that it is of. What is overwritten is in a snapshot first, or set aside.
+/// Put a snapshot back in place of all of the instance that it is of. What is overwritten is in a snapshot first, or set aside. What
+/// writes should be stopped: what it writes meanwhile may be in no snapshot, and keeps the old databases from being dropped.
 pub fn put_back(
     (config, session, instance): (&Config, &Session, &Instance),
     snapshot: SnapshotId,
     discard_current: Option<String>,
     context: &Context,
 ) -> Result<PutBack, OpsError> {
-    let options = IntoOptions { discard_current, ..IntoOptions::default() };
+    let options =
+        IntoOptions { discard_current, writers_are_stopped: true, ..IntoOptions::default() };
     let snapshot = SnapshotRef::Prefix(snapshot.to_string());
     match Kind::of(instance, &options) {
         Kind::Files => {

@@ -39,6 +39,8 @@ pub struct IntoOptions {
     pub confirm: Option<String>,
     /// Why the present state may be lost, where it may.
     pub discard_current: Option<String>,
+    /// Whoever asks has stopped what writes, so that the present state of databases can be saved while the new one is made.
+    pub writers_are_stopped: bool,
     /// Only plan: an interrupted restore is told, and not finished.
     pub dry_run: bool,
 }

@@ -1,4 +1,5 @@
-//! What is kept from others while steps are done: both instances, and the repository from before writers stop until users are let in.
+//! What is kept from others while steps are done: both instances; and production's repository from those who want it for themselves,
+//! such as a prune, so that no step has to wait for it.
 
 use super::Hands;
 use crate::model::upgrade::Step;
@@ -11,22 +12,6 @@ use std::time::Duration;
 
 /// How long to wait for who works on one of the instances: a night's backup may be large.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
-
-/// Whether somebody who locks the repository for himself would leave production stopped, or half upgraded, for as long.
-fn needs_the_repository(step: Step) -> bool {
-    match step {
-        Step::StopWriters
-        | Step::BackUpStopped
-        | Step::PinLast
-        | Step::CopyVolumes
-        | Step::HoldWriters
-        | Step::GateProduction
-        | Step::UpgradeProduction
-        | Step::Verify
-        | Step::MaintenanceOff => true,
-        _ => leads_back(step),
-    }
-}
 
 /// Whether production is on its way back, which nothing else may hinder.
 fn leads_back(step: Step) -> bool {
@@ -55,7 +40,7 @@ impl Hands<'_> {
             self.lease = Some(Arc::new(Lease::take(state_dir, both, LONGEST_WAIT, context)?));
         }
         let is_held = |lock: &Lock| lock.ensure_held().is_ok();
-        if !needs_the_repository(step) || self.lock.as_ref().is_some_and(is_held) {
+        if self.lock.as_ref().is_some_and(is_held) {
             return Ok(());
         }
         self.lock = None;

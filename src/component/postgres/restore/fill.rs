@@ -7,6 +7,34 @@ use crate::component::postgres::dump::warnings_of;
 use std::io::{self, Read, Write as _};
 use std::time::Duration;
 
+/// Puts the archive, which comes as its input, into a file where there is room, and restores that by several connections at once. The
+/// file has no name while it is used, so that nothing is left of it whichever way this ends. Without room, and where one processor does all,
+/// the archive is restored while it comes.
+const SPOOL: &str = r#"set -u
+kib=$1
+shift
+jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+[ "$jobs" -le 4 ] || jobs=4
+for directory in "${TMPDIR:-}" /var/tmp /tmp; do
+  [ "$jobs" -gt 1 ] && [ -d "$directory" ] && [ -w "$directory" ] || continue
+  # Memory that calls itself a disk, unless that was asked for.
+  [ "$directory" = "${TMPDIR:-}" ] || [ "$(stat -f -c %T "$directory" 2>/dev/null)" != tmpfs ] || continue
+  free=$(df -Pk "$directory" 2>/dev/null | awk 'NR == 2 { print $4 }')
+  [ "${free:-0}" -gt "$kib" ] 2>/dev/null || continue
+  file=$(mktemp "$directory/belay-archive.XXXXXXXXXX" 2>/dev/null) || continue
+  exec 3<> "$file"
+  rm -f "$file"
+  [ -r /proc/self/fd/3 ] || continue
+  cat >&3 || exit 1
+  exec "$@" -j "$jobs" /proc/self/fd/3 </dev/null
+done
+exec "$@""#;
+/// A smaller archive is restored while it comes: several connections would not gain the time that a file costs.
+const LEAST_SPOOLED: u64 = 32 * 1024 * 1024;
+/// What has to stay free beside the file.
+const SPARE_BYTES: u64 = 512 * 1024 * 1024;
+/// Older ones cannot restore by several connections what was dumped into a pipe, nor all minor versions of 12 and 13.
+const FIRST_PARALLEL: u32 = 14;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Nothing is read or said while indexes are built.
 const SILENCE: Duration = Duration::from_hours(24);
@@ -16,21 +44,32 @@ const MOST_OF_LINE: usize = 500;
 const NEW_SETTING: &str = "transaction_timeout";
 
 impl Restore<'_> {
-    /// Put an archive into the fresh database, with owners, privileges and comments. `progress` is told how many bytes went
-    /// in. What `pg_restore` warned of is returned.
+    /// Put an archive of so many bytes, where that is known, into the fresh database, with owners, privileges and comments. `progress` is
+    /// told how many bytes went in. What `pg_restore` warned of is returned.
     pub fn fill(
         &self,
         planned: &PlannedDatabase,
         archive: &mut dyn Read,
+        size_bytes: Option<u64>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<String>, PostgresError> {
         let connection = self.connection;
         let sets_too_much = connection.tools.major >= 17 && connection.server.major() < 17;
-        let mut command = connection
-            .client(&connection.tools.path("pg_restore"), &planned.fresh, &planned.facts.encoding)
-            // The name is our own, and plain.
-            .arguments(["--no-password", "-d", &planned.fresh])
-            .silence(SILENCE);
+        let program = connection.tools.path("pg_restore");
+        // Each connection would complain of the setting.
+        let may_spool = !sets_too_much && connection.tools.major >= FIRST_PARALLEL;
+        let spooled = size_bytes.filter(|bytes| may_spool && *bytes >= LEAST_SPOOLED);
+        let client = |program| connection.client(program, &planned.fresh, &planned.facts.encoding);
+        let command = match spooled {
+            Some(bytes) => {
+                let kib = (bytes + SPARE_BYTES) / 1024;
+                client("sh").arguments(["-c", SPOOL, "belay", &kib.to_string(), &program])
+            }
+            None => client(&program),
+        };
+        // The name is our own, and plain.
+        let mut command =
+            command.arguments(["--no-password", "-d", &planned.fresh]).silence(SILENCE);
         if !sets_too_much {
             command = command.argument("--exit-on-error");
         }
@@ -116,6 +155,35 @@ fn told(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What stands for `pg_restore` says its arguments, and what it can read.
+    fn spooled(kib: &str, directory: &std::path::Path) -> String {
+        let stands_in =
+            r#"for last; do :; done; [ "$last" = x ] && last=/dev/stdin; echo "$@"; cat "$last""#;
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", SPOOL, "belay", kib, "sh", "-c", stands_in, "belay", "x"])
+            .env("TMPDIR", directory)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"an archive").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn an_archive_is_spooled_where_there_is_room_and_nothing_is_left_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let several = std::thread::available_parallelism().unwrap().get().min(4);
+        let said = spooled("1", directory.path());
+        if several > 1 {
+            assert_eq!(said, format!("x -j {several} /proc/self/fd/3\nan archive"));
+        }
+        assert_eq!(spooled("999999999999999", directory.path()), "x\nan archive", "no room");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn only_the_one_setting_of_newer_programs_is_passed_over() {

@@ -1,0 +1,90 @@
+//! The new state of databases, made and compared beside the present one: nothing that serves is touched.
+
+use super::super::Source;
+use super::super::stored::{component, content};
+use crate::access::Access;
+use crate::component::environment::Merged;
+use crate::component::postgres::restore::{Expected, PlannedDatabase, Restore, RoleWork};
+use crate::component::postgres::{DatabaseDetails, PostgresError};
+use crate::model::event::{Event, Events};
+use crate::model::name::Name;
+use crate::ops::backup::progress_of;
+use crate::ops::{Context, OpsError};
+
+/// What is made, and of what.
+pub(super) struct Making<'a> {
+    pub(super) instance: &'a Name,
+    pub(super) source: &'a Source,
+    pub(super) databases: &'a [PlannedDatabase],
+    /// What the snapshot says of each.
+    pub(super) details: &'a [DatabaseDetails],
+    pub(super) roles: &'a RoleWork,
+    /// The new environment file, where it differs from the present one.
+    pub(super) environment: Option<&'a (String, Merged)>,
+    /// Where that is.
+    pub(super) place: Access,
+}
+
+impl Making<'_> {
+    fn failed(&self, source: PostgresError) -> OpsError {
+        OpsError::Postgres { instance: self.instance.to_string(), source }
+    }
+
+    /// Make it.
+    pub(super) fn make(&self, restore: &Restore<'_>, context: &Context) -> Result<(), OpsError> {
+        restore.create(self.roles).map_err(|error| self.failed(error))?;
+        for (planned, details) in self.databases.iter().zip(self.details) {
+            let name = &planned.facts.name;
+            context.events.phase("restoring", format!("database {name}"));
+            let mut archive = content(self.source, &details.dump)?;
+            let mut progress = progress_of(&context.events);
+            let warnings = restore
+                .fill(planned, &mut archive, self.size_of(&details.dump), &mut |bytes| {
+                    progress(bytes, 0);
+                })
+                .map_err(|error| self.failed(error))?;
+            for warning in warnings {
+                context.events.warn(format!("{name}: {warning}"));
+            }
+            context.events.phase("verifying", format!("database {name}"));
+            let expected = Expected {
+                rows: &details.rows,
+                large_objects: details.large_objects,
+                extensions: &details.archive.extensions,
+            };
+            let differences =
+                restore.verify(planned, &expected).map_err(|error| self.failed(error))?;
+            if let Some(first) = differences.first() {
+                return Err(OpsError::refused(
+                    format!(
+                        "database {name} did not come back as it was ({} differences): {first}",
+                        differences.len()
+                    ),
+                    "the present state is unchanged; run `belay check --read-data`, and look at the server's log",
+                ));
+            }
+            restore.settle(planned).map_err(|error| self.failed(error))?;
+        }
+        if let Some((path, merged)) = self.environment {
+            self.place.stage_file(path, &merged.content)?;
+        }
+        Ok(())
+    }
+
+    /// How large an archive is, as the manifest says.
+    fn size_of(&self, dump: &str) -> Option<u64> {
+        let postgres = component(self.source.manifest.as_ref()?, "postgres")?;
+        let file = postgres.files.iter().find(|file| file.path == dump)?;
+        Some(file.size_bytes)
+    }
+}
+
+/// For what goes on beside something else that tells how far it is: only what a person should know is told.
+pub(super) fn quiet(context: &Context) -> Context {
+    let events = context.events.clone();
+    context.with_events(Events::new(move |event| {
+        if let Event::Warning { .. } | Event::Note { .. } = event {
+            events.send(event);
+        }
+    }))
+}
