@@ -31,6 +31,8 @@ use tokio::sync::Notify;
 const LOOK: Duration = Duration::from_secs(10);
 /// So much later than that.
 const MOMENT: Duration = Duration::from_millis(50);
+/// When is looked again at what another process works on.
+const BUSY: Duration = Duration::from_mins(1);
 /// How often is looked how a provisional production does.
 const HEALTH: SignedDuration = SignedDuration::from_mins(5);
 /// What happened longer ago, and was not told when it did, is no news.
@@ -44,9 +46,19 @@ pub struct Upgrades {
     executor: Arc<Executor>,
     teller: Arc<Teller>,
     past: Mutex<BTreeMap<Name, Past>>,
+    quiet: Mutex<Option<Quiet>>,
     wake: Notify,
     /// Ends a look at an instance.
     cancel: Cancel,
+}
+
+/// A time in which nothing is due by this configuration and these journals. A clock that is set back leaves it, too.
+struct Quiet {
+    config: Arc<Config>,
+    /// Of the catalog.
+    version: i64,
+    from: Timestamp,
+    until: Timestamp,
 }
 
 impl Upgrades {
@@ -55,8 +67,9 @@ impl Upgrades {
         executor: Arc<Executor>,
         teller: Arc<Teller>,
     ) -> Self {
-        let (past, wake, cancel) = (Mutex::default(), Notify::new(), Cancel::new());
-        Self { settings, executor, teller, past, wake, cancel }
+        let (past, quiet) = (Mutex::default(), Mutex::default());
+        let (wake, cancel) = (Notify::new(), Cancel::new());
+        Self { settings, executor, teller, past, quiet, wake, cancel }
     }
 
     /// Somebody has said something, or the configuration is another one.
@@ -71,13 +84,14 @@ impl Upgrades {
 
     /// Look after upgrades, for ever.
     pub(super) async fn run(self: Arc<Self>) {
+        let mut is_woken = true;
         loop {
             let finished = self.executor.finished();
             tokio::pin!(finished);
             // What ends while this looks is looked at again.
             finished.as_mut().enable();
             let this = Arc::clone(&self);
-            let looked = tokio::task::spawn_blocking(move || this.look()).await;
+            let looked = tokio::task::spawn_blocking(move || this.look(is_woken)).await;
             let failed = |error: &dyn std::fmt::Display| {
                 (Some(format!("Upgrades could not be looked after: {error}")), None)
             };
@@ -89,17 +103,22 @@ impl Upgrades {
                 Err(error) => failed(&error),
             };
             self.settings.trouble("upgrades", trouble);
-            tokio::select! {
-                () = tokio::time::sleep(wait(until, Timestamp::now())) => {}
-                () = self.wake.notified() => {}
-                () = finished => {}
-            }
+            is_woken = tokio::select! {
+                () = tokio::time::sleep(wait(until, Timestamp::now())) => false,
+                () = self.wake.notified() => true,
+                () = finished => true,
+            };
         }
     }
 
-    /// Queue what is due, and tell what is new; returns what is wrong, and when the next thing is due.
-    fn look(&self) -> Result<(Vec<String>, Option<Timestamp>), DaemonError> {
-        let config = self.settings.config();
+    /// Queue what is due, and tell what is new; returns what is wrong, and when the next thing is due. Where nothing has changed
+    /// nothing is read again, unless somebody has woken this.
+    fn look(&self, is_woken: bool) -> Result<(Vec<String>, Option<Timestamp>), DaemonError> {
+        let (config, from) = (self.settings.config(), Timestamp::now());
+        let version = self.executor.catalog().data_version()?;
+        if !is_woken && let Some(until) = self.quiet_until(&config, version, from)? {
+            return Ok((Vec::new(), Some(until)));
+        }
         let journals = self.executor.catalog().upgrades(None)?;
         let mut of_pairs: BTreeMap<Name, Vec<Journal>> = BTreeMap::new();
         for journal in journals {
@@ -112,7 +131,36 @@ impl Upgrades {
                 Err(error) => troubles.push(format!("The upgrade of {name}: {error}.")),
             }
         }
+        let until = next.unwrap_or(Timestamp::MAX);
+        let is_quiet = troubles.is_empty();
+        *self.quiet.lock().unwrap_or_else(PoisonError::into_inner) =
+            is_quiet.then_some(Quiet { config, version, from, until });
         Ok((troubles, next))
+    }
+
+    /// Until when nothing is due, where nothing has changed and nobody has said anything.
+    fn quiet_until(
+        &self,
+        config: &Arc<Config>,
+        version: i64,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, DaemonError> {
+        let until = {
+            let quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = quiet.as_ref().filter(|quiet| {
+                Arc::ptr_eq(&quiet.config, config)
+                    && quiet.version == version
+                    && (quiet.from..quiet.until).contains(&now)
+            });
+            let Some(quiet) = same else { return Ok(None) };
+            quiet.until
+        };
+        for pair in config.pairs.keys() {
+            if has_words(&config.state_dir, pair)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(until))
     }
 
     /// The same of one pair, whose upgrades come newest first; returns when the next thing of it is due.
@@ -149,11 +197,23 @@ impl Upgrades {
             .into());
         }
         let next = next(upgrade);
-        self.go_on_if_due(config, name, upgrade, &next, now)?;
-        Ok(match next {
+        let again = self.go_on_if_due(config, name, upgrade, &next, now)?;
+        let until = match next {
             Decision::Wait { until, .. } => until,
             Decision::Do(_) | Decision::Ended(_) => None,
-        })
+        };
+        let watched =
+            (upgrade.state() == State::Provisional).then(|| self.watched_again(name, now));
+        Ok([again, until, watched].into_iter().flatten().min())
+    }
+
+    /// When production is looked at again.
+    fn watched_again(&self, pair: &Name, now: Timestamp) -> Timestamp {
+        let all = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get(pair).and_then(|past| past.health);
+        let at = known.and_then(|(at, _)| at.checked_add(HEALTH).ok());
+        // One that could not be looked at just now is looked at soon.
+        at.filter(|at| *at > now).unwrap_or(now + LOOK)
     }
 
     fn go_on_if_due(
@@ -163,11 +223,11 @@ impl Upgrades {
         upgrade: &Upgrade,
         next: &Decision,
         now: Timestamp,
-    ) -> Result<(), DaemonError> {
+    ) -> Result<Option<Timestamp>, DaemonError> {
         let has_words = has_words(&config.state_dir, name)?;
         let is_queued = self.executor.upgrade_job(name).is_some();
         let said = due::said(upgrade.journal());
-        let is_due = {
+        let due = {
             let mut all = self.past.lock().unwrap_or_else(PoisonError::into_inner);
             let past = all.entry(name.clone()).or_default();
             if is_queued {
@@ -177,20 +237,29 @@ impl Upgrades {
             if due == Due::Nothing && !is_queued {
                 past.has_got_somewhere();
             }
-            due == Due::Now && !is_queued
+            due
         };
+        // What waits or runs is looked at again when it has ended.
+        if is_queued {
+            return Ok(None);
+        }
+        match due {
+            Due::Nothing => return Ok(None),
+            Due::At(at) => return Ok(Some(at)),
+            Due::Now => {}
+        }
         // Who works on it in another process goes on by himself.
-        if !is_due || Desk::take(&config.state_dir, name)?.is_none() {
-            return Ok(());
+        if Desk::take(&config.state_dir, name)?.is_none() {
+            return Ok(Some(now + BUSY));
         }
         match self.executor.go_on(name, None) {
             Ok(_) => {
                 let mut all = self.past.lock().unwrap_or_else(PoisonError::into_inner);
                 all.entry(name.clone()).or_default().begins(now, said);
-                Ok(())
+                Ok(None)
             }
-            // The next look tries again.
-            Err(SubmitError::Full | SubmitError::Closed) => Ok(()),
+            // A later look tries again.
+            Err(SubmitError::Full | SubmitError::Closed) => Ok(Some(now + LOOK)),
             Err(SubmitError::Catalog(error)) => Err(error.into()),
             Err(error) => Err(OpsError::refused(error.to_string(), "see `belay status`").into()),
         }
