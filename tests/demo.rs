@@ -131,8 +131,8 @@ fn a_backup_comes_back_and_both_nights_end_as_they_should() {
 
     // The documents show what it says.
     for (document, marks) in [
-        ("docs/UPGRADES.md", ["gets 2.0.0", "gets 2.0.0 back"]),
-        ("README.md", ["A good night", "A bad night"]),
+        ("docs/UPGRADES.md", ["committed", "gets 2.0.0 back"]),
+        ("README.md", ["gets 2.0.0 back"; 2]),
     ] {
         let document_text = fs::read_to_string(document).unwrap();
         let shown_there: Vec<&str> = document_text

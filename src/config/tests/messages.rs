@@ -14,7 +14,7 @@ fn unknown_keys_are_refused_with_their_place_and_the_nearest_known_one() {
     f:7:1: unknown key 'cadence'
       7 | cadence = …
         | ^^^^^^^
-      hint: known here: platform, via, paths, environment, component, url, plain_http, login, token, compose, git, quiesce, exclude, keep, schedule, jitter, catch_up, deadline, objectives, timezone, repository
+      hint: known here: platform, via, paths, version, environment, component, url, plain_http, login, token, compose, git, quiesce, exclude, keep, schedule, jitter, catch_up, deadline, objectives, timezone, repository
     ");
     insta::assert_snapshot!(refused("[repositry.main]\nurl = '/x'"), @r"
     f:1:2: unknown key 'repositry'
