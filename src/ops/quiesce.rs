@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 pub(super) const DIRECTORY: &str = "stopped";
 
 /// For so long after Belay was last heard of, what was stopped stays so: then the instance's own timer starts it.
-const LEASE: Duration = Duration::from_mins(15);
+pub const LEASE: Duration = Duration::from_mins(15);
 /// How often Belay is heard of.
 const RENEWED_EVERY: Duration = Duration::from_mins(2);
 /// How long stopping or starting may take without a word.
@@ -142,6 +142,32 @@ pub fn stop_for_upgrade(
     }
 }
 
+/// Stop all of an instance by `switch`, its databases too, until an upgrade starts it again.
+pub fn stop_whole_for_upgrade(
+    config: &Config,
+    instance: &Instance,
+    switch: Switch,
+    job: JobId,
+    context: &Context,
+) -> Result<Quiesced, OpsError> {
+    let ways = Ways::of_switch(&access_of(config, instance, context), &switch)?;
+    let (instance, token) = (instance.name.clone(), job.to_string());
+    let note = Note { instance, token, switch: Some(switch), by_upgrade: true };
+    stop_by(config, &ways, note, context)
+}
+
+fn access_of(config: &Config, instance: &Instance, context: &Context) -> Access {
+    Access::new(instance.via.clone(), config.ssh_config.clone(), &context.cancel)
+}
+
+/// What an upgrade has stopped was put in place anew, or is about to be: nothing is started for it any more.
+pub fn forget_of_upgrade(config: &Config, instance: &Instance) -> Result<(), OpsError> {
+    match PrivateDirectory::open(&config.state_dir, DIRECTORY)? {
+        Some(directory) => directory.remove(&file_of(&instance.name)),
+        None => Ok(()),
+    }
+}
+
 /// Start again what an upgrade has stopped, whichever process that was.
 pub fn resume_of_upgrade(
     config: &Config,
@@ -248,6 +274,9 @@ impl Quiesced {
 
     /// From here on nobody but Belay starts them. An error where the lease had run out, and they run already.
     pub fn hold(&mut self) -> Result<(), OpsError> {
+        if self.is_held {
+            return Ok(());
+        }
         self.end_renewing();
         let hold = Command::shell(HOLD).argument(&self.note.token);
         self.access.run(&hold, &[], 0).map_err(|error| {
@@ -343,11 +372,13 @@ fn resume(
     if note.by_upgrade && !is_upgrade {
         return Ok(());
     }
-    let living = Living::look(config, instance, context)?;
-    let ways = match (&note.switch, &living.recipe.quiesce) {
-        (Some(switch), _) => Ways::of_switch(&living.access, switch)?,
-        (None, Some(recipe)) => Ways::of_recipe(&living, recipe),
-        (None, None) => return directory.remove(&file),
+    let ways = if let Some(switch) = &note.switch {
+        // Nothing of it may run that could be looked at.
+        Ways::of_switch(&access_of(config, instance, context), switch)?
+    } else {
+        let living = Living::look(config, instance, context)?;
+        let Some(recipe) = &living.recipe.quiesce else { return directory.remove(&file) };
+        Ways::of_recipe(&living, recipe)
     };
     let start = ways.command(START).arguments([note.token.as_str(), &ways.start, ""]);
     ways.access.run(&start, &[], MOST_ANSWER).map_err(|error| left_stopped(name, &error))?;

@@ -3,7 +3,7 @@
 //! What always holds: one process at a time works on the upgrades of a pair; a pair has one upgrade at a time that is not over; and
 //! what a person says is noted in the journal, or left for the process that works on it.
 
-use super::evidence::{self, Question, Scene};
+use super::evidence::{self, Copies, Question, Scene};
 use super::hands::{Hands, Word};
 use super::machine::{Refusal, Upgrade};
 use super::plan::{self, Asked};
@@ -12,7 +12,7 @@ use super::{draft, gate, path};
 use crate::catalog::Catalog;
 use crate::config::{Config, Pair, SecretSources};
 use crate::model::id::UpgradeId;
-use crate::model::upgrade::{Gate, Journal, Plan, Record, Side};
+use crate::model::upgrade::{Gate, Journal, Plan, Record, Side, Terms};
 use crate::ops::desk::{Desk, leave_word};
 use crate::ops::session::Session;
 use crate::ops::{Context, OpsError, new_job_id, sync};
@@ -44,6 +44,7 @@ pub fn planned(scene: &Scene<'_>, to: &str, stops: &[String]) -> Result<Plan, Op
         to: &target,
         windows: &[],
         fetched: [None, None],
+        copies: Copies::Open,
         stopped_since: None,
         now: Timestamp::now(),
     };
@@ -85,7 +86,7 @@ pub fn planned(scene: &Scene<'_>, to: &str, stops: &[String]) -> Result<Plan, Op
         to,
         stops,
         checkpoints: &Recipe::of(platform).checkpoints,
-        terms: draft::terms(scene.upgrades),
+        terms: Terms { copy_volumes: evidence.copies_volumes, ..draft::terms(scene.upgrades) },
     })
     .map_err(|no| closed(&no, no.hint()))
 }

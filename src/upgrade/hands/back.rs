@@ -14,7 +14,10 @@ impl Hands<'_> {
         Recipe::of(self.production.platform).quiesce.is_some()
     }
 
-    pub(super) fn stop_production(&mut self) -> Result<Outcome, Problem> {
+    pub(super) fn stop_production(&mut self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
+        if !self.copies_of_production(upgrade)?.is_empty() {
+            return self.stop_for_swap();
+        }
         let driver = self.driver(Environment::Production)?;
         if self.has_writers_apart() {
             // Its databases are in the same container: they have to run for what comes.
@@ -66,6 +69,10 @@ impl Hands<'_> {
     }
 
     pub(super) fn put_back_production(&mut self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
+        let copies = self.copies_of_production(upgrade)?;
+        if !copies.is_empty() {
+            return self.swap_production(upgrade, &copies);
+        }
         // Whoever has started it meanwhile would write to what is replaced.
         let driver = self.driver(Environment::Production)?;
         if !self.has_writers_apart() && driver.can_stop() {
@@ -86,11 +93,15 @@ impl Hands<'_> {
 
     pub(super) fn put_back_staging(&self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
         let driver = self.driver(Environment::Staging)?;
-        if !self.has_writers_apart() && driver.can_stop() {
-            driver.stop()?;
-        }
-        let snapshot = taken(upgrade, Step::BackUpStaging)?;
-        let outcome = self.data_back(upgrade, Environment::Staging, snapshot)?;
+        let outcome = if let Some(outcome) = self.swap_staging(upgrade)? {
+            outcome
+        } else {
+            if !self.has_writers_apart() && driver.can_stop() {
+                driver.stop()?;
+            }
+            let snapshot = taken(upgrade, Step::BackUpStaging)?;
+            self.data_back(upgrade, Environment::Staging, snapshot)?
+        };
         let image = self.image_before(upgrade, Environment::Staging)?;
         let before = super::staging_version_before(upgrade);
         driver.install(&before, Some(&upgrade.hop().to.to_string()), image.as_ref())?;
