@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use support::disk::SmallDisk;
 use support::servers::{Docker, Mongod, Registry, free_port, python_at, python_packages};
 use support::{Run, Sandbox, text, wait_until, write_secret};
 
@@ -36,7 +37,12 @@ struct Pair {
 
 impl Pair {
     fn new(terms: &str) -> Self {
-        let (sandbox, docker, mut registry) = (Sandbox::new(), Docker::start(), Registry::start());
+        Self::of(Sandbox::new(), None, terms)
+    }
+
+    /// With production on a directory of the sandbox, where one is given.
+    fn of(sandbox: Sandbox, directory: Option<&str>, terms: &str) -> Self {
+        let (docker, mut registry) = (Docker::start(), Registry::start());
         let mongod = python_packages().join("fiftyone/db/bin/mongod");
         for version in [OLD, NEW] {
             let script =
@@ -48,7 +54,9 @@ impl Pair {
         }
         docker.run(&["volume", "create", "shop"]);
         let volume = docker.run(&["volume", "inspect", "-f", "{{.Mountpoint}}", "shop"]);
-        let stacks = [sandbox.path("stacks"), PathBuf::from(volume.trim())];
+        let production =
+            directory.map_or_else(|| PathBuf::from(volume.trim()), |name| sandbox.path(name));
+        let stacks = [sandbox.path("stacks"), production];
         let password = sandbox.path("login");
         write_secret(&password, "pass word&1");
         sandbox.configure(&["data"], "last = 1000");
@@ -62,7 +70,8 @@ impl Pair {
                 "mongodb": format!("mongodb://127.0.0.1:{port}/appsmith"),
                 "login": "username=belay%40example.com&password=pass%20word%261",
             });
-            let mount = if side == 0 { text(stacks) } else { "shop" };
+            let is_volume = side == 1 && directory.is_none();
+            let mount = if is_volume { "shop" } else { text(stacks) };
             compose_file(&sandbox, name, &format!("{}:{OLD}", registry.name()), mount);
             config.extend([format!(
                 "\n[instance.{name}]\nplatform = 'appsmith'\nvia = 'docker:{name}'\nurl = 'http://127.0.0.1:{web}'\n\
@@ -73,7 +82,7 @@ impl Pair {
             (port, settings)
         });
         config.extend([format!(
-            "\n[pair.main]\nstaging = 'staging'\nproduction = 'production'\ndriver = 'compose'\nsoak = '1s'\n\
+            "\n[pair.main]\nstaging = 'staging'\nproduction = 'production'\ndriver = 'compose'\nsoak = '0s'\n\
              tests = ['health', 'version', 'apps-open', 'counts', 'keys']\n{terms}\n"
         )]);
         fs::write(sandbox.config(), config).unwrap();
@@ -124,7 +133,7 @@ impl Pair {
     }
 
     fn belay(&self, arguments: &[&str]) -> Run {
-        Run::of(self.command(arguments))
+        Run::of_long(self.command(arguments))
     }
 
     fn start(&self) -> Run {
@@ -252,4 +261,124 @@ fn a_version_that_takes_its_database_along_and_ends_is_taken_back_with_the_volum
     assert!(run.stdout().contains(text(failed)), "{run}");
     let shown = pair.belay(&["upgrade", "show", "main"]).ok().stdout();
     assert!(shown.contains(text(failed)) && shown.contains("does not run"), "{shown}");
+}
+
+#[test]
+fn on_staging_it_is_taken_back_there_and_production_is_not_touched() {
+    let pair = Pair::new("");
+    let before = [pair.documents(0), pair.documents(1)];
+    let of_production = || {
+        let format = "{{.Id}} {{.State.StartedAt}} {{.RestartCount}}";
+        pair.docker.run(&["inspect", "-f", format, "production"])
+    };
+    let ran = of_production();
+    pair.breaks(0, &["exits"]);
+    let run = pair.start().code(1);
+    assert_eq!(pair.state(), "aborted", "{run}");
+    assert_eq!(of_production(), ran, "it was not even stopped");
+    assert_eq!(pair.versions(0), (OLD.to_owned(), OLD.to_owned()), "{run}");
+    assert_eq!([pair.documents(0), pair.documents(1)], before);
+    let kept = pair.kept(0);
+    let [failed] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!(fs::read_to_string(failed.join("data/engine")).unwrap(), NEW);
+    assert!(run.stdout().contains(text(failed)), "{run}");
+    assert!(pair.kept(1).is_empty(), "{:?}", pair.kept(1));
+}
+
+/// Ends Belay, and the script that it runs, between the renames by which production's volume is exchanged; once.
+const KILLING_MV: &str = r#"#!/bin/sh
+case "$*" in
+  *"/hop1-production-_data _data") [ -e MARK ] || {
+    : > MARK
+    kill -9 "$(cut -d ' ' -f 4 "/proc/$PPID/stat")" "$PPID"
+    exit 1
+  } ;;
+esac
+exec /usr/bin/mv "$@"
+"#;
+
+#[test]
+fn a_kill_between_the_renames_is_gone_on_from() {
+    let pair = Pair::new("");
+    let before = pair.documents(1);
+    pair.breaks(1, &["exits"]);
+    let programs = pair.sandbox.path("programs");
+    fs::create_dir(&programs).unwrap();
+    let mark = pair.sandbox.path("killed");
+    fs::write(programs.join("mv"), KILLING_MV.replace("MARK", text(&mark))).unwrap();
+    fs::set_permissions(programs.join("mv"), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command =
+        pair.command(&["upgrade", "start", "main", "--to", NEW, "--yes", "--foreground"]);
+    let path = std::env::var("PATH").unwrap();
+    command.env("PATH", format!("{}:{path}", text(&programs)));
+    let run = Run::of_long(command);
+    assert_eq!(run.signal(), Some(9), "{run}");
+    assert!(mark.exists() && !pair.stacks[1].exists(), "{run}");
+    assert_eq!(pair.kept(1).len(), 2, "the old one and the failed one: {run}");
+    assert_eq!(pair.state(), "rolling_back");
+    let run = pair.belay(&["upgrade", "resume", "main", "--foreground"]).code_in(&[0, 1, 3]);
+    assert_eq!(pair.state(), "rolled_back", "{run}");
+    assert_eq!(pair.versions(1), (OLD.to_owned(), OLD.to_owned()), "{run}");
+    assert_eq!(pair.documents(1), before);
+    let kept = pair.kept(1);
+    let [failed] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!(fs::read_to_string(failed.join("data/engine")).unwrap(), NEW);
+}
+
+#[test]
+fn a_good_night_is_gone_back_from_by_hand_with_all_that_came_since_kept() {
+    let pair = Pair::new("");
+    let before = pair.documents(1);
+    let run = pair.start().code_in(&[0, 3]);
+    assert_eq!(pair.state(), "provisional", "{run}");
+    assert_eq!(pair.versions(1), (NEW.to_owned(), NEW.to_owned()));
+    let copies = pair.kept(1);
+    let [copy] = &copies[..] else { panic!("{copies:?}") };
+    assert_eq!(pair.outcomes("copy_volumes")[0]["kept_at"], text(copy), "{run}");
+    let area = fs::metadata(copy.parent().unwrap()).unwrap();
+    assert_eq!(area.permissions().mode() & 0o777, 0o700, "nobody else looks into it");
+    let records = pair.shown()["upgrade"]["records"].to_string();
+    assert!(records.contains("its way back is a copy of its volumes, which is there"), "{records}");
+    pair.python(1, "client.appsmith.application.insert_one({'_id': 'new', 'name': 'made since'})");
+    let reason = ["--reason", "users complain"];
+    let run = pair.belay(&[&["upgrade", "rollback", "main", "--foreground"][..], &reason].concat());
+    let run = run.code_in(&[0, 3]);
+    assert_eq!(pair.state(), "rolled_back", "{run}");
+    assert_eq!(pair.versions(1), (OLD.to_owned(), OLD.to_owned()), "{run}");
+    assert_eq!(pair.documents(1), before, "as it was");
+    // What came since is in a snapshot, too, as its databases answered.
+    let saved = pair.outcomes("save_production");
+    let snapshot = saved[0]["snapshot"].as_str().unwrap_or_else(|| panic!("{saved:?}"));
+    let listed = pair.belay(&["list", "--json"]).ok().stdout();
+    assert!(listed.contains(snapshot), "{listed}");
+    assert!(run.stdout().contains(&snapshot[..8]), "{run}");
+    assert_eq!(pair.kept(1).len(), 1, "{:?}", pair.kept(1));
+}
+
+#[test]
+fn where_there_is_no_room_for_copies_the_plan_says_so_and_the_snapshot_is_the_way_back() {
+    let sandbox = Sandbox::new();
+    let disk = SmallDisk::mount(&sandbox.path("small"), 900);
+    let pair = Pair::of(sandbox, Some("small/stacks"), "");
+    let used = Run::of({
+        let mut du = Command::new("du");
+        du.args(["-sm", text(&pair.stacks[1])]);
+        du
+    });
+    let used: u64 = used.ok().stdout().split_whitespace().next().unwrap().parse().unwrap();
+    // A restore beside what is there fits, and a copy of all does not.
+    disk.grow(used + used / 2 + 20);
+    let before = pair.documents(1);
+    let plan = pair.belay(&["upgrade", "plan", "main", "--to", NEW]).ok().stdout();
+    assert!(!plan.contains("Copy the volumes"), "{plan}");
+    let gate =
+        pair.belay(&["gate", "main", "--to", NEW, "--environment", "staging", "--json"]).ok();
+    let said = "production: its way back is a restore of its snapshot, as its volumes cannot be copied aside: that needs";
+    assert!(gate.stdout().contains(said), "{gate}");
+    pair.breaks(1, &["loses-rows"]);
+    let run = pair.start().code(1);
+    assert_eq!(pair.state(), "rolled_back", "{run}");
+    assert_eq!(pair.versions(1), (OLD.to_owned(), OLD.to_owned()), "{run}");
+    assert_eq!(pair.documents(1), before, "as it was");
+    assert!(pair.kept(1).is_empty());
 }

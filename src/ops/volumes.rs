@@ -226,7 +226,14 @@ impl Shelf {
     pub fn runs(&self) -> Result<bool, OpsError> {
         let ask = Command::shell(script::RUNS).argument(&self.container);
         let answer = self.access.run(&ask, &[], MOST_ANSWER)?;
-        Ok(String::from_utf8_lossy(&answer).trim() == "true")
+        match String::from_utf8_lossy(&answer).trim() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(OpsError::refused(
+                format!("Docker does not say whether the container {} runs", self.container),
+                "is its version of Docker known to work?",
+            )),
+        }
     }
 
     /// Refused while the container runs: what its databases have open is not to be moved.

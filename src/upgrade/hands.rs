@@ -198,7 +198,10 @@ impl<'a> Hands<'a> {
             Step::VerifyBack => {
                 self.test(upgrade, Environment::Production, &upgrade.hop().from.to_string())
             }
-            Step::Commit => Ok(Outcome::default()),
+            Step::Commit => {
+                let notes = self.drop_copies_of_staging(upgrade)?;
+                Ok(Outcome { notes, ..Outcome::default() })
+            }
             Step::ReleasePins => self.release_pins(upgrade),
             Step::CopyVolumes => self.copy_volumes(upgrade),
             // The runner asks the rules.

@@ -28,7 +28,7 @@ pub(super) const RUNS: &str = r#"said=$(docker inspect --type container -f '{{.S
   *[Nn]"o such container"*) said=false ;;
   *) printf '%s\n' "$said" >&2; exit 1 ;;
 esac
-printf %s "$said""#;
+printf '%s\n' "$said" | tail -n 1"#;
 
 /// Enters the directory that a volume lies in. The arguments are the volume, the name of the directory of copies, and the name of the copy.
 /// Everything is named from there, without links on the way.

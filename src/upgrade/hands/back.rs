@@ -16,12 +16,12 @@ impl Hands<'_> {
 
     pub(super) fn stop_production(&mut self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
         if !self.copies_of_production(upgrade)?.is_empty() {
-            return self.stop_for_swap();
+            return self.stop_new_version();
         }
         let driver = self.driver(Environment::Production)?;
         if self.has_writers_apart() {
-            // Its databases are in the same container: they have to run for what comes.
-            return self.stop_writers();
+            // They are reached through its container, which has to run for what comes.
+            return self.stop_new_version();
         }
         if driver.can_stop() {
             driver.stop()?;
@@ -79,7 +79,40 @@ impl Hands<'_> {
             driver.stop()?;
         }
         let snapshot = taken(upgrade, Step::BackUpStopped)?;
-        self.data_back(upgrade, Environment::Production, snapshot)
+        let was_started = self.reach(upgrade, Environment::Production, &hop_versions(upgrade))?;
+        let outcome = self.data_back(upgrade, Environment::Production, snapshot)?;
+        if was_started {
+            driver.stop()?;
+        }
+        Ok(outcome)
+    }
+
+    /// Where what an instance keeps is reached through its container, and the new version's does not run: start the version before, which
+    /// then has to get on with what there is until its data are back. Returns whether it was started.
+    fn reach(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+        (before, new): &(String, String),
+    ) -> Result<bool, Problem> {
+        if !self.has_writers_apart() || self.runs(environment)? != Some(false) {
+            return Ok(false);
+        }
+        let image = self.image_before(upgrade, environment)?;
+        self.driver(environment)?.install(before, Some(new), image.as_ref()).map_err(|error| {
+            let name = &self.instance(environment).name;
+            Problem::new(
+                format!(
+                    "what {name} keeps is reached through its container, of which neither {new} nor {before} runs with what {new} left, and there is no copy of its volumes: {error}"
+                ),
+                format!(
+                    "move its data directory aside, start {before} on an empty one, and bring the snapshot back that `belay upgrade show` names: belay restore SNAPSHOT --into {name}"
+                ),
+            )
+        })?;
+        // Its databases may take a while to answer; whether it is well then is not asked here.
+        self.wait_until_healthy(upgrade, environment)?;
+        Ok(true)
     }
 
     pub(super) fn start_back(&mut self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
@@ -100,6 +133,8 @@ impl Hands<'_> {
                 driver.stop()?;
             }
             let snapshot = taken(upgrade, Step::BackUpStaging)?;
+            let versions = (super::staging_version_before(upgrade), upgrade.hop().to.to_string());
+            self.reach(upgrade, Environment::Staging, &versions)?;
             self.data_back(upgrade, Environment::Staging, snapshot)?
         };
         let image = self.image_before(upgrade, Environment::Staging)?;
@@ -107,4 +142,10 @@ impl Hands<'_> {
         driver.install(&before, Some(&upgrade.hop().to.to_string()), image.as_ref())?;
         Ok(Outcome { image: image.map(|image| image.digest), ..outcome })
     }
+}
+
+/// The version before a hop, and the one after it.
+fn hop_versions(upgrade: &Upgrade) -> (String, String) {
+    let hop = upgrade.hop();
+    (hop.from.to_string(), hop.to.to_string())
 }

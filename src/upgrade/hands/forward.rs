@@ -94,8 +94,12 @@ impl Hands<'_> {
         let image = self.image_to_come(upgrade, environment).map_err(Problem::before_anything)?;
         let driver = self.driver(environment).map_err(Problem::before_anything)?;
         let hop = upgrade.hop();
-        if environment == Environment::Staging {
-            self.copy_staging(upgrade)?;
+        match environment {
+            Environment::Staging => self.copy_staging(upgrade)?,
+            Environment::Production if !Self::was_tried(upgrade) => {
+                self.ensure_at_rest(upgrade).map_err(Problem::before_anything)?;
+            }
+            Environment::Production => {}
         }
         driver.install(&hop.to.to_string(), Some(&hop.from.to_string()), image.as_ref())?;
         if environment == Environment::Production {

@@ -112,6 +112,31 @@ impl Hands<'_> {
         )
     }
 
+    /// What was copied has not run since: nothing was written that the copies do not have.
+    pub(super) fn ensure_at_rest(&self, upgrade: &Upgrade) -> Result<(), Problem> {
+        if noted(upgrade, Step::CopyVolumes).is_empty()
+            || !self.shelf(Environment::Production)?.runs()?
+        {
+            return Ok(());
+        }
+        let name = &self.production.name;
+        Err(Problem::new(
+            format!("{name} was started after its volumes were copied"),
+            "see who starts it; it is stopped and copied anew for the next try",
+        ))
+    }
+
+    /// The upgrade is for good: staging does not go back any more. Returns what was removed, a sentence each.
+    pub(super) fn drop_copies_of_staging(&self, upgrade: &Upgrade) -> Result<Vec<String>, Problem> {
+        let mut notes = Vec::new();
+        for copy in all_noted(upgrade, Environment::Staging) {
+            if self.shelf(Environment::Staging)?.remove(copy)? {
+                notes.push(format!("the copy {} was removed", copy.copy));
+            }
+        }
+        Ok(notes)
+    }
+
     /// Production goes on: copies of what it was are of no use.
     pub(super) fn drop_copies(&self, upgrade: &Upgrade) -> Result<(), Problem> {
         for copy in noted(upgrade, Step::BaselineProduction) {
@@ -138,18 +163,29 @@ impl Hands<'_> {
         Ok(copies.to_vec())
     }
 
+    /// Whether the container of an instance runs; none where it is in none.
+    pub(super) fn runs(&self, environment: Environment) -> Result<Option<bool>, Problem> {
+        let (config, instance) = (self.scene.config, self.instance(environment));
+        let shelf = Shelf::of(config, instance, &self.context());
+        Ok(shelf.map(|shelf| shelf.runs()).transpose()?)
+    }
+
     /// Stop what the new version runs of production: what writes alone, where its databases still have something to tell, and
     /// otherwise all of it.
-    pub(super) fn stop_for_swap(&mut self) -> Result<Outcome, Problem> {
+    pub(super) fn stop_new_version(&mut self) -> Result<Outcome, Problem> {
         // Another version was put in the place of what was stopped, and is not to be started for it.
         if let Some((stopped, _)) = self.stopped.take() {
             stopped.give_over()?;
         }
         quiesce::forget_of_upgrade(self.scene.config, self.production)?;
         let mut notes = Vec::new();
-        if self.shelf(Environment::Production)?.runs()? {
+        // One that is in no container can only be tried.
+        if self.runs(Environment::Production)? != Some(false) {
             match self.stop_writers() {
                 Ok(outcome) => return Ok(outcome),
+                Err(problem) if self.runs(Environment::Production)?.is_none() => {
+                    return Err(problem);
+                }
                 Err(problem) => notes.push(format!(
                     "what writes could not be stopped alone, so that all is stopped: {}",
                     problem.why()
