@@ -17,7 +17,7 @@ mod tests;
 mod tunnel;
 
 pub use command::Command;
-pub use docker::ContainerFacts;
+pub use docker::{ContainerFacts, Mount};
 pub use error::{AccessError, Ending};
 pub use process::{Finished, Input, Output, Running};
 pub use tunnel::Tunnel;

@@ -36,6 +36,7 @@ pub mod status;
 pub mod sync;
 mod tree;
 pub mod upgrades;
+pub mod volumes;
 
 pub use error::{OpsError, what_to_do};
 pub use select::SnapshotRef;

@@ -9,7 +9,7 @@ use belay::model::event::{Cancel, Events};
 use belay::model::upgrade::Gate;
 use belay::ops::Context;
 use belay::upgrade::driver::{Driver, DriverError, Image};
-use belay::upgrade::evidence::{self, Question, Scene};
+use belay::upgrade::evidence::{self, Copies, Question, Scene};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -353,6 +353,7 @@ fn the_evidence_has_the_images_that_are_there_by_digest_and_gets_none() {
             to: &"v1.97".parse().unwrap(),
             windows: &[],
             fetched: [digest, None],
+            copies: Copies::Open,
             stopped_since: None,
             now: jiff::Timestamp::now(),
         };

@@ -19,8 +19,8 @@ pub struct ContainerFacts {
     pub image: String,
     /// The image's own digest, `sha256:…`.
     pub image_id: String,
-    /// Where in it something is mounted.
-    pub mounts: Vec<String>,
+    /// What is mounted in it.
+    pub mounts: Vec<Mount>,
     /// Its labels; `com.docker.compose.*` among them.
     pub labels: BTreeMap<String, String>,
 }
@@ -31,13 +31,24 @@ struct Inspected {
     image: String,
     config: Configured,
     #[serde(default)]
-    mounts: Vec<Mounted>,
+    mounts: Vec<Mount>,
 }
 
-#[derive(Deserialize)]
+/// Something that is mounted in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Mounted {
-    destination: String,
+pub struct Mount {
+    /// `bind`, `volume` or `tmpfs`.
+    #[serde(default, rename = "Type")]
+    pub kind: String,
+    /// Where it is on the engine's host; empty where it is nowhere there.
+    #[serde(default)]
+    pub source: String,
+    /// Where it is in the container.
+    pub destination: String,
+    /// Whether the container may write to it.
+    #[serde(default, rename = "RW")]
+    pub is_writable: bool,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +89,7 @@ impl Access {
                 .collect(),
             image: one.config.image,
             image_id: one.image,
-            mounts: one.mounts.into_iter().map(|mount| mount.destination).collect(),
+            mounts: one.mounts,
             labels: one.config.labels.unwrap_or_default(),
         }))
     }

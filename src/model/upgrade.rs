@@ -13,7 +13,7 @@ pub use rule::{
     Approval, Environment, Gate, NoOverride, NoSuchRule, Overridable, Override, RuleName,
     RuleResult, Verdict,
 };
-pub use step::{Outcome, Step};
+pub use step::{Outcome, Step, VolumeCopy};
 
 use crate::model::id::UpgradeId;
 use jiff::Timestamp;

@@ -83,7 +83,7 @@ impl Container {
         let image = self.image();
         let is_of =
             |repository: &str| image == repository || image.ends_with(&format!("/{repository}"));
-        let has_stacks = self.facts.mounts.iter().any(|mount| mount == STACKS);
+        let has_stacks = self.facts.mounts.iter().any(|mount| mount.destination == STACKS);
         if has_stacks || is_of("appsmith-ce") || is_of("appsmith-ee") {
             return Some(Platform::Appsmith);
         }

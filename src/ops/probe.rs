@@ -2,11 +2,13 @@
 //!
 //! What always holds: nothing is written there, no secret is told, and each question ends when the job is asked to stop.
 
+mod at_rest;
 mod counts;
 mod keys;
 mod parts;
 mod version;
 
+pub use at_rest::version_at_rest;
 pub use counts::{Counted, count, counted_in};
 pub use keys::{KeysTried, try_keys};
 pub use parts::{PartState, parts};

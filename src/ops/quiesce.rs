@@ -6,6 +6,7 @@
 
 use super::instance::Living;
 use super::private::PrivateDirectory;
+use super::volumes::Shelf;
 use super::{Context, OpsError};
 use crate::access::{Access, AccessError, Command, quote};
 use crate::config::{Config, Instance};
@@ -24,7 +25,7 @@ use zeroize::Zeroizing;
 pub(super) const DIRECTORY: &str = "stopped";
 
 /// For so long after Belay was last heard of, what was stopped stays so: then the instance's own timer starts it.
-const LEASE: Duration = Duration::from_mins(15);
+pub const LEASE: Duration = Duration::from_mins(15);
 /// How often Belay is heard of.
 const RENEWED_EVERY: Duration = Duration::from_mins(2);
 /// How long stopping or starting may take without a word.
@@ -150,6 +151,24 @@ pub fn stop_for_upgrade(
     }
 }
 
+/// Stop all of an instance by `switch`, its databases too, until an upgrade starts it again.
+pub fn stop_whole_for_upgrade(
+    config: &Config,
+    instance: &Instance,
+    switch: Switch,
+    job: JobId,
+    context: &Context,
+) -> Result<Quiesced, OpsError> {
+    let ways = Ways::of_switch(&access_of(config, instance, context), &switch)?;
+    let (instance, token) = (instance.name.clone(), job.to_string());
+    let note = Note { instance, token, switch: Some(switch), by_upgrade: true };
+    stop_by(config, &ways, note, context)
+}
+
+fn access_of(config: &Config, instance: &Instance, context: &Context) -> Access {
+    Access::new(instance.via.clone(), config.ssh_config.clone(), &context.cancel)
+}
+
 /// Start again what an upgrade has stopped, whichever process that was.
 pub fn resume_of_upgrade(
     config: &Config,
@@ -172,8 +191,11 @@ pub fn forget_of_upgrade(
     if !note.by_upgrade {
         return Ok(());
     }
-    let living = Living::look(config, instance, context)?;
-    if let Some(ways) = Ways::of_note(&living, &note)? {
+    // A timer in a container ended with that.
+    let is_gone = note.switch.is_none()
+        && Shelf::of(config, instance, context).map(|shelf| shelf.runs()).transpose()?
+            == Some(false);
+    if !is_gone && let Some(ways) = Ways::of_note(config, instance, &note, context)? {
         let forget = Command::shell(FORGET).argument(&note.token);
         ways.access.run(&forget, &[], 0).map_err(|error| {
             OpsError::refused(
@@ -220,12 +242,18 @@ struct Ways {
 
 impl Ways {
     /// How what was noted is started; none where nothing says so any more.
-    fn of_note(living: &Living<'_>, note: &Note) -> Result<Option<Self>, OpsError> {
-        match (&note.switch, &living.recipe.quiesce) {
-            (Some(switch), _) => Self::of_switch(&living.access, switch).map(Some),
-            (None, Some(recipe)) => Ok(Some(Self::of_recipe(living, recipe))),
-            (None, None) => Ok(None),
+    fn of_note(
+        config: &Config,
+        instance: &Instance,
+        note: &Note,
+        context: &Context,
+    ) -> Result<Option<Self>, OpsError> {
+        if let Some(switch) = &note.switch {
+            // Nothing of it may run that could be looked at.
+            return Self::of_switch(&access_of(config, instance, context), switch).map(Some);
         }
+        let living = Living::look(config, instance, context)?;
+        Ok(living.recipe.quiesce.as_ref().map(|recipe| Self::of_recipe(&living, recipe)))
     }
 
     fn of_recipe(living: &Living<'_>, recipe: &QuiesceRecipe) -> Self {
@@ -316,6 +344,9 @@ impl Quiesced {
 
     /// From here on nobody but Belay starts them. An error where the lease had run out, and they run already.
     pub fn hold(&mut self) -> Result<(), OpsError> {
+        if self.is_held {
+            return Ok(());
+        }
         self.end_renewing();
         let hold = Command::shell(HOLD).argument(&self.note.token);
         self.access.run(&hold, &[], 0).map_err(|error| {
@@ -397,8 +428,9 @@ fn resume(
     if note.by_upgrade && !is_upgrade {
         return Ok(());
     }
-    let living = Living::look(config, instance, context)?;
-    let Some(ways) = Ways::of_note(&living, &note)? else { return directory.remove(&file) };
+    let Some(ways) = Ways::of_note(config, instance, &note, context)? else {
+        return directory.remove(&file);
+    };
     let start = ways.command(START).arguments([note.token.as_str(), &ways.start, ""]);
     ways.access.run(&start, &[], MOST_ANSWER).map_err(|error| left_stopped(name, &error))?;
     directory.remove(&file)?;

@@ -28,6 +28,8 @@ pub struct Recipe {
     pub version: Option<VersionRecipe>,
     /// A directory that is there where it has a `PostgreSQL` server of its own, which only the configuration can say how to reach.
     pub own_postgres: Option<String>,
+    /// A directory of its container that holds all that it keeps, its own databases among it.
+    pub state: Option<String>,
     /// How its writers are stopped.
     pub quiesce: Option<QuiesceRecipe>,
     /// What is encrypted with its keys.

@@ -5,7 +5,7 @@
 
 pub mod by_itself;
 
-use super::evidence::{self, Question, Scene};
+use super::evidence::{self, Copies, Question, Scene};
 use super::hands::{Hands, Word};
 use super::machine::{Refusal, Upgrade};
 use super::plan::{self, Asked};
@@ -14,7 +14,7 @@ use super::{draft, gate, path};
 use crate::catalog::Catalog;
 use crate::config::{Config, Pair, SecretSources};
 use crate::model::id::UpgradeId;
-use crate::model::upgrade::{Gate, Journal, Plan, Record, Side};
+use crate::model::upgrade::{Gate, Journal, Plan, Record, Side, Terms};
 use crate::ops::desk::{Desk, leave_word};
 use crate::ops::session::Session;
 use crate::ops::{Context, OpsError, new_job_id};
@@ -48,6 +48,7 @@ pub fn planned(scene: &Scene<'_>, to: &str, stops: &[String]) -> Result<Plan, Op
         to: &target,
         windows: &[],
         fetched: [None, None],
+        copies: Copies::Open,
         stopped_since: None,
         now: Timestamp::now(),
     };
@@ -89,7 +90,7 @@ pub fn planned(scene: &Scene<'_>, to: &str, stops: &[String]) -> Result<Plan, Op
         to,
         stops,
         checkpoints: &Recipe::of(platform).checkpoints,
-        terms: draft::terms(scene.upgrades),
+        terms: Terms { copy_volumes: evidence.copies_volumes, ..draft::terms(scene.upgrades) },
     })
     .map_err(|no| closed(&no, no.hint()))
 }

@@ -7,7 +7,7 @@ use crate::model::upgrade::{Hop, OnFailure, Plan, Side, Terms};
 use crate::model::version::Version;
 use crate::ops::OpsError;
 
-/// The conditions that the configuration asks for.
+/// The conditions that the configuration asks for. Whether volumes are copied aside depends on what is found.
 pub fn terms(upgrades: &Upgrades) -> Terms {
     Terms {
         fresh: upgrades.fresh,
@@ -51,7 +51,7 @@ pub(super) fn direct(
         platform: sides[1].1.platform.to_string(),
         edition: editions.into_iter().flatten().next(),
         hops: vec![hop],
-        terms: terms(scene.upgrades),
+        terms: Terms { copy_volumes: evidence.copies_volumes, ..terms(scene.upgrades) },
         staging,
         production,
     })

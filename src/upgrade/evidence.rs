@@ -6,11 +6,12 @@
 mod running;
 mod snapshots;
 mod surroundings;
+mod way_back;
 
 use super::rules::{Drill, InstanceSeen, Seen, Unread};
 use crate::config::pair::Upgrades;
 use crate::config::{Config, Instance, Pair, SecretSources};
-use crate::model::upgrade::{Environment, Gate, RuleName};
+use crate::model::upgrade::{Environment, Gate, RuleName, VolumeCopy};
 use crate::model::version::Version;
 use crate::ops::newest::Newest;
 use crate::ops::{Context, OpsError};
@@ -43,10 +44,23 @@ pub struct Question<'a> {
     pub windows: &'a [String],
     /// The digests of the images that were fetched for staging and for production, where the upgrade knows them.
     pub fetched: [Option<&'a str>; 2],
+    /// What of copies of production's volumes is planned, or made.
+    pub copies: Copies<'a>,
     /// Since when production's writers have been stopped without a pause, where that is certain.
     pub stopped_since: Option<Timestamp>,
     /// Now.
     pub now: Timestamp,
+}
+
+/// What of copies of production's volumes is planned, or made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies<'a> {
+    /// Nothing is planned yet: whether they can be made is looked at.
+    Open,
+    /// Whether the plan has them.
+    Planned(bool),
+    /// They were made, and nothing of production runs any more.
+    Made(&'a [VolumeCopy]),
 }
 
 /// What was read, and what it was read from.
@@ -55,6 +69,8 @@ pub(super) struct Evidence {
     pub(super) seen: Seen,
     /// The newest snapshots, staging's first.
     pub(super) newest: [Option<Newest>; 2],
+    /// Whether production's volumes can be copied aside.
+    pub(super) copies_volumes: bool,
 }
 
 /// What could not be read so far.
@@ -119,6 +135,7 @@ impl<'a> Scene<'a> {
 }
 
 pub(super) use surroundings::window;
+pub(super) use way_back::{Can, can_be_copied};
 
 /// Read everything that a gate's rules look at. An error is only that somebody asked to stop, or that the pair's instances are not configured.
 pub fn read(scene: &Scene<'_>, question: &Question<'_>) -> Result<Seen, OpsError> {
@@ -150,11 +167,14 @@ pub(super) fn read_all(scene: &Scene<'_>, question: &Question<'_>) -> Result<Evi
         }
     }
     seen.production.stopped_since = question.stopped_since;
-    seen.room = surroundings::room(scene, sides, &newest, question, &mut gathering)?;
+    let way_back = way_back::look(scene, sides, &newest, question, &mut gathering)?;
+    seen.room = way_back.room;
+    seen.room.extend(surroundings::repositories(scene, sides, &newest, &mut gathering)?);
+    seen.way_back = way_back.said;
     let writer = seen.staging.running.as_ref().map(|running| &running.version);
     seen.apps = surroundings::apps(scene, question, writer);
     seen.unread = gathering.unread;
-    Ok(Evidence { seen, newest })
+    Ok(Evidence { seen, newest, copies_volumes: way_back.copies_volumes })
 }
 
 /// There are no drills yet, so that one that is asked for is missing.

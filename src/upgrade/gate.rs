@@ -3,7 +3,7 @@
 //! What always holds: looking changes nothing, and opens nothing: whoever upgrades asks again, right before.
 
 use super::draft;
-use super::evidence::{self, Evidence, Question, Scene};
+use super::evidence::{self, Copies, Evidence, Question, Scene};
 use super::machine::{State, Upgrade};
 use super::path;
 use super::rules::{self, Case};
@@ -175,7 +175,8 @@ impl Asked<'_> {
     /// As an upgrade that were planned now would.
     fn of_nobody(&self, scene: &Scene<'_>, to: &Version) -> Result<Gated, OpsError> {
         let windows = draft::terms(scene.upgrades).windows;
-        let evidence = evidence::read_all(scene, &self.question(to, &windows, [None, None]))?;
+        let evidence =
+            evidence::read_all(scene, &self.question(to, &windows, [None, None], Copies::Open))?;
         let plan = draft::direct(scene, &evidence, to)?;
         // After the reading: what was backed up meanwhile is not from the future.
         let now = Timestamp::now();
@@ -198,7 +199,12 @@ impl Asked<'_> {
         let to = &upgrade.hop().to;
         let fetched = [Step::PullStaging, Step::PullProduction]
             .map(|step| upgrade.outcome(step).and_then(|outcome| outcome.image.as_deref()));
-        let question = self.question(to, &plan.terms.windows, fetched);
+        let question = self.question(
+            to,
+            &plan.terms.windows,
+            fetched,
+            Copies::Planned(plan.terms.copy_volumes),
+        );
         let evidence = evidence::read_all(scene, &question)?;
         let now = Timestamp::now();
         let results = rules::judge(&upgrade.case(self.gate(), &evidence.seen, now));
@@ -217,9 +223,10 @@ impl Asked<'_> {
         to: &'a Version,
         windows: &'a [String],
         fetched: [Option<&'a str>; 2],
+        copies: Copies<'a>,
     ) -> Question<'a> {
         let (gate, now) = (self.gate(), Timestamp::now());
-        Question { gate, to, windows, fetched, stopped_since: None, now }
+        Question { gate, to, windows, fetched, copies, stopped_since: None, now }
     }
 
     fn gated(

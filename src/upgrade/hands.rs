@@ -10,10 +10,11 @@ mod forward;
 mod keep;
 mod problem;
 mod trials;
+mod volumes;
 
 use self::problem::Problem;
 use super::driver::Driver;
-use super::evidence::{self, Question, Scene};
+use super::evidence::{self, Copies, Question, Scene};
 use super::machine::{Command, Facts, Refusal, State, Upgrade, What};
 use super::rules::{Running, Seen};
 use super::runner::{Failure, World};
@@ -207,9 +208,12 @@ impl<'a> Hands<'a> {
             Step::StopWriters => self.stop_writers(),
             Step::BackUpStopped => self.back_up_stopped(),
             Step::HoldWriters => self.hold_writers(),
-            Step::ResumeWriters => self.resume_writers(),
+            Step::ResumeWriters => self.resume_writers(upgrade),
+            Step::SaveProduction if !self.copies_of_production(upgrade)?.is_empty() => {
+                self.save_before_swap(upgrade)
+            }
             Step::SaveStaging | Step::SaveProduction => Ok(Outcome {
-                notes: vec!["what it is now is saved by the restore, right before it is replaced".into()],
+                notes: vec!["what it is now is saved right before it is replaced".into()],
                 ..Outcome::default()
             }),
             Step::PutBackStaging => self.put_back_staging(upgrade),
@@ -226,14 +230,16 @@ impl<'a> Hands<'a> {
                 outcome.notes.extend(self.told_of_branches(upgrade));
                 Ok(outcome)
             }
-            Step::Commit => Ok(Outcome::default()),
+            Step::Commit => {
+                let notes = self.drop_copies_of_staging(upgrade)?;
+                Ok(Outcome { notes, ..Outcome::default() })
+            }
             Step::ReleasePins => self.release_pins(upgrade),
-            // No plan has it: `Terms::copy_volumes` is false.
-            Step::CopyVolumes
+            Step::CopyVolumes => self.copy_volumes(upgrade),
             // The runner asks the rules.
-            | Step::GateStaging
-            | Step::GateBeforeStop
-            | Step::GateProduction => Err(Problem::internal(step)),
+            Step::GateStaging | Step::GateBeforeStop | Step::GateProduction => {
+                Err(Problem::internal(step))
+            }
         }
     }
 
@@ -341,6 +347,10 @@ impl World for Hands<'_> {
             to: &upgrade.hop().to,
             windows: &upgrade.plan().terms.windows,
             fetched: [image(Step::PullStaging), image(Step::PullProduction)],
+            copies: match upgrade.outcome(Step::CopyVolumes) {
+                Some(made) if gate == Gate::Production => Copies::Made(&made.volumes),
+                _ => Copies::Planned(upgrade.plan().terms.copy_volumes),
+            },
             stopped_since: self.stopped_since(),
             now: Timestamp::now(),
         };

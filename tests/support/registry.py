@@ -3,7 +3,7 @@
 
 Usage: registry.py DIRECTORY
 
-DIRECTORY/images.json: {TAG: {"script": TEXT, "health": TEXT or null}}, read anew for each request of a tag. DIRECTORY/port gets the port.
+DIRECTORY/images.json: {TAG: {"script": TEXT, "health": TEXT or null, "files": {PATH: TEXT}}}, read anew for each request of a tag. DIRECTORY/port gets the port.
 An image stays to be had by its digest after its tag has moved on, as in a real registry.
 """
 import gzip, hashlib, io, json, pathlib, sys, tarfile
@@ -31,6 +31,11 @@ def layer():
             link = tarfile.TarInfo("bin/" + name)
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
+        # Where a container gets this machine's /usr, programs find their libraries.
+        for name in ["lib", "lib64"]:
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, "usr/" + name
+            tar.addfile(link)
         for name in ["tmp", "proc", "dev", "sys", "etc"]:
             directory = tarfile.TarInfo(name)
             directory.type, directory.mode = tarfile.DIRTYPE, 0o1777
@@ -38,21 +43,35 @@ def layer():
     return buffer.getvalue()
 
 
-plain = layer()
-packed = gzip.compress(plain, mtime=0)
-diff_id, layer_digest = "sha256:" + hashlib.sha256(plain).hexdigest(), add(packed)
+def files_layer(files):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path, text in sorted(files.items()):
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(text.encode()), 0o755
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+def packed_layer(plain):
+    packed = gzip.compress(plain, mtime=0)
+    return "sha256:" + hashlib.sha256(plain).hexdigest(), len(packed), add(packed)
+
+
+base = packed_layer(layer())
 
 
 def manifest_of(image):
     config = {"Cmd": ["/bin/sh", "-c", image["script"]], "Env": ["PATH=/bin"], "StopSignal": "SIGKILL"}
     if image.get("health"):
         config["Healthcheck"] = {"Test": ["CMD-SHELL", image["health"]], "Interval": 500_000_000, "Retries": 3}
-    document = {"architecture": "amd64", "os": "linux", "config": config, "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
+    layers = [base] + ([packed_layer(files_layer(image["files"]))] if image.get("files") else [])
+    document = {"architecture": "amd64", "os": "linux", "config": config, "rootfs": {"type": "layers", "diff_ids": [diff_id for diff_id, _, _ in layers]}}
     document = json.dumps(document).encode()
     manifest = {
         "schemaVersion": 2, "mediaType": LIST,
         "config": {"mediaType": "application/vnd.docker.container.image.v1+json", "size": len(document), "digest": add(document)},
-        "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": len(packed), "digest": layer_digest}],
+        "layers": [{"mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip", "size": size, "digest": digest} for _, size, digest in layers],
     }
     manifest = json.dumps(manifest).encode()
     manifests["sha256:" + hashlib.sha256(manifest).hexdigest()] = manifest

@@ -34,6 +34,11 @@ impl Run {
         Running::start(command).wait()
     }
 
+    /// The same of one that does much, such as starting containers again and again: on a busy machine that takes a while.
+    pub fn of_long(command: Command) -> Self {
+        Running::start(command).wait_for(PATIENCE * 6)
+    }
+
     /// It must have exited 0.
     #[track_caller]
     pub fn ok(self) -> Self {
@@ -180,8 +185,18 @@ impl Running {
 
     /// Returns when it ended by itself.
     #[track_caller]
-    pub fn wait(mut self) -> Run {
-        wait_until(&format!("the end of {}", self.command), || self.has_ended());
+    pub fn wait(self) -> Run {
+        self.wait_for(PATIENCE)
+    }
+
+    #[track_caller]
+    fn wait_for(mut self, patience: Duration) -> Run {
+        let start = Instant::now();
+        while !self.has_ended() {
+            let so_far = || format!("{}\n{}", self.command, self.stderr_so_far());
+            assert!(start.elapsed() < patience, "waited in vain for the end of {}", so_far());
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let status = self.child.wait().unwrap();
         let read = |file: &mut File| {
             let mut content = Vec::new();

@@ -12,7 +12,7 @@ mod sshd;
 
 pub use appsmith::Appsmith;
 pub use docker::Docker;
-pub use mongod::{Mongod, python_packages};
+pub use mongod::{Mongod, python_at, python_packages};
 pub use platform::Platform;
 pub use postgres::{PASSWORD as POSTGRES_PASSWORD, Postgres};
 pub use redis::{PASSWORD as REDIS_PASSWORD, Redis};

@@ -221,9 +221,21 @@ pub struct Outcome {
     /// Where it put what no snapshot could hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_at: Option<String>,
+    /// The volumes that hold the instance's own databases, and where a copy of each lies, or would.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeCopy>,
     /// What a person should know, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// A volume, and where a copy of it lies: both are absolute paths on the host of the container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeCopy {
+    /// The volume's directory.
+    pub source: String,
+    /// Its copy: `NAME` in a directory `AREA` that is beside the volume, and belongs to one upgrade.
+    pub copy: String,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What an instance runs: its version as it says itself, its edition, and its images as the driver knows them.
 
-use super::{Gathering, Question, Scene};
+use super::{Copies, Gathering, Question, Scene};
 use crate::config::Instance;
 use crate::config::pair::DriverSettings;
 use crate::model::upgrade::{Environment, RuleName};
@@ -30,7 +30,9 @@ pub(super) fn look(
 ) -> Result<Found, OpsError> {
     scene.context.events.phase("asking", instance.name.to_string());
     let driven = driven(scene, (environment, instance), question, gathering)?;
-    let running = running(scene, (environment, instance), newest, gathering)?;
+    let is_down =
+        environment == Environment::Production && matches!(question.copies, Copies::Made(_));
+    let running = running(scene, (environment, instance, is_down), newest, gathering)?;
     let image = driven.as_ref().and_then(|driven| driven.running.clone());
     Ok(Found {
         running: running.map(|running| Running { image, ..running }),
@@ -40,7 +42,7 @@ pub(super) fn look(
 
 fn running(
     scene: &Scene<'_>,
-    (environment, instance): (Environment, &Instance),
+    (environment, instance, is_down): (Environment, &Instance, bool),
     newest: Option<&Newest>,
     gathering: &mut Gathering,
 ) -> Result<Option<Running>, OpsError> {
@@ -49,7 +51,11 @@ fn running(
         Environment::Staging => &[RuleName::Path, RuleName::StagingFirst],
         Environment::Production => &[RuleName::Path],
     };
-    let told = probe::version(scene.config, scene.secrets, instance, LIMITS, scene.context);
+    let told = if is_down {
+        probe::version_at_rest(scene.config, instance, scene.context)
+    } else {
+        probe::version(scene.config, scene.secrets, instance, LIMITS, scene.context)
+    };
     let told = gathering.tried(Some(environment), rules, "what it runs", told)?;
     let Some((found, without)) = told else { return Ok(None) };
     let Some(found) = found else {

@@ -2,36 +2,24 @@
 
 use super::{Gathering, Question, Scene};
 use crate::config::Instance;
-use crate::model::upgrade::{Environment, Gate, RuleName};
+use crate::model::upgrade::{Environment, RuleName};
 use crate::model::version::Version;
 use crate::ops::OpsError;
 use crate::ops::apps::to_come::to_come;
 use crate::ops::newest::Newest;
-use crate::ops::room::{self, RoomNeeded};
+use crate::ops::room;
 use crate::policy::window::{Opening, Windows};
 use crate::upgrade::rules::{App, Room, Window};
 use jiff::Timestamp;
 
-/// What needs room. Once staging has gone first, only production may still have to go back.
-pub(super) fn room(
+/// The room that the snapshots to come need in the repositories.
+pub(super) fn repositories(
     scene: &Scene<'_>,
     sides: [(Environment, &Instance); 2],
     newest: &[Option<Newest>; 2],
-    question: &Question<'_>,
     gathering: &mut Gathering,
 ) -> Result<Vec<Room>, OpsError> {
     let mut all = Vec::new();
-    for (number, (environment, instance)) in sides.into_iter().enumerate() {
-        let may_go_back = question.gate == Gate::Staging || environment == Environment::Production;
-        if may_go_back {
-            let manifest = newest[number].as_ref().and_then(|newest| newest.manifest.as_ref());
-            let (config, secrets, context) = (scene.config, scene.secrets, scene.context);
-            let found = room::of_instance(config, secrets, instance, manifest, context);
-            let what = "the room that a restore needs";
-            let found = gathering.tried(Some(environment), &[RuleName::Room], what, found)?;
-            all.extend(found.unwrap_or_default().into_iter().map(|it| of(environment, it)));
-        }
-    }
     // Both have snapshots to come, and in one repository they add up.
     let [(_, staging), (_, production)] = sides;
     let added = |number: usize| newest[number].as_ref().map_or(0, |it| it.most_added_bytes);
@@ -55,11 +43,6 @@ pub(super) fn room(
         }
     }
     Ok(all)
-}
-
-fn of(environment: Environment, found: RoomNeeded) -> Room {
-    let RoomNeeded { what, place, needed_bytes, free_bytes } = found;
-    Room { environment, what, place, needed_bytes, free_bytes }
 }
 
 /// Whether one of the plan's windows is open on the clock of production's zone; none where they cannot be read, or there are none.

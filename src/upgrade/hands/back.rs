@@ -2,6 +2,7 @@
 
 use super::forward::taken;
 use super::{Hands, Problem};
+use crate::config::Instance;
 use crate::model::id::SnapshotId;
 use crate::model::upgrade::{Entry, Environment, Outcome, Step};
 use crate::ops::restore::in_place::{PutBack, put_back};
@@ -11,42 +12,53 @@ use crate::upgrade::machine::Upgrade;
 use jiff::Timestamp;
 
 impl Hands<'_> {
-    /// Stop an instance before its data are put back; whether there is a way to. Nothing starts it any more, also not where this process
-    /// ends: the version that was replaced would move what is put back to its own schema.
-    fn stop_for_good(&self, environment: Environment) -> Result<bool, Problem> {
+    /// Stop an instance before its data are put back, and say what a person should know of that; none where there is no way to. Nothing
+    /// starts it any more, also not where this process ends: the version that was replaced would move what is put back to its own schema.
+    fn stop_for_good(&self, environment: Environment) -> Result<Option<Vec<String>>, Problem> {
         let (config, instance) = (self.scene.config, self.instance(environment));
         let driver = self.driver(environment)?;
-        let has_writers_apart = Recipe::of(instance.platform).quiesce.is_some();
         // The databases may be in the same container: they have to run for what comes.
-        let stops_writers =
-            has_writers_apart && (instance.via.container().is_some() || !driver.can_stop());
-        if !stops_writers {
-            if driver.can_stop() {
-                driver.stop()?;
-            }
-            return Ok(driver.can_stop());
-        }
+        let stops_writers = has_writers_apart(instance)
+            && (instance.via.container().is_some() || !driver.can_stop());
+        let mut notes = Vec::new();
         quiesce::forget_of_upgrade(config, instance, &self.context())?;
-        let job = ops::new_job_id()?;
-        if let Some(mut stopped) =
-            quiesce::stop_for_upgrade(config, instance, None, job, &self.context())?
-        {
+        if stops_writers && self.runs(environment)? != Some(false) {
+            match self.stop_writers_for_good(environment) {
+                Ok(()) => return Ok(Some(notes)),
+                Err(problem) if !driver.can_stop() => return Err(problem),
+                Err(problem) => notes.push(format!(
+                    "what writes could not be stopped alone, so that all is stopped: {}",
+                    problem.why()
+                )),
+            }
+        }
+        if !driver.can_stop() {
+            return Ok(None);
+        }
+        driver.stop()?;
+        Ok(Some(notes))
+    }
+
+    fn stop_writers_for_good(&self, environment: Environment) -> Result<(), Problem> {
+        let (config, instance, job) =
+            (self.scene.config, self.instance(environment), ops::new_job_id()?);
+        let stopped = quiesce::stop_for_upgrade(config, instance, None, job, &self.context())?;
+        if let Some(mut stopped) = stopped {
             stopped.hold()?;
             stopped.leave();
         }
-        Ok(true)
+        Ok(())
     }
 
     pub(super) fn stop_production(&mut self) -> Result<Outcome, Problem> {
         self.leave_writers();
-        if self.stop_for_good(Environment::Production)? {
-            return Ok(Outcome::default());
-        }
-        let note = format!(
-            "nothing says how {} is stopped: what it writes until its data are replaced is kept aside",
-            self.production.name
-        );
-        Ok(Outcome { notes: vec![note], ..Outcome::default() })
+        let notes = self.stop_for_good(Environment::Production)?.unwrap_or_else(|| {
+            vec![format!(
+                "nothing says how {} is stopped: what it writes until its data are replaced is kept aside",
+                self.production.name
+            )]
+        });
+        Ok(Outcome { notes, ..Outcome::default() })
     }
 
     /// Put the data back. What is overwritten is in a snapshot first, or set aside.
@@ -96,10 +108,49 @@ impl Hands<'_> {
     }
 
     pub(super) fn put_back_production(&mut self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
+        let copies = self.copies_of_production(upgrade)?;
+        if !copies.is_empty() {
+            return self.swap_production(upgrade, &copies);
+        }
         // Whoever has started it meanwhile would write to what is replaced.
         self.stop_for_good(Environment::Production)?;
         let snapshot = taken(upgrade, Step::BackUpStopped)?;
-        self.data_back(upgrade, Environment::Production, (snapshot, Step::PutBackProduction))
+        let was_started = self.reach(upgrade, Environment::Production, &hop_versions(upgrade))?;
+        let back = (snapshot, Step::PutBackProduction);
+        let outcome = self.data_back(upgrade, Environment::Production, back)?;
+        if was_started {
+            self.driver(Environment::Production)?.stop()?;
+        }
+        Ok(outcome)
+    }
+
+    /// Where what an instance keeps is reached through its container, and the new version's does not run: start the version before, which
+    /// then has to get on with what there is until its data are back. Returns whether it was started.
+    fn reach(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+        (before, new): &(String, String),
+    ) -> Result<bool, Problem> {
+        if !has_writers_apart(self.instance(environment)) || self.runs(environment)? != Some(false)
+        {
+            return Ok(false);
+        }
+        let image = self.image_before(upgrade, environment)?;
+        self.driver(environment)?.install(before, Some(new), image.as_ref()).map_err(|error| {
+            let name = &self.instance(environment).name;
+            Problem::new(
+                format!(
+                    "what {name} keeps is reached through its container, of which neither {new} nor {before} runs with what {new} left, and there is no copy of its volumes: {error}"
+                ),
+                format!(
+                    "move its data directory aside, start {before} on an empty one, and bring the snapshot back that `belay upgrade show` names: belay restore SNAPSHOT --into {name}"
+                ),
+            )
+        })?;
+        // Its databases may take a while to answer; whether it is well then is not asked here.
+        self.wait_until_healthy(upgrade, environment)?;
+        Ok(true)
     }
 
     pub(super) fn start_back(&mut self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
@@ -113,10 +164,15 @@ impl Hands<'_> {
 
     pub(super) fn put_back_staging(&self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
         let driver = self.driver(Environment::Staging)?;
-        self.stop_for_good(Environment::Staging)?;
-        let snapshot = taken(upgrade, Step::BackUpStaging)?;
-        let told = (snapshot, Step::PutBackStaging);
-        let outcome = self.data_back(upgrade, Environment::Staging, told)?;
+        let outcome = if let Some(outcome) = self.swap_staging(upgrade)? {
+            outcome
+        } else {
+            self.stop_for_good(Environment::Staging)?;
+            let snapshot = taken(upgrade, Step::BackUpStaging)?;
+            let versions = (super::staging_version_before(upgrade), upgrade.hop().to.to_string());
+            self.reach(upgrade, Environment::Staging, &versions)?;
+            self.data_back(upgrade, Environment::Staging, (snapshot, Step::PutBackStaging))?
+        };
         let image = self.image_before(upgrade, Environment::Staging)?;
         let before = super::staging_version_before(upgrade);
         driver.install(&before, Some(&upgrade.hop().to.to_string()), image.as_ref())?;
@@ -133,4 +189,15 @@ fn first_began(upgrade: &Upgrade, wanted: Step) -> Option<Timestamp> {
         matches!(record.entry, Entry::Began { hop, step } if hop == hop_now && step == wanted)
     });
     found.map(|record| record.at)
+}
+
+/// The version before a hop, and the one after it.
+fn hop_versions(upgrade: &Upgrade) -> (String, String) {
+    let hop = upgrade.hop();
+    (hop.from.to_string(), hop.to.to_string())
+}
+
+/// Whether its recipe says how what writes is stopped while its databases go on.
+fn has_writers_apart(instance: &Instance) -> bool {
+    Recipe::of(instance.platform).quiesce.is_some()
 }

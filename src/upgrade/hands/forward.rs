@@ -78,12 +78,13 @@ impl Hands<'_> {
     }
 
     pub(super) fn release_pins(&self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
+        let notes = self.release_copies(upgrade)?;
         let reason = Self::pin_reason(upgrade);
         for environment in [Environment::Staging, Environment::Production] {
             let session = self.session(environment)?;
             pins::release(&session, &reason, &self.context())?;
         }
-        Ok(Outcome::default())
+        Ok(Outcome { notes, ..Outcome::default() })
     }
 
     pub(super) fn install(
@@ -94,6 +95,13 @@ impl Hands<'_> {
         let image = self.image_to_come(upgrade, environment).map_err(Problem::before_anything)?;
         let driver = self.driver(environment).map_err(Problem::before_anything)?;
         let hop = upgrade.hop();
+        match environment {
+            Environment::Staging => self.copy_staging(upgrade)?,
+            Environment::Production if !Self::was_tried(upgrade) => {
+                self.ensure_at_rest(upgrade).map_err(Problem::before_anything)?;
+            }
+            Environment::Production => {}
+        }
         driver.install(&hop.to.to_string(), Some(&hop.from.to_string()), image.as_ref())?;
         self.writers_were_replaced(environment)?;
         Ok(Outcome { image: image.map(|image| image.digest), ..Outcome::default() })
@@ -185,12 +193,17 @@ impl Hands<'_> {
         seen
     }
 
-    pub(super) fn resume_writers(&mut self) -> Result<Outcome, Problem> {
+    pub(super) fn resume_writers(&mut self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
         match self.stopped.take() {
             Some((stopped, _)) => drop(stopped.resume()?),
             None => {
                 quiesce::resume_of_upgrade(self.scene.config, self.production, &self.context())?;
             }
+        }
+        if upgrade.plan().terms.copy_volumes {
+            self.drop_copies(upgrade)?;
+            // All of it may have been stopped, and what comes next asks it.
+            self.wait_until_healthy(upgrade, Environment::Production)?;
         }
         Ok(Outcome::default())
     }

@@ -20,6 +20,10 @@ impl Problem {
         Self { why: why.into(), hint: Some(hint.into()), untouched: false }
     }
 
+    pub(super) fn why(&self) -> &str {
+        &self.why
+    }
+
     pub(super) fn internal(step: Step) -> Self {
         Self::new(
             format!("nothing does the step {step}"),

@@ -56,7 +56,8 @@ impl Hands<'_> {
             .map_err(|error| Problem::new(error.to_string(), "tell the developers of Belay"))?;
         let (id, hop) = (upgrade.journal().id, upgrade.hop_number());
         self.catalog.record_upgrade_baseline(id, hop, environment, &before).map_err(catalog)?;
-        Ok(Outcome { image: digest, notes, ..Outcome::default() })
+        let volumes = self.volumes_to_copy(upgrade, environment)?;
+        Ok(Outcome { image: digest, notes, volumes, ..Outcome::default() })
     }
 
     /// What was noted before the hop; nothing where another host noted it.
@@ -82,6 +83,20 @@ impl Hands<'_> {
         looked.is_ok_and(|result| result.verdict.is_fine())
     }
 
+    /// Give an instance that was started the time that it may take until it is healthy; what it says in the end.
+    pub(super) fn wait_until_healthy(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+    ) -> Result<TrialResult, Problem> {
+        // Once it has started a platform migrates its databases, which the limit of the test of health has to allow for.
+        let tests = self.scene.upgrades.tests.iter();
+        let limit = tests.filter(|test| test.kind == TrialKind::Health).map(|test| test.timeout);
+        let before = self.before(upgrade, environment)?;
+        let limit = limit.max().unwrap_or(WATCHED_WITHIN);
+        Ok(self.trials(environment).wait_until_healthy(limit, &before.baseline)?)
+    }
+
     pub(super) fn test(
         &self,
         upgrade: &Upgrade,
@@ -89,12 +104,8 @@ impl Hands<'_> {
         version: &str,
     ) -> Result<Outcome, Problem> {
         let trials = self.trials(environment);
-        // Once it has started a platform migrates its databases, which the limit of the test of health has to allow for.
-        let tests = self.scene.upgrades.tests.iter();
-        let limit = tests.filter(|test| test.kind == TrialKind::Health).map(|test| test.timeout);
         let before = self.before(upgrade, environment)?;
-        let limit = limit.max().unwrap_or(WATCHED_WITHIN);
-        let healthy = trials.wait_until_healthy(limit, &before.baseline)?;
+        let healthy = self.wait_until_healthy(upgrade, environment)?;
         let hop = upgrade.hop();
         let other = if version == hop.to.to_string() { &hop.from } else { &hop.to };
         let other = other.to_string();

@@ -8,10 +8,11 @@ use crate::upgrade::words::{ago, span, time};
 use std::time::Duration;
 
 pub(super) fn room(case: &Case<'_>) -> Finding {
-    if case.seen.room.is_empty() {
+    if case.seen.room.is_empty() && case.seen.way_back.is_empty() {
         return Finding::not_applicable("nothing needs room");
     }
     let mut finding = Finding::new();
+    case.seen.way_back.iter().for_each(|said| finding.saw(said.clone()));
     for Room { environment, what, place, needed_bytes, free_bytes } in &case.seen.room {
         let needed = Bytes(*needed_bytes);
         if let Some(free) = free_bytes {

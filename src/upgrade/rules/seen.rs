@@ -19,6 +19,8 @@ pub struct Seen {
     pub checkpoints: Vec<Checkpoint>,
     /// What needs room, and where; empty where the driver and the platform need none.
     pub room: Vec<Room>,
+    /// What a person should know of the way back besides, a sentence each.
+    pub way_back: Vec<String>,
     /// Whether now is a time for it; none where the configuration has no windows.
     pub window: Option<Window>,
     /// The apps on production's branches.

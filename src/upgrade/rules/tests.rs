@@ -132,6 +132,7 @@ fn open(gate: Gate) -> Scene {
         production,
         checkpoints: Recipe::of(crate::config::Platform::Appsmith).checkpoints,
         room: vec![room],
+        way_back: Vec::new(),
         window: Some(Window { is_open: true, opens_at: None }),
         apps: vec![app],
         drill: Some(Drill { at: before(48), passed: true }),

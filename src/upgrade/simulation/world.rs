@@ -493,6 +493,7 @@ impl World for &mut Fake {
             production: self.instance(Environment::Production, hop),
             checkpoints: Vec::new(),
             room: vec![room],
+            way_back: Vec::new(),
             window: Some(Window {
                 is_open,
                 opens_at: Some(Timestamp::from_second(opens_at).unwrap()),

@@ -98,5 +98,8 @@ impl Drop for Docker {
         // What a container's mounts would leave behind in the temporary directory.
         let data = self.directory.path().join("data");
         let _ = Command::new("umount").arg("-q").arg("-R").arg(&data).output();
+        // A container in this machine's network leaves this one.
+        let network = self.directory.path().join("exec/netns/default");
+        let _ = Command::new("umount").arg("-q").arg(&network).output();
     }
 }

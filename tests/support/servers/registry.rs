@@ -43,7 +43,18 @@ impl Registry {
 
     /// Let a tag mean an image that runs this script, and is healthy when that test says so.
     pub fn push(&mut self, tag: &str, script: &str, health: Option<&str>) {
-        self.images.insert(tag.to_owned(), json!({ "script": script, "health": health }));
+        self.insert(tag, json!({ "script": script, "health": health }));
+    }
+
+    /// The same with files of its own, by their paths without a `/` in front.
+    pub fn push_with(&mut self, tag: &str, script: &str, files: &[(&str, &str)]) {
+        let files: Map<String, Value> =
+            files.iter().map(|(path, text)| ((*path).to_owned(), json!(text))).collect();
+        self.insert(tag, json!({ "script": script, "files": files }));
+    }
+
+    fn insert(&mut self, tag: &str, image: Value) {
+        self.images.insert(tag.to_owned(), image);
         let path = self.directory.path().join("images.json");
         fs::write(&path, Value::Object(self.images.clone()).to_string()).unwrap();
     }

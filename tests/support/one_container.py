@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""What runs in the one container of a small Appsmith, for tests: a real MongoDB whose files are on the volume, and the server of
+platform_server.py, which a supervisor stops and starts.
+
+Usage: one_container.py MONGOD
+
+/opt/appsmith/info.json says which release it is. /appsmith-stacks has data/mongodb, data/port and configuration/docker.env; /platform
+what platform_server.py reads. While /tmp/backend.want is there the server runs, with its id in /tmp/backend.pid. Besides what that can be
+told to break:
+
+    exits           opens the files of its database for good, and ends before anything else runs
+"""
+import json, os, pathlib, signal, subprocess, sys, time
+
+stacks, platform = pathlib.Path("/appsmith-stacks"), pathlib.Path("/platform")
+want, pid = pathlib.Path("/tmp/backend.want"), pathlib.Path("/tmp/backend.pid")
+version = json.loads(pathlib.Path("/opt/appsmith/info.json").read_text())["version"]
+breaks = json.loads((platform / "settings.json").read_text())["breaks"].get(version, [])
+data, engine = stacks / "data/mongodb", stacks / "data/engine"
+
+
+def numbers(text):
+    return [int(part) for part in text.lstrip("v").split(".")]
+
+
+if engine.exists() and numbers(engine.read_text()) > numbers(version):
+    sys.exit(f"the files of the database are of {engine.read_text()}, which {version} cannot open")
+if "exits" in breaks:
+    engine.write_text(version)
+    for name in ["WiredTiger.turtle", "WiredTiger"]:
+        (data / name).write_text("of another engine")
+    print("CHECKPOINT MISSED: the files of the database are moved for good", flush=True)
+    sys.exit(1)
+
+for left in [want, pid, platform / "ready"]:
+    left.unlink(missing_ok=True)
+port = (stacks / "data/port").read_text()
+log = open("/tmp/mongod.log", "w")
+mongod = subprocess.Popen(
+    [sys.argv[1], "--dbpath", data, "--port", port, "--bind_ip", "127.0.0.1", "--replSet", "mr1", "--unixSocketPrefix", "/tmp", "--wiredTigerCacheSizeGB", "0.25"],
+    stdout=log, stderr=log,
+)
+server, asked_to_end = None, False
+
+
+def stop(process):
+    process.terminate()
+    return process.wait()
+
+
+def end(status):
+    if server is not None and server.poll() is None:
+        stop(server)
+    stop(mongod)
+    sys.exit(status)
+
+
+def on_term(*_):
+    global asked_to_end
+    asked_to_end = True
+
+
+signal.signal(signal.SIGTERM, on_term)
+import pymongo
+
+client = pymongo.MongoClient(f"mongodb://127.0.0.1:{port}/", directConnection=True, serverSelectionTimeoutMS=500)
+while not asked_to_end:
+    if mongod.poll() is not None:
+        print(pathlib.Path("/tmp/mongod.log").read_text()[-2000:], flush=True)
+        sys.exit(mongod.returncode)
+    try:
+        if client.admin.command("hello")["isWritablePrimary"]:
+            break
+    except pymongo.errors.PyMongoError:
+        pass
+    time.sleep(0.05)
+client.close()
+want.touch()
+while not asked_to_end:
+    if want.exists() and server is None:
+        server = subprocess.Popen(["/usr/bin/python3", pathlib.Path(__file__).parent / "platform_server.py", platform, version])
+        pid.write_text(str(server.pid))
+    if server is not None and not want.exists():
+        stop(server)
+        pid.unlink()
+        server = None
+    if server is not None and server.poll() is not None:
+        end(server.returncode)
+    if mongod.poll() is not None:
+        end(mongod.returncode)
+    time.sleep(0.05)
+end(0)
