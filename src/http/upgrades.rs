@@ -157,6 +157,9 @@ async fn say(
         let config = daemon.settings.config();
         let pair = config.pair(&pair)?;
         let (what, reason) = said(word, &body)?;
+        let context = Context::new(Events::ignored(), Cancel::new());
+        let secrets = &daemon.settings.secrets;
+        let scene = conduct::scene(&config, secrets, pair.name.as_str(), &context)?;
         let changes_course = matches!(what, Said::Ask { .. });
         let (upgrade, heard) = if matches!(what, Said::Ask { request: Request::Resume }) {
             // What merely waits, or was interrupted, goes on without being asked to.

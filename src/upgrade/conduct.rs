@@ -17,7 +17,7 @@ use crate::model::id::UpgradeId;
 use crate::model::upgrade::{Gate, Journal, Plan, Record, Side, Terms};
 use crate::ops::desk::{Desk, leave_word};
 use crate::ops::session::Session;
-use crate::ops::{Context, OpsError, new_job_id};
+use crate::ops::{Context, OpsError, new_job_id, sync};
 use crate::platform::recipe::Recipe;
 use by_itself::Taken;
 use jiff::Timestamp;

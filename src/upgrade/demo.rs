@@ -201,7 +201,7 @@ impl<'a> Stage<'a> {
         let what = Said::Approve { plan: upgrade.plan().digest() };
         let reason = Some("looked at staging".to_owned());
         let word = Word { by: APPROVER.to_owned(), reason, what };
-        conduct::say(&self.config, self.config.pair(PAIR)?, &word)?;
+        conduct::say(&self.scene()?, &word)?;
         Ok(())
     }
 
