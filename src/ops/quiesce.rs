@@ -77,6 +77,9 @@ struct Note {
     /// An upgrade has stopped it, and no backup or restore starts it again.
     #[serde(default)]
     by_upgrade: bool,
+    /// There is no lease any more.
+    #[serde(default)]
+    is_held: bool,
 }
 
 /// What stops those who write to an instance and starts them again, where its platform's recipe has nothing for that.
@@ -98,8 +101,6 @@ pub struct Quiesced {
     start: Command,
     events: Events,
     is_over: bool,
-    /// There is no lease any more.
-    is_held: bool,
     /// Ends the thread that renews the lease.
     renewing: Option<(Sender<()>, JoinHandle<()>)>,
 }
@@ -121,6 +122,7 @@ pub(super) fn stop(
         token: job.to_string(),
         switch: None,
         by_upgrade: false,
+        is_held: false,
     };
     stop_by(config, &Ways::of_recipe(living, recipe), note, context).map(Some)
 }
@@ -137,7 +139,8 @@ pub fn stop_for_upgrade(
     let living = Living::look(config, instance, context)?;
     let name = &instance.name;
     let token = job.to_string();
-    let note = |switch| Note { instance: name.clone(), token, switch, by_upgrade: true };
+    let note =
+        |switch| Note { instance: name.clone(), token, switch, by_upgrade: true, is_held: false };
     let in_container = instance.via.container().is_some();
     match (&living.recipe.quiesce, switch) {
         (Some(recipe), switch) if in_container || switch.is_none() => {
@@ -161,7 +164,7 @@ pub fn stop_whole_for_upgrade(
 ) -> Result<Quiesced, OpsError> {
     let ways = Ways::of_switch(&access_of(config, instance, context), &switch)?;
     let (instance, token) = (instance.name.clone(), job.to_string());
-    let note = Note { instance, token, switch: Some(switch), by_upgrade: true };
+    let note = Note { instance, token, switch: Some(switch), by_upgrade: true, is_held: false };
     stop_by(config, &ways, note, context)
 }
 
@@ -190,6 +193,10 @@ pub fn forget_of_upgrade(
     let Some(note) = Note::read(&directory, &instance.name)? else { return Ok(()) };
     if !note.by_upgrade {
         return Ok(());
+    }
+    // What has just been put in place may not be reached yet, and without a lease there is no need to.
+    if note.is_held {
+        return directory.remove(&file_of(&note.instance));
     }
     // A timer in a container ended with that.
     let is_gone = note.switch.is_none()
@@ -227,6 +234,7 @@ impl Note {
             token: String::new(),
             switch: None,
             by_upgrade: false,
+            is_held: false,
         };
         Ok(Some(serde_json::from_slice(&json).unwrap_or_else(|_| unreadable())))
     }
@@ -299,7 +307,6 @@ fn stop_by(
         access: ways.access.anew(),
         events: context.events.clone(),
         is_over: false,
-        is_held: false,
         renewing: None,
     };
     // On failure what was stopped of it is started again.
@@ -344,7 +351,7 @@ impl Quiesced {
 
     /// From here on nobody but Belay starts them. An error where the lease had run out, and they run already.
     pub fn hold(&mut self) -> Result<(), OpsError> {
-        if self.is_held {
+        if self.note.is_held {
             return Ok(());
         }
         self.end_renewing();
@@ -355,8 +362,8 @@ impl Quiesced {
                 "nothing was replaced; see why Belay was not heard of for so long, and run it again",
             )
         })?;
-        self.is_held = true;
-        Ok(())
+        self.note.is_held = true;
+        self.directory.write_json(&file_of(&self.note.instance), &self.note)
     }
 
     /// Start what was stopped. Tells where that had been done already, so that not all that was read meanwhile is of one moment.
@@ -376,7 +383,7 @@ impl Quiesced {
     /// Whether they have been stopped since, without a pause.
     pub fn is_unbroken(&self) -> bool {
         // Without a lease nobody but this program starts them.
-        if self.is_held {
+        if self.note.is_held {
             return true;
         }
         let renew = Command::shell(RENEW).argument(&self.note.token).silence(PATIENCE);
@@ -386,7 +393,7 @@ impl Quiesced {
     fn start(&mut self) -> Result<bool, OpsError> {
         self.end_renewing();
         self.is_over = true;
-        let start = self.start.clone().argument(if self.is_held { "held" } else { "" });
+        let start = self.start.clone().argument(if self.note.is_held { "held" } else { "" });
         let said = self.access.anew().run(&start, &[], MOST_ANSWER)?;
         self.directory.remove(&file_of(&self.note.instance))?;
         Ok(!said.is_empty())
