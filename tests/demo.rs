@@ -122,8 +122,7 @@ fn a_backup_comes_back_and_both_nights_end_as_they_should() {
             "what 3.0.0 left is backed up: snapshot",
             "production gets 2.0.0 back",
             "production passes its tests: version, http /health",
-            "Production runs 2.0.0 again by itself",
-            "every byte, mode and time as before",
+            "Production runs 2.0.0 again by itself, the guest's order included: every byte, mode and time as before",
             "its temporary directory is gone again",
         ],
     );

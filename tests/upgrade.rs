@@ -5,6 +5,7 @@
 mod support;
 
 use std::process::Command;
+use support::Run;
 use support::upgrades::Pair;
 
 const OLD: &str = "v3.16.11";
@@ -22,14 +23,21 @@ fn a_good_night_with_an_approval() {
     // A kill between the repository and the catalog: the repository has one record more.
     let newest =
         "DELETE FROM upgrade_records WHERE number = (SELECT max(number) FROM upgrade_records)";
-    rusqlite::Connection::open(pair.sandbox.state().join("catalog.sqlite"))
-        .unwrap()
-        .execute(newest, [])
-        .unwrap();
+    let catalog = pair.sandbox.state().join("catalog.sqlite");
+    let lose = || rusqlite::Connection::open(&catalog).unwrap().execute(newest, []).unwrap();
+    assert_eq!(lose(), 1);
+    let gated = pair.belay(&["gate", "main", "--to", NEW, "--json"]).code_in(&[0, 5]).json();
+    assert_eq!(gated["upgrade"]["state"], "awaiting_approval", "{gated:#}");
+    assert_eq!(lose(), 1);
     let run = pair.resume().code_in(&[0, 3]);
     assert!(!run.stderr().contains("could not be written"), "{run}");
     assert_eq!(pair.state(), "awaiting_approval", "{run}");
-    pair.belay(&["upgrade", "approve", "main", "--reason", "looked at it"]).ok();
+    // Who says so is who the process runs as: a variable is no credential.
+    let mut approve = pair.command(&["upgrade", "approve", "main", "--reason", "looked at it"]);
+    approve.env("SUDO_USER", "alice");
+    Run::of(approve).ok();
+    let approved = pair.records().into_iter().find(|record| record["kind"] == "approved").unwrap();
+    assert_eq!(approved["by"], who.trim());
     let run = pair.resume().code_in(&[0, 3]);
     assert_eq!(pair.state(), "provisional", "{run}");
     assert_eq!(pair.version(1), NEW);

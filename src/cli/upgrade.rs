@@ -158,8 +158,8 @@ fn start(arguments: &StartArguments, environment: &Environment) -> Result<Exit, 
         }
     }
     if !arguments.going.foreground {
-        let stops = asked.stops.clone();
-        return by_daemon::start(&scene.pair.name, &asked.to, stops, &plan, environment);
+        let name = &scene.pair.name;
+        return by_daemon::start(name, &asked.to, &asked.stops, &plan, environment);
     }
     let (upgrade, rest) = conduct::start(scene, plan, host::username())?;
     rested(upgrade, rest, None, environment)

@@ -27,7 +27,7 @@ pub(super) fn needed(config: &Config) -> Result<Remote, Failure> {
 pub(super) fn start(
     pair: &Name,
     to: &str,
-    stops: Vec<String>,
+    stops: &[String],
     plan: &Plan,
     environment: &Environment,
 ) -> Result<Exit, Failure> {

@@ -1,3 +1,5 @@
+//! Volumes: what is found of them, and each step on them as it runs on a host.
+
 use super::*;
 use crate::model::event::Cancel;
 use crate::model::via::Via;

@@ -78,9 +78,40 @@ pub(super) fn differ_by_image_only(one: &str, other: &str, services: &[&str]) ->
         let images: Vec<usize> =
             services.iter().filter_map(|service| image_line(text, service)).collect();
         let kept = text.lines().enumerate().filter(|(at, _)| !images.contains(at));
-        kept.map(|(_, line)| line.to_owned()).collect()
+        let kept: Vec<&str> = kept.map(|(_, line)| line).collect();
+        with_lists_in_order(&kept)
     };
     without(one) == without(other)
+}
+
+/// The lines with the items of each list in an order of their own: the older Compose sorts volumes and ports where it merges files.
+fn with_lists_in_order(lines: &[&str]) -> Vec<String> {
+    let (mut ordered, mut at) = (Vec::new(), 0);
+    while let Some(line) = lines.get(at) {
+        let indent = indent_of(line);
+        let begins = |line: &str| indent_of(line) == indent && line.trim_start().starts_with("- ");
+        if !begins(line) {
+            ordered.push((*line).to_owned());
+            at += 1;
+            continue;
+        }
+        let mut items: Vec<String> = Vec::new();
+        while let Some(line) = lines.get(at) {
+            match items.last_mut() {
+                _ if begins(line) => items.push((*line).to_owned()),
+                // What belongs to an item stays with it.
+                Some(item) if indent_of(line) > indent => {
+                    item.push('\n');
+                    item.push_str(line);
+                }
+                _ => break,
+            }
+            at += 1;
+        }
+        items.sort_unstable();
+        ordered.extend(items);
+    }
+    ordered
 }
 
 fn image_line(printed: &str, service: &str) -> Option<usize> {
@@ -214,5 +245,27 @@ mod tests {
             &pinned.replace("image: no", "image: yes"),
             &["app"]
         ));
+    }
+
+    #[test]
+    fn the_order_of_a_list_is_no_difference_and_what_is_in_it_is() {
+        let listed = |items: &str| {
+            format!(
+                "services:\n  app:\n    image: a:v1\n    volumes:\n{items}  db:\n    ports: []\n"
+            )
+        };
+        let one =
+            listed("    - /usr:/usr:ro\n    - source: x\n      type: volume\n    - /a:/b:rw\n");
+        let other =
+            listed("    - /a:/b:rw\n    - source: x\n      type: volume\n    - /usr:/usr:ro\n");
+        assert!(differ_by_image_only(&one, &other, &["app"]));
+        for changed in [
+            other.replace("/a:/b:rw", "/a:/b:ro"),
+            other.replace("type: volume", "type: bind"),
+            other.replace("    - /a:/b:rw\n", ""),
+            other.replace("      type: volume\n", "") + "      type: volume\n",
+        ] {
+            assert!(!differ_by_image_only(&one, &changed, &["app"]), "{changed}");
+        }
     }
 }
