@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn only_a_shared_lock_of_the_same_place_that_can_be_relied_upon_covers_another_one() {
         use crate::repository::format::key::ScryptCost;
-        use crate::store::LocalStore;
+        use crate::store::local::LocalStore;
         let made = || {
             let directory = tempfile::tempdir().unwrap();
             let store = Arc::new(LocalStore::new(directory.path()));
