@@ -356,7 +356,7 @@ fn a_good_night_is_gone_back_from_by_hand_with_all_that_came_since_kept() {
 }
 
 #[test]
-fn where_there_is_no_room_for_copies_the_plan_says_so_and_the_snapshot_is_the_way_back() {
+fn where_there_is_no_room_for_copies_the_plan_and_the_gate_say_so() {
     let sandbox = Sandbox::new();
     let disk = SmallDisk::mount(&sandbox.path("small"), 900);
     let pair = Pair::of(sandbox, Some("small/stacks"), "");
@@ -367,18 +367,11 @@ fn where_there_is_no_room_for_copies_the_plan_says_so_and_the_snapshot_is_the_wa
     });
     let used: u64 = used.ok().stdout().split_whitespace().next().unwrap().parse().unwrap();
     // A restore beside what is there fits, and a copy of all does not.
-    disk.grow(used + used / 2 + 20);
-    let before = pair.documents(1);
+    disk.grow(used + used * 15 / 16);
     let plan = pair.belay(&["upgrade", "plan", "main", "--to", NEW]).ok().stdout();
     assert!(!plan.contains("Copy the volumes"), "{plan}");
     let gate =
-        pair.belay(&["gate", "main", "--to", NEW, "--environment", "staging", "--json"]).ok();
+        pair.belay(&["gate", "main", "--to", NEW, "--environment", "staging", "--json"]).code(5);
     let said = "production: its way back is a restore of its snapshot, as its volumes cannot be copied aside: that needs";
     assert!(gate.stdout().contains(said), "{gate}");
-    pair.breaks(1, &["loses-rows"]);
-    let run = pair.start().code(1);
-    assert_eq!(pair.state(), "rolled_back", "{run}");
-    assert_eq!(pair.versions(1), (OLD.to_owned(), OLD.to_owned()), "{run}");
-    assert_eq!(pair.documents(1), before, "as it was");
-    assert!(pair.kept(1).is_empty());
 }
