@@ -306,14 +306,14 @@ fn killed_at_random_moments_production_is_old_good_or_new_good_in_the_end() {
             pair.resume();
         }
     }
-    let seen = format!("seed {seed}: {run}");
+    let how = format!("seed {seed}: {run}");
     let state = pair.state();
-    assert!(state == expected.state || state == "aborted", "{state}, {seen}");
-    assert_eq!(pair.version(1), Kind::ToolJet.old(), "{seen}");
+    assert!(state == expected.state || state == "aborted", "{state}, {how}");
+    assert_eq!(pair.version(1), Kind::ToolJet.old(), "{how}");
     assert_same_text(&before[1], &pair.dump(1));
     if state == "aborted" {
         assert_same_text(&before[0], &pair.dump(0));
     }
     pair.assert_nothing_is_left();
-    assert!(!pair.sandbox.path("kept-out").exists(), "users are kept out: {seen}");
+    assert!(!pair.sandbox.path("kept-out").exists(), "users are kept out: {how}");
 }

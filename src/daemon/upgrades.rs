@@ -177,12 +177,11 @@ impl Upgrades {
         let pair = config.pairs.get(name);
         self.tell(newest, now)?;
         let open = upgrades.iter().find(|upgrade| !upgrade.state().is_over());
-        let is_healthy = match (open, pair) {
-            (Some(open), Some(pair)) => self.health(config, pair, open, now)?,
-            _ => {
-                self.teller.forget_health(name)?;
-                false
-            }
+        let is_healthy = if let (Some(open), Some(pair)) = (open, pair) {
+            self.health(config, pair, open, now)?
+        } else {
+            self.teller.forget_health(name)?;
+            false
         };
         let next = |upgrade: &Upgrade| by_itself::comes_next(config, upgrade, is_healthy, now);
         // One that is over may have pins to release.

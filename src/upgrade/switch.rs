@@ -30,8 +30,8 @@ pub(super) fn pass(moment: Moment, entry: &Entry) {
     let mut places: Vec<&str> = text.lines().collect();
     let Some(found) = places.iter().position(|it| *it == place) else { return };
     places.remove(found);
-    let rest: String = places.iter().map(|place| format!("{place}\n")).collect();
-    if std::fs::write(&file, rest).is_ok() {
+    places.push("");
+    if std::fs::write(&file, places.join("\n")).is_ok() {
         let own = rustix::process::getpid();
         let _ = rustix::process::kill_process(own, rustix::process::Signal::KILL);
     }

@@ -284,7 +284,7 @@ fn workers_are_services_beside_the_platform() {
     for (workers, words) in
         [("['appsmith']", "is the service itself"), ("['-x']", "is no name of a service")]
     {
-        let told = refused(&with_workers(workers)).to_string();
+        let told = refused(&with_workers(workers));
         assert!(told.contains(words), "{told}");
     }
 }

@@ -25,8 +25,8 @@ pub fn version_at_rest(
     };
     let access = Access::new(host, config.ssh_config.clone(), &context.cancel);
     let read = Command::shell(READ).arguments([container, &file]);
-    let content = access.run(&read, &[], MOST_BYTES)?;
-    let json: serde_json::Value = serde_json::from_slice(&content).unwrap_or_default();
+    let said = access.run(&read, &[], MOST_BYTES)?;
+    let json: serde_json::Value = serde_json::from_slice(&said).unwrap_or_default();
     Ok(match json[&member].as_str().map(str::parse) {
         Some(Ok(version)) => (Some(VersionFound { version, source: file }), Vec::new()),
         Some(Err(error)) => (None, vec![format!("{file}: {error}")]),

@@ -61,7 +61,7 @@ fn judged(gate: Gate, results: &[RuleResult]) -> Option<String> {
 fn done(step: Step, outcome: &Outcome, journal: &Journal) -> Option<String> {
     let plan = &journal.plan;
     let (from, to) = (&plan.hops[0].from, plan.target());
-    let snapshot = outcome.snapshot.map(|id| id.short().to_string()).unwrap_or_default();
+    let snapshot = outcome.snapshot.map(|id| id.short()).unwrap_or_default();
     let environment = step.environment().unwrap_or(Environment::Production);
     Some(match step {
         Step::BackUpStaging | Step::BackUpProduction => {
@@ -76,7 +76,9 @@ fn done(step: Step, outcome: &Outcome, journal: &Journal) -> Option<String> {
         Step::BackUpStopped => {
             format!("production's last backup, with nothing missing: snapshot {snapshot}")
         }
-        Step::Verify => format!("production passes its tests: {}", names(outcome)),
+        Step::Verify | Step::VerifyBack => {
+            format!("production passes its tests: {}", names(outcome))
+        }
         Step::MaintenanceOff => "users are let in".to_owned(),
         Step::Commit => "committed: the upgrade is for good".to_owned(),
         Step::StopProduction => "production is stopped".to_owned(),
@@ -86,7 +88,6 @@ fn done(step: Step, outcome: &Outcome, journal: &Journal) -> Option<String> {
             )
         }
         Step::StartBack => format!("production gets {from} back"),
-        Step::VerifyBack => format!("production passes its tests: {}", names(outcome)),
         _ => return None,
     })
 }

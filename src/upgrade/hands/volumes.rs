@@ -56,17 +56,17 @@ impl Hands<'_> {
             ));
         }
         self.stop_whole()?;
-        let shelf = self.shelf(Environment::Production)?;
+        let place = self.shelf(Environment::Production)?;
         // The way back to a version before the last one is a restore of its snapshot, which stays pinned.
         for earlier in all_noted(upgrade, Environment::Production) {
             if !copies.contains(earlier) {
-                shelf.remove(earlier)?;
+                place.remove(earlier)?;
             }
         }
         let token = ops::new_job_id()?;
         for copy in copies {
             self.scene.context.events.phase("copying", copy.source.clone());
-            shelf.copy(copy, token, false)?;
+            place.copy(copy, token, false)?;
         }
         let kept_at = joined(copies.iter().map(|copy| copy.copy.as_str()));
         let notes = vec![format!("its volumes are copied to {kept_at}")];
@@ -166,8 +166,8 @@ impl Hands<'_> {
     /// Whether the container of an instance runs; none where it is in none.
     pub(super) fn runs(&self, environment: Environment) -> Result<Option<bool>, Problem> {
         let (config, instance) = (self.scene.config, self.instance(environment));
-        let shelf = Shelf::of(config, instance, &self.context());
-        Ok(shelf.map(|shelf| shelf.runs()).transpose()?)
+        let place = Shelf::of(config, instance, &self.context());
+        Ok(place.map(|place| place.runs()).transpose()?)
     }
 
     /// A snapshot of what the new version left, where its databases still answer. In any case its volumes are moved aside as they are.
@@ -233,11 +233,11 @@ impl Hands<'_> {
             return Ok(None);
         }
         self.driver(Environment::Staging)?.stop()?;
-        let shelf = self.shelf(Environment::Staging)?;
+        let place = self.shelf(Environment::Staging)?;
         for copy in copies {
             // It is copied before anything is changed.
-            if shelf.state(copy)? == CopyState::Missing {
-                shelf.remove(copy)?;
+            if place.state(copy)? == CopyState::Missing {
+                place.remove(copy)?;
                 let note = "its volumes were not touched yet".to_owned();
                 return Ok(Some(Outcome { notes: vec![note], ..Outcome::default() }));
             }
@@ -252,10 +252,10 @@ impl Hands<'_> {
         copies: &[VolumeCopy],
         what: String,
     ) -> Result<Outcome, Problem> {
-        let (shelf, mut kept) = (self.shelf(environment)?, Vec::new());
+        let (place, mut kept) = (self.shelf(environment)?, Vec::new());
         for copy in copies {
             self.scene.context.events.phase("swapping", copy.source.clone());
-            kept.extend(shelf.swap(copy)?);
+            kept.extend(place.swap(copy)?);
         }
         let Instance { via, .. } = self.instance(environment);
         let kept_at = joined(kept.iter().map(String::as_str));
@@ -276,11 +276,11 @@ impl Hands<'_> {
             return Ok(());
         }
         self.driver(Environment::Staging)?.stop()?;
-        let (shelf, token) = (self.shelf(Environment::Staging)?, ops::new_job_id()?);
+        let (place, token) = (self.shelf(Environment::Staging)?, ops::new_job_id()?);
         for copy in copies {
             self.scene.context.events.phase("copying", copy.source.clone());
             // What it was before the first try counts.
-            shelf.copy(copy, token, true)?;
+            place.copy(copy, token, true)?;
         }
         Ok(())
     }
@@ -290,11 +290,11 @@ impl Hands<'_> {
         let mut notes = Vec::new();
         for environment in [Environment::Staging, Environment::Production] {
             for copy in all_noted(upgrade, environment) {
-                let shelf = self.shelf(environment)?;
-                if shelf.remove(copy)? {
+                let place = self.shelf(environment)?;
+                if place.remove(copy)? {
                     notes.push(format!("the copy {} was removed", copy.copy));
                 }
-                if shelf.state(copy)? == CopyState::Swapped {
+                if place.state(copy)? == CopyState::Swapped {
                     notes.push(format!(
                         "what a new version left of {} is still kept beside it: rm -rf {}",
                         copy.source,
