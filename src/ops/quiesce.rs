@@ -32,12 +32,16 @@ const RENEWED_EVERY: Duration = Duration::from_mins(2);
 const PATIENCE: Duration = Duration::from_mins(10);
 const MOST_ANSWER: u64 = 1024 * 1024;
 
+/// Tells when the first process began: where it is another one a container was started again, and what was stopped in it with it.
+const BORN: &str = r#"born() { sed "s/.*) //" /proc/1/stat 2>/dev/null | cut -d " " -f 20; }
+"#;
+
 /// Stops, once a timer runs that starts again when the lease has run out. The lease is a file: the timer ends without a word when
 /// that is gone.
 const STOP: &str = r#"set -u
 umask 077
 token="/tmp/belay-stopped-$1"
-(set -C; : > "$token") || exit 1
+(set -C; born > "$token") || exit 1
 setsid sh -c '
   while [ -e "$1" ]; do
     if [ $(($(date +%s) - $(stat -c %Y "$1" 2>/dev/null || date +%s))) -ge "$2" ]; then
@@ -50,11 +54,13 @@ setsid sh -c '
   done' belay "$token" "$2" "$4" </dev/null >/dev/null 2>&1 &
 eval "$3" >&2"#;
 
-/// Goes on with the lease; fails where it has run out.
-const RENEW: &str = r#"touch -c "/tmp/belay-stopped-$1" && [ -e "/tmp/belay-stopped-$1" ]"#;
+/// Goes on with the lease; fails where it has run out, or what it was of was started again.
+const RENEW: &str = r#"token="/tmp/belay-stopped-$1"
+touch -c "$token" && [ -e "$token" ] && [ "$(cat "$token")" = "$(born)" ]"#;
 
-/// Ends the lease, so that only Belay starts what is stopped; fails where it has run out.
-const HOLD: &str = r#"rm "/tmp/belay-stopped-$1""#;
+/// Ends the lease, so that only Belay starts what is stopped; fails where it has run out, or what it was of was started again.
+const HOLD: &str = r#"token="/tmp/belay-stopped-$1"
+[ "$(cat "$token")" = "$(born)" ] && rm "$token""#;
 
 /// Ends the lease of what was put in place anew.
 const FORGET: &str = r#"rm -f "/tmp/belay-stopped-$1""#;
@@ -298,8 +304,12 @@ fn stop_by(
     let directory = PrivateDirectory::make(&config.state_dir, DIRECTORY)?;
     directory.write_json(&file_of(&note.instance), &note)?;
     let seconds = LEASE.as_secs().to_string();
-    let command =
-        ways.command(STOP).arguments([note.token.as_str(), &seconds, &ways.stop, &ways.start]);
+    let command = ways.command(&with_born(STOP)).arguments([
+        note.token.as_str(),
+        &seconds,
+        &ways.stop,
+        &ways.start,
+    ]);
     let mut stopped = Quiesced {
         start: ways.command(START).arguments([&note.token, &ways.start]),
         note,
@@ -313,6 +323,10 @@ fn stop_by(
     ways.access.run(&command, &[], MOST_ANSWER)?;
     stopped.renew();
     Ok(stopped)
+}
+
+fn with_born(script: &str) -> String {
+    [BORN, script].concat()
 }
 
 fn file_of(instance: &Name) -> String {
@@ -329,7 +343,7 @@ impl Quiesced {
     /// Go on with the lease, for as long as this is there.
     fn renew(&mut self) {
         let (stop, stopped) = channel();
-        let renew = Command::shell(RENEW).argument(&self.note.token).silence(PATIENCE);
+        let renew = Command::shell(&with_born(RENEW)).argument(&self.note.token).silence(PATIENCE);
         let access = self.access.anew();
         let thread = std::thread::Builder::new().name("lease".into()).spawn(move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(RENEWED_EVERY) {
@@ -355,7 +369,7 @@ impl Quiesced {
             return Ok(());
         }
         self.end_renewing();
-        let hold = Command::shell(HOLD).argument(&self.note.token);
+        let hold = Command::shell(&with_born(HOLD)).argument(&self.note.token);
         self.access.run(&hold, &[], 0).map_err(|error| {
             OpsError::refused(
                 format!("what writes to {} was started again before its new state was in place: {error}", self.note.instance),
@@ -386,7 +400,7 @@ impl Quiesced {
         if self.note.is_held {
             return true;
         }
-        let renew = Command::shell(RENEW).argument(&self.note.token).silence(PATIENCE);
+        let renew = Command::shell(&with_born(RENEW)).argument(&self.note.token).silence(PATIENCE);
         self.access.anew().run(&renew, &[], 0).is_ok()
     }
 
@@ -472,4 +486,40 @@ pub(super) fn left(state_dir: &Path) -> Vec<String> {
         format!("A run has stopped what writes to {name}, and has not started it again. The next backup or restore of {name} does.")
     });
     told.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Run a script; as the first process of a container would have it, or on this machine.
+    fn run(in_container: bool, script: &str, arguments: &[&str]) -> bool {
+        let mut command = Command::new(if in_container { "unshare" } else { "sh" });
+        if in_container {
+            command.args(["--pid", "--fork", "--mount-proc", "sh"]);
+        }
+        command.arg("-c").arg(with_born(script)).arg("belay").args(arguments);
+        command.stderr(std::process::Stdio::null()).status().unwrap().success()
+    }
+
+    #[test]
+    fn what_was_stopped_in_a_container_that_was_started_again_is_not_stopped() {
+        let token = format!("of-tests-{}", std::process::id());
+        let file = format!("/tmp/belay-stopped-{token}");
+        for in_container in [false, true] {
+            assert!(run(in_container, STOP, &[&token, "900", "true", "true"]));
+            if in_container {
+                // Two that begin within a hundredth of a second begin at the same time.
+                let is_over = || !run(true, RENEW, &[&token]);
+                assert!((0..1_000).any(|_| is_over()), "it counts as stopped for ever");
+                assert!(!run(true, HOLD, &[&token]));
+                std::fs::remove_file(&file).unwrap();
+            } else {
+                assert!(run(false, RENEW, &[&token]) && run(false, HOLD, &[&token]));
+            }
+            assert!(!std::path::Path::new(&file).exists());
+            assert!(!run(in_container, RENEW, &[&token]));
+        }
+    }
 }
