@@ -375,3 +375,20 @@ fn where_there_is_no_room_for_copies_the_plan_and_the_gate_say_so() {
     let said = "production: its way back is a restore of its snapshot, as its volumes cannot be copied aside: that needs";
     assert!(gate.stdout().contains(said), "{gate}");
 }
+
+#[test]
+fn where_the_volume_cannot_be_copied_the_data_come_back_out_of_the_snapshot() {
+    let sandbox = Sandbox::new();
+    // What is itself a mount cannot be renamed.
+    let _disk = SmallDisk::mount(&sandbox.path("small"), 2_000);
+    let pair = Pair::of(sandbox, Some("small"), "");
+    let before = pair.documents(1);
+    let plan = pair.belay(&["upgrade", "plan", "main", "--to", NEW]).ok().stdout();
+    assert!(!plan.contains("Copy the volumes"), "{plan}");
+    pair.breaks(1, &["loses-rows"]);
+    let run = pair.start().code(1);
+    assert_eq!(pair.state(), "rolled_back", "{run}");
+    assert_eq!(pair.versions(1), (OLD.to_owned(), OLD.to_owned()), "{run}");
+    assert_eq!(pair.documents(1), before, "as it was");
+    assert!(pair.kept(1).is_empty(), "{:?}", pair.kept(1));
+}
