@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 use support::upgrades::Pair;
-use support::{Run, Running, require_root, text, wait_until};
+use support::{Run, Running, assert_same_text, require_root, text, wait_until};
 
 const OLD: &str = "v3.16.11";
 const NEW: &str = "v3.17.0";
@@ -46,12 +46,28 @@ impl Host {
     }
 
     fn start(&mut self) {
-        self.daemon = Some(Running::start(self.pair.command(&["daemon"])));
+        self.spawn();
         wait_until("the daemon to answer", || {
             let daemon = self.daemon.as_mut().unwrap();
             assert!(!daemon.has_ended(), "{}", daemon.stderr_so_far());
             self.asks("GET", "/readyz", None).is_some_and(|(status, _)| status == 200)
         });
+    }
+
+    /// A daemon that ends at the places of the journal that [`Host::ends_at`] has named.
+    fn spawn(&mut self) {
+        let mut command = self.pair.command(&["daemon"]);
+        command.env("BELAY_ENDS_UPGRADE_AT", self.places());
+        self.daemon = Some(Running::start(command));
+    }
+
+    fn places(&self) -> PathBuf {
+        self.pair.sandbox.path("places")
+    }
+
+    fn ends_at(&self, places: &[String]) {
+        let lines: Vec<String> = places.iter().map(|place| format!("{place}\n")).collect();
+        fs::write(self.places(), lines.concat()).unwrap();
     }
 
     fn kill(&mut self) {
@@ -277,4 +293,78 @@ fn without_a_daemon_both_ways_are_named() {
     host.kill();
     let run = host.pair.belay(&["upgrade", "start", "main", "--to", NEW, "--yes"]).code(1);
     run.says(&["no daemon answers", "systemctl start belay", "--foreground"]);
+}
+
+/// Each step of an upgrade that ends with production taken back, but for those of users who are kept out.
+const STEPS: [&str; 25] = [
+    "pull_staging",
+    "back_up_staging",
+    "back_up_production",
+    "pin_both",
+    "gate_staging",
+    "baseline_staging",
+    "upgrade_staging",
+    "test_staging",
+    "test_staging_again",
+    "pull_production",
+    "back_up_staging_again",
+    "baseline_production",
+    "gate_before_stop",
+    "stop_writers",
+    "back_up_stopped",
+    "pin_last",
+    "hold_writers",
+    "gate_production",
+    "upgrade_production",
+    "verify",
+    "stop_production",
+    "save_production",
+    "put_back_production",
+    "start_back",
+    "verify_back",
+];
+
+#[test]
+fn whose_daemon_is_killed_in_each_step_goes_on_and_back_by_itself() {
+    let mut host = Host::new("soak = '1s'");
+    host.pair.platforms[1].breaks(&[(NEW, &["loses-rows"])]);
+    let before = host.pair.dump(1);
+    let places: Vec<String> = STEPS.iter().map(|step| format!("noted began {step}")).collect();
+    host.ends_at(&places);
+    let plan = host.pair.belay(&["upgrade", "plan", "main", "--to", NEW, "--json"]).ok().json();
+    let wanted = json!({ "to": NEW, "plan": plan["digest"] });
+    // The daemon may end before it answers.
+    let _ = host.asks("POST", "/v1/upgrades/main", Some(&wanted));
+    let mut kills = 0;
+    let mut state = String::new();
+    while state != "rolled_back" {
+        wait_until("the daemon to be killed, or the upgrade to rest", || {
+            let has_ended = host.daemon.as_mut().unwrap().has_ended();
+            let found = host.asks("GET", "/v1/upgrades/main", None);
+            if let Some((200, found)) = found {
+                found["upgrade"]["state"].as_str().unwrap_or_default().clone_into(&mut state);
+            }
+            has_ended || ["rolled_back", "held", "aborted"].contains(&state.as_str())
+        });
+        if host.daemon.as_mut().unwrap().has_ended() {
+            let run = host.daemon.take().unwrap().wait();
+            assert_eq!(run.signal(), Some(9), "{run}");
+            kills += 1;
+            host.spawn();
+        } else {
+            assert_eq!(state, "rolled_back", "{:#}", host.upgrade());
+        }
+    }
+    assert_eq!(fs::read_to_string(host.places()).unwrap(), "", "these were not reached");
+    assert_eq!(kills, STEPS.len());
+    let begun = host.pair.records();
+    let begun = begun.iter().filter(|record| record["kind"] == "began");
+    let others: Vec<&str> = begun
+        .map(|record| record["step"].as_str().unwrap())
+        .filter(|step| !STEPS.contains(step) && *step != "resume_writers")
+        .collect();
+    assert!(others.is_empty(), "steps in which no daemon was killed: {others:?}");
+    assert_eq!((host.pair.version(0).as_str(), host.pair.version(1).as_str()), (NEW, OLD));
+    assert_same_text(&before, &host.pair.dump(1));
+    assert!(host.pair.platforms[1].pid().is_some(), "it runs");
 }
