@@ -116,6 +116,8 @@ impl<W: World> Runner<W> {
             self.hear_people()?;
             let (now, facts) = (self.world.now(), self.world.facts(&self.upgrade));
             match self.upgrade.next(now, &facts) {
+                // What comes first may be another step then.
+                Decision::Do(_) if !self.is_taken_up => self.note_taken_up()?,
                 Decision::Do(step) => self.carry_out(step)?,
                 Decision::Wait { waiting, until } => return Ok(Rest::Waits { waiting, until }),
                 Decision::Ended(state) => return Ok(Rest::Ended(state)),
@@ -125,6 +127,9 @@ impl<W: World> Runner<W> {
 
     fn hear_people(&mut self) -> Result<(), Stopped<W::Error>> {
         while let Some(command) = self.world.next_command() {
+            if !self.is_taken_up {
+                self.note_taken_up()?;
+            }
             let answer = match self.upgrade.hear(&command) {
                 Ok(entry) => {
                     self.write(entry)?;
@@ -157,9 +162,6 @@ impl<W: World> Runner<W> {
     fn write(&mut self, entry: Entry) -> Result<(), Stopped<W::Error>> {
         if self.has_stopped {
             return Err(Stopped::Before);
-        }
-        if !self.is_taken_up {
-            self.note_taken_up()?;
         }
         // Until it is written.
         self.has_stopped = true;
