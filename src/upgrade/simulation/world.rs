@@ -150,7 +150,10 @@ impl Fake {
     }
 
     fn is_just_before_production(&self) -> bool {
-        let last = self.durable.records.last();
+        // A yes that somebody says meanwhile takes no time.
+        let is_yes = |entry: &Entry| matches!(entry, Entry::Approved(_) | Entry::Overridden(_));
+        let mut records = self.durable.records.iter().rev();
+        let last = records.find(|record| !is_yes(&record.entry));
         last.is_some_and(|last| matches!(last.entry, Entry::Judged { gate: Gate::Production, .. }))
     }
 
