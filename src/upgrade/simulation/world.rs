@@ -442,6 +442,12 @@ impl World for &mut Fake {
             (self.touched, self.is_changed) = (Some((hop, self.truth.production.data)), false);
             self.tally.touched += 1;
         }
+        // Only once that is known: who takes up what began, and did not end, goes on with it whenever that is.
+        if is_written
+            && matches!(record.entry, Entry::Failed { step: failed, untouched: true, .. } if failed == step)
+        {
+            self.touched = None;
+        }
         if is_written {
             self.durable.records.push(record.clone());
             assert_eq!(self.durable.records.len(), upgrade.journal().records.len());
@@ -459,9 +465,6 @@ impl World for &mut Fake {
             // Now and then it is not even sure of that.
             let untouched =
                 step == Step::UpgradeProduction && !self.is_changed && self.random.per_mille(700);
-            if untouched {
-                self.touched = None;
-            }
             return Err(Failure { why: "no".to_owned(), hint: None, untouched });
         }
         let halfway = matches!(fate, Fate::FailsHalfway | Fate::CutHalfway);
