@@ -251,7 +251,8 @@ impl Remote {
             hint: Some(format!("see how it ended: `belay job show {id}`")),
         };
         let url = Self::url(&format!("/v1/jobs/{id}/events"));
-        let response = self.answered(self.client.get(url).send())?;
+        let sent = self.client.get(url).send().map_err(|error| lost(error.to_string()))?;
+        let response = self.answered(Ok(sent))?;
         let mut name = String::new();
         for line in BufReader::new(response).lines() {
             let line = line.map_err(|error| lost(error.to_string()))?;
