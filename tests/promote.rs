@@ -265,6 +265,8 @@ fn tooljet_pulls_after_a_snapshot() {
             format!("GET /api/ext/workspaces [{basic}]"),
             format!("GET /api/ext/workspace/o1/apps [{basic}]"),
             format!("GET /api/ext/workspace/o2/apps [{basic}]"),
+            // The snapshot asks which version it is of.
+            "GET /api/metadata []".to_owned(),
             format!(
                 "PUT /api/ext/apps/t0?createMode=git [{basic}; content-type: application/json] {{}}"
             ),
