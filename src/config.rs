@@ -294,6 +294,11 @@ impl Config {
         validate::validate(&raw, origin, text).map_err(invalid)
     }
 
+    /// The git repositories of a pair, in the order of their names.
+    pub fn gits_of(&self, pair: &Name) -> impl Iterator<Item = &GitRepository> {
+        self.gits.values().filter(move |git| git.pair.as_ref() == Some(pair))
+    }
+
     /// Where the text came from.
     pub fn origin(&self) -> &str {
         &self.origin

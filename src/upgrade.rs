@@ -14,6 +14,7 @@ pub mod driver;
 pub mod evidence;
 pub mod gate;
 pub mod hands;
+pub mod journals;
 pub mod machine;
 pub mod maintenance;
 pub mod path;

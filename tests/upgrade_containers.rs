@@ -120,9 +120,16 @@ impl Pair {
         wait_until("the server in the container", || {
             let running =
                 self.docker.run(&["ps", "-q", "--filter", &format!("name={}", SIDES[side])]);
-            assert!(!running.trim().is_empty(), "{}", self.docker.run(&["logs", SIDES[side]]));
+            assert!(!running.trim().is_empty(), "{}", self.why_stopped(side));
             ready.exists()
         });
+    }
+
+    fn why_stopped(&self, side: usize) -> String {
+        let state = self.docker.run(&["inspect", "-f", "{{json .State}}", SIDES[side]]);
+        let mut logs = self.docker.command(&["logs", SIDES[side]]);
+        let said = logs.output().unwrap();
+        format!("{state}{}", String::from_utf8_lossy(&[said.stdout, said.stderr].concat()))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -70,6 +70,17 @@ struct Watch {
     waits_since: [AtomicU64; 2],
     cancelled: AtomicBool,
     silent: AtomicBool,
+    /// Nobody wants it any more.
+    stopped: AtomicBool,
+}
+
+/// Ends a command that nobody waits for any longer. That is no fault of its own.
+pub(super) struct Stopper(Arc<Watch>);
+
+impl Stopper {
+    pub(super) fn stop(&self) {
+        self.0.stopped.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Watch {
@@ -135,6 +146,7 @@ impl Guard {
             waits_since: Default::default(),
             cancelled: AtomicBool::new(false),
             silent: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
         });
         let (stop, stopped) = channel();
         let (watched, cancel) = (Arc::clone(&watch), cancel.clone());
@@ -156,14 +168,13 @@ impl Guard {
 
 fn guard(group: Pid, silence: Duration, cancel: &Cancel, watch: &Watch, stopped: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOKS_EVERY) {
-        let flag = if cancel.is_cancelled() {
-            &watch.cancelled
+        if cancel.is_cancelled() {
+            watch.cancelled.store(true, Ordering::SeqCst);
         } else if watch.longest_wait() > silence {
-            &watch.silent
-        } else {
+            watch.silent.store(true, Ordering::SeqCst);
+        } else if !watch.stopped.load(Ordering::SeqCst) {
             continue;
-        };
-        flag.store(true, Ordering::SeqCst);
+        }
         // It may have ended by itself at this moment.
         let _ = kill_process_group(group, Signal::KILL);
         return;
@@ -319,6 +330,11 @@ impl Running {
         self.stdout.take().expect("it was not taken yet")
     }
 
+    /// What can end it while another thread reads or waits.
+    pub(super) fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.guard.watch))
+    }
+
     /// Wait for its end, which is an error where it is not a good one. What it still gives is not read.
     pub fn finish(mut self) -> Result<Finished, AccessError> {
         drop((self.stdin.take(), self.stdout.take()));
@@ -340,7 +356,7 @@ impl Running {
             via,
             source,
         })?;
-        if status.success() {
+        if status.success() || watch.stopped.load(Ordering::SeqCst) {
             return Ok(Finished { said });
         }
         Err(AccessError::Failed {

@@ -273,3 +273,34 @@ fn after_a_relay_failed_nobody_waits_for_an_answer() {
         }
     }
 }
+
+#[test]
+fn what_nobody_wants_any_more_is_stopped_and_was_no_failure() {
+    let running = local().start(&Command::new("sleep").argument("1000"), false).unwrap();
+    running.stopper().stop();
+    running.finish().unwrap();
+}
+
+#[test]
+fn a_relay_ends_however_soon_its_connection_is_closed() {
+    // A server that keeps a connection until its client has closed it, as most do.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || stream.unwrap().read_to_end(&mut Vec::new()));
+        }
+    });
+    let relay = Command::shell(tunnel::RELAY).arguments(["127.0.0.1", port.as_str()]);
+    let relay = relay.silence(Duration::from_secs(30));
+    // Where one in twenty does not end this many do not pass, and more than there are processors makes them stumble.
+    std::thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| {
+                for _ in 0..12 {
+                    assert_eq!(local().run(&relay, &[], LIMIT).unwrap().as_slice(), b"");
+                }
+            });
+        }
+    });
+}

@@ -10,20 +10,23 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// Joins the port of a host to its own input and output, by what is there. bash needs no other program for the connection; a
-/// `cat` may wait for more before it hands on what has come, which `dd` does not.
-const RELAY: &str = r#"if command -v bash >/dev/null; then exec bash -c '
-  exec 3<>"/dev/tcp/$1/$2" 4<&0 || exit 1
-  dd bs=128k <&3 2>/dev/null & a=$!
-  dd bs=128k <&4 >&3 2>/dev/null & b=$!
-  exec 0<&- 1>&- 3>&- 4<&-
-  wait -n
-  kill "$a" "$b" 2>/dev/null
+/// `cat` may wait for more before it hands on what has come, which `dd` does not. Each way ends the other one: the one up by its
+/// end, and the one down by a pipe that only it holds. bash's `wait -n` would be shorter, but a way that has ended before it is
+/// called can be missed by that.
+pub(super) const RELAY: &str = r#"if command -v bash >/dev/null; then exec bash -c '
+  exec 3<>"/dev/tcp/$1/$2" 4<&0 0</dev/null || exit 1
+  dd bs=128k <&4 >&3 2>/dev/null & up=$!
+  dd bs=128k <&3 2>/dev/null 5> >(exec 1>&- 2>&- 3>&- 4<&-; read -r; kill "$up") & down=$!
+  exec 1>&- 3>&- 4<&-
+  wait "$up"
+  kill "$down" 2>/dev/null
   exit 0' "$0" "$1" "$2"
 elif command -v nc >/dev/null; then exec nc "$1" "$2"
 fi
@@ -33,6 +36,9 @@ const BUFFER_BYTES: usize = 128 * 1024;
 
 /// How long a relay whose connection broke may take to say why.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long one may take to end whose connection was closed on this side.
+const LAST_BYTES: Duration = Duration::from_secs(5);
 
 /// A way to a port.
 pub struct Tunnel {
@@ -162,14 +168,24 @@ fn relay(shared: &Shared, stream: &UnixStream) -> Result<(), AccessError> {
         // A connection that waits for its next use is silent.
         .silence(Duration::MAX);
     let mut running = shared.access.start(&command, true)?;
-    let (mut input, mut output) = (running.stdin(), running.stdout());
+    let (mut input, mut output, stopper) = (running.stdin(), running.stdout(), running.stopper());
+    let (ended, end) = channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(move || copy(stream, &mut input));
+        scope.spawn(move || {
+            copy(stream, &mut input);
+            drop(input);
+            // Nobody waits for ever for one that does not notice.
+            if end.recv_timeout(LAST_BYTES) == Err(RecvTimeoutError::Timeout) {
+                stopper.stop();
+            }
+        });
         copy(&mut output, stream);
         let _ = stream.shutdown(Shutdown::Both);
-    });
-    drop(output);
-    running.finish().map(drop)
+        drop(output);
+        let finished = running.finish();
+        drop(ended);
+        finished.map(drop)
+    })
 }
 
 /// Hand on what comes until there is no more, or nobody takes it: each side learns of that by itself.

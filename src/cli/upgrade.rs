@@ -18,6 +18,7 @@ use crate::model::upgrade::Request;
 use crate::ops::OpsError;
 use crate::upgrade::conduct::{self, Heard};
 use crate::upgrade::hands::{Said, Word};
+use crate::upgrade::journals;
 use crate::upgrade::machine::{State, Upgrade, Waiting};
 use crate::upgrade::plan::{describe, lines};
 use crate::upgrade::runner::Rest;
@@ -53,7 +54,7 @@ pub(super) fn run(
             };
             let mut found = Vec::new();
             for pair in pairs {
-                found.extend(conduct::upgrades(config, Some(pair))?.into_iter().next());
+                found.extend(journals::upgrades(config, Some(&pair.name))?.into_iter().next());
             }
             let shown: Vec<Shown> = found.iter().map(Shown::of).collect();
             environment.show(&shown, || text::status(&found))
@@ -64,7 +65,7 @@ pub(super) fn run(
         UpgradeCommand::Abort(arguments) => abort(arguments, environment),
         UpgradeCommand::Rollback(arguments) => rollback(arguments, environment),
         UpgradeCommand::List => {
-            let upgrades = conduct::upgrades(config, None)?;
+            let upgrades = journals::upgrades(config, None)?;
             let shown: Vec<Shown> = upgrades.iter().map(Shown::of).collect();
             environment.show(&shown, || text::list(&upgrades))
         }
@@ -233,8 +234,8 @@ fn followed(
 fn show(wanted: &str, environment: &Environment) -> Result<Exit, Failure> {
     let config = environment.config()?;
     let all = match config.pairs.values().find(|pair| pair.name.as_str() == wanted) {
-        Some(pair) => conduct::upgrades(config, Some(pair))?,
-        None => conduct::upgrades(config, None)?
+        Some(pair) => journals::upgrades(config, Some(&pair.name))?,
+        None => journals::upgrades(config, None)?
             .into_iter()
             .filter(|upgrade| upgrade.journal().id.to_string().starts_with(wanted))
             .collect(),

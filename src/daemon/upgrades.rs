@@ -19,6 +19,7 @@ use crate::ops::desk::{Desk, has_words};
 use crate::ops::status::schedule_subject;
 use crate::ops::{Context, OpsError};
 use crate::upgrade::conduct::{self, by_itself};
+use crate::upgrade::journals;
 use crate::upgrade::machine::{Decision, State, Upgrade};
 use crate::upgrade::told::told;
 use jiff::{SignedDuration, Timestamp};
@@ -172,7 +173,7 @@ impl Upgrades {
     ) -> Result<Option<Timestamp>, DaemonError> {
         let now = Timestamp::now();
         let upgrades: Vec<Upgrade> =
-            journals.into_iter().map(conduct::replayed).collect::<Result<_, _>>()?;
+            journals.into_iter().map(journals::replayed).collect::<Result<_, _>>()?;
         let Some(newest) = upgrades.first() else { return Ok(None) };
         let pair = config.pairs.get(name);
         self.tell(newest, now)?;

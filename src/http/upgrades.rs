@@ -12,6 +12,7 @@ use crate::model::upgrade::{Request, RuleName};
 use crate::ops::{Context, OpsError};
 use crate::upgrade::conduct::{self, Heard};
 use crate::upgrade::hands::{Said, Word};
+use crate::upgrade::journals;
 use crate::upgrade::machine::Upgrade;
 use crate::upgrade::path;
 use crate::upgrade::shown::{Glance, with_tests};
@@ -82,7 +83,7 @@ fn read<T: DeserializeOwned>(body: &[u8], such_as: &str) -> Result<T, Answer> {
 pub(super) async fn list(State(daemon): State<Arc<Daemon>>, query: Asked<Limit>) -> Answer {
     blocking(move || {
         let limit = limit_of(asked(query)?.limit)?;
-        let all = conduct::upgrades(&daemon.settings.config(), None)?;
+        let all = journals::upgrades(&daemon.settings.config(), None)?;
         let upgrades: Vec<Glance> = all.iter().take(limit as usize).map(Glance::of).collect();
         Ok(Answer::json(&json!({ "upgrades": upgrades })))
     })
@@ -93,7 +94,7 @@ pub(super) async fn list(State(daemon): State<Arc<Daemon>>, query: Asked<Limit>)
 pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(name): Path<String>) -> Answer {
     blocking(move || {
         let config = daemon.settings.config();
-        let all = conduct::upgrades(&config, None)?;
+        let all = journals::upgrades(&config, None)?;
         let is_meant = |upgrade: &&Upgrade| {
             let journal = upgrade.journal();
             journal.plan.pair.as_str() == name || journal.id.to_string() == name

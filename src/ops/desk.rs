@@ -1,7 +1,7 @@
 //! What upgrades keep beside the catalog: who works on one, and what people have said to it meanwhile.
 //!
-//! What always holds: one process at a time works on the upgrades of a pair; a word that was left is read once by whoever works on it,
-//! in the order in which words were left.
+//! What always holds: one process at a time works on the upgrades of a pair; a word that was left is read by whoever works on it, in the
+//! order in which words were left, and lies there until it is cleared away, so that a kill loses none.
 
 use super::OpsError;
 use super::private::PrivateDirectory;
@@ -37,14 +37,26 @@ impl Desk {
         }
     }
 
-    /// The oldest word that was left, which is taken away.
-    pub fn next_word(&self) -> Result<Option<Vec<u8>>, OpsError> {
-        let names = words(&self.directory, &self.pair)?;
-        let Some(name) = names.first() else { return Ok(None) };
-        let word = self.directory.read(name)?;
-        self.directory.remove(name)?;
-        Ok(word)
+    /// The oldest word that lies there.
+    pub fn oldest_word(&self) -> Result<Option<LeftWord>, OpsError> {
+        let Some(name) = words(&self.directory, &self.pair)?.into_iter().next() else {
+            return Ok(None);
+        };
+        let text = self.directory.read(&name)?.unwrap_or_default();
+        Ok(Some(LeftWord { name, text }))
     }
+
+    /// It has been heard.
+    pub fn clear_away(&self, word: &LeftWord) -> Result<(), OpsError> {
+        self.directory.remove(&word.name)
+    }
+}
+
+/// A word that was left.
+pub struct LeftWord {
+    name: String,
+    /// As it was left.
+    pub text: Vec<u8>,
 }
 
 /// Leave a word for whoever works on the upgrades of a pair.
@@ -82,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_works_and_others_leave_words_that_are_read_once_and_in_order() {
+    fn one_works_and_others_leave_words_that_lie_there_in_order_until_they_are_cleared_away() {
         let state = tempfile::tempdir().unwrap();
         let (pair, other): (Name, Name) = ("main".parse().unwrap(), "main2".parse().unwrap());
         assert!(!has_words(state.path(), &pair).unwrap());
@@ -92,13 +104,18 @@ mod tests {
         for word in ["one", "two"] {
             leave_word(state.path(), &pair, word.as_bytes()).unwrap();
         }
-        assert_eq!(of_other.next_word().unwrap(), None);
+        assert!(of_other.oldest_word().unwrap().is_none());
         assert!(has_words(state.path(), &pair).unwrap());
         assert!(!has_words(state.path(), &other).unwrap());
-        assert_eq!(desk.next_word().unwrap().unwrap(), b"one");
+        // Who was killed before he had done with it has it again.
+        assert_eq!(desk.oldest_word().unwrap().unwrap().text, b"one");
         drop(desk);
         let desk = Desk::take(state.path(), &pair).unwrap().unwrap();
-        assert_eq!(desk.next_word().unwrap().unwrap(), b"two");
-        assert_eq!(desk.next_word().unwrap(), None);
+        for expected in [&b"one"[..], b"two"] {
+            let word = desk.oldest_word().unwrap().unwrap();
+            assert_eq!(word.text, expected);
+            desk.clear_away(&word).unwrap();
+        }
+        assert!(desk.oldest_word().unwrap().is_none());
     }
 }

@@ -7,6 +7,7 @@ use super::state::{self, State};
 use super::{Context, OpsError, adopt};
 use crate::host;
 use crate::model::id::SnapshotId;
+use crate::model::name::Name;
 use crate::model::pin::Pin;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -35,6 +36,17 @@ pub fn pin(
             pins.push(Pin { snapshot, reason: reason.to_owned(), pinned_by, pinned_at });
         }
     })
+}
+
+/// Pin the snapshot that was taken of an instance right before it is overwritten.
+pub fn pin_present(
+    session: &Session,
+    snapshot: SnapshotId,
+    instance: &Name,
+    context: &Context,
+) -> Result<Pinned, OpsError> {
+    let reason = format!("state of {instance} before a restore");
+    pin(session, &SnapshotRef::Prefix(snapshot.to_string()), &reason, context)
 }
 
 /// Remove the pins of a snapshot: those for one reason, or all.

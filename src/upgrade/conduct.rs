@@ -7,6 +7,7 @@ pub mod by_itself;
 
 use super::evidence::{self, Copies, Question, Scene};
 use super::hands::{Hands, Word};
+use super::journals::{replayed, upgrades};
 use super::machine::{Refusal, Upgrade};
 use super::plan::{self, Asked};
 use super::runner::{Rest, Runner, Stopped};
@@ -16,8 +17,7 @@ use crate::config::{Config, Pair, SecretSources};
 use crate::model::id::UpgradeId;
 use crate::model::upgrade::{Gate, Journal, Plan, Record, Side, Terms};
 use crate::ops::desk::{Desk, leave_word};
-use crate::ops::session::Session;
-use crate::ops::{Context, OpsError, new_job_id, sync};
+use crate::ops::{Context, OpsError, new_job_id};
 use crate::platform::recipe::Recipe;
 use by_itself::Taken;
 use jiff::Timestamp;
@@ -95,27 +95,9 @@ pub fn planned(scene: &Scene<'_>, to: &str, stops: &[String]) -> Result<Plan, Op
     .map_err(|no| closed(&no, no.hint()))
 }
 
-/// The upgrades of a pair, newest first, as this host knows them.
-pub fn upgrades(config: &Config, pair: Option<&Pair>) -> Result<Vec<Upgrade>, OpsError> {
-    let catalog = Catalog::open(&config.state_dir)?;
-    let journals = catalog.upgrades(pair.map(|pair| &pair.name))?;
-    journals.into_iter().map(replayed).collect()
-}
-
-/// What a journal has led to.
-pub fn replayed(journal: Journal) -> Result<Upgrade, OpsError> {
-    let id = journal.id;
-    Upgrade::replay(journal).map_err(|misfit| {
-        OpsError::refused(
-            format!("the journal of upgrade {id} cannot be followed: {misfit}"),
-            "it was written by another version of Belay, or is damaged: `belay catalog rebuild` takes the repository's copy",
-        )
-    })
-}
-
 /// The upgrade of a pair that people may have to do with; none where there was none, or the last one is over.
 pub fn current(config: &Config, pair: &Pair) -> Result<Option<Upgrade>, OpsError> {
-    Ok(upgrades(config, Some(pair))?.into_iter().find(|upgrade| !upgrade.state().is_over()))
+    Ok(upgrades(config, Some(&pair.name))?.into_iter().find(|upgrade| !upgrade.state().is_over()))
 }
 
 fn desk_of(config: &Config, pair: &Pair) -> Result<Option<Desk>, OpsError> {
@@ -150,24 +132,16 @@ pub fn start(scene: Scene<'_>, plan: Plan, by: String) -> Result<(Upgrade, Rest)
     let desk = desk_of(config, pair)?.ok_or_else(|| busy(pair))?;
     ensure_none(config, pair)?;
     // What was said to one that is over is not said to this one.
-    while desk.next_word()?.is_some() {}
-    let production = config.instance(pair.production.as_str())?;
-    let session = Session::open(config, config.repository_of(production)?, scene.secrets)?;
+    while let Some(word) = desk.oldest_word()? {
+        desk.clear_away(&word)?;
+    }
+    let session = scene.production_session()?;
     let id = UpgradeId(new_job_id()?.0);
     let journal = Journal::new(id, plan, Timestamp::now(), by);
     let upgrade = replayed(journal)?;
     let repository = crate::model::id::RepositoryId(session.repository.id().0);
     Catalog::open(&config.state_dir)?.add_upgrade(repository, upgrade.journal())?;
     work_on(scene, desk, upgrade)
-}
-
-/// A process that was killed may have told the repository of a step, and not the catalog any more: that has it from here on. What
-/// people say would otherwise be noted in the place of that step, and be lost.
-fn catch_up(scene: &Scene<'_>) -> Result<(), OpsError> {
-    let production = scene.config.instance(scene.pair.production.as_str())?;
-    let repository = scene.config.repository_of(production)?;
-    let mut session = Session::open(scene.config, repository, scene.secrets)?;
-    sync::view_anyway(&mut session, scene.context).map(drop)
 }
 
 /// Take the pair's upgrade up where it is, and go on.
@@ -249,7 +223,8 @@ pub fn say(scene: &Scene<'_>, word: &Word) -> Result<(Upgrade, Heard), OpsError>
     let (config, pair) = (scene.config, scene.pair);
     let desk = desk_of(config, pair)?;
     if desk.is_some() {
-        catch_up(scene)?;
+        // What people say would otherwise be noted in the place of a step that the catalog does not know of, and be lost.
+        scene.catch_up()?;
     }
     let mut upgrade = on_its_way(config, pair)?;
     // Also where another process works on it: what makes no sense now is told at once.

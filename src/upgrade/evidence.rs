@@ -14,7 +14,8 @@ use crate::config::{Config, Instance, Pair, SecretSources};
 use crate::model::upgrade::{Environment, Gate, RuleName, VolumeCopy};
 use crate::model::version::Version;
 use crate::ops::newest::Newest;
-use crate::ops::{Context, OpsError};
+use crate::ops::session::Session;
+use crate::ops::{Context, OpsError, sync};
 use crate::platform::recipe::Recipe;
 use jiff::Timestamp;
 
@@ -131,6 +132,18 @@ impl<'a> Scene<'a> {
             (Environment::Staging, self.config.instance(staging.as_str())?),
             (Environment::Production, self.config.instance(production.as_str())?),
         ])
+    }
+
+    /// The repository that production is backed up to, which has the journals of its upgrades.
+    pub(super) fn production_session(&self) -> Result<Session, OpsError> {
+        let production = self.config.instance(self.pair.production.as_str())?;
+        Session::open(self.config, self.config.repository_of(production)?, self.secrets)
+    }
+
+    /// Take into the catalog what the repository knows of upgrades, and the catalog does not: of another host, or of a process that was
+    /// killed between the two.
+    pub(super) fn catch_up(&self) -> Result<(), OpsError> {
+        sync::view_anyway(&mut self.production_session()?, self.context).map(drop)
     }
 }
 

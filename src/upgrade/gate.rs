@@ -4,18 +4,17 @@
 
 use super::draft;
 use super::evidence::{self, Copies, Evidence, Question, Scene};
+use super::journals::upgrades;
 use super::machine::{State, Upgrade};
 use super::path;
 use super::rules::{self, Case};
-use crate::catalog::Catalog;
 use crate::config::pair::Upgrades;
 use crate::config::{Config, Pair, SecretSources};
 use crate::model::id::UpgradeId;
 use crate::model::name::Name;
 use crate::model::upgrade::{Environment, Gate, RuleResult, Step};
 use crate::model::version::Version;
-use crate::ops::session::Session;
-use crate::ops::{Context, OpsError, sync};
+use crate::ops::{Context, OpsError};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -93,22 +92,17 @@ pub fn gate(
 
 /// The repository may know of an upgrade, or of steps of it, that the catalog does not: of another host, or of a process that was killed.
 fn take_in(scene: &Scene<'_>) -> Result<(), OpsError> {
-    let Scene { config, secrets, pair, context, .. } = *scene;
-    let production = config.instance(pair.production.as_str())?;
-    let looked = Session::open(config, config.repository_of(production)?, secrets)
-        .and_then(|mut session| sync::view_anyway(&mut session, context));
-    match looked {
-        Err(error) if error.is_cancelled() => Err(error),
+    match scene.catch_up() {
         // The rules that need the repository say so themselves.
-        Err(error) => {
-            context.events.warn(format!(
+        Err(error) if !error.is_cancelled() => {
+            scene.context.events.warn(format!(
                 "Whether the repository knows of an upgrade of {} could not be told: {}.",
-                pair.name,
+                scene.pair.name,
                 error.told()
             ));
             Ok(())
         }
-        Ok(_) => Ok(()),
+        looked => looked,
     }
 }
 
@@ -127,20 +121,8 @@ pub(super) fn upgrades_of(pair: &Pair) -> Result<&Upgrades, OpsError> {
 
 /// The upgrade of a pair that has begun and not ended. In one that is provisional nothing comes that a gate stands before.
 fn under_way(config: &Config, pair: &Name) -> Result<Option<Upgrade>, OpsError> {
-    for journal in Catalog::open(&config.state_dir)?.upgrades(Some(pair))? {
-        let id = journal.id;
-        let upgrade = Upgrade::replay(journal).map_err(|misfit| {
-            OpsError::refused(
-                format!("the journal of upgrade {id} does not make sense: {misfit}"),
-                "use the version of Belay that wrote it, or a newer one",
-            )
-        })?;
-        let state = upgrade.state();
-        if !state.is_over() && state != State::Provisional {
-            return Ok(Some(upgrade));
-        }
-    }
-    Ok(None)
+    let mut all = upgrades(config, Some(pair))?.into_iter();
+    Ok(all.find(|upgrade| !upgrade.state().is_over() && upgrade.state() != State::Provisional))
 }
 
 /// One upgrade of a pair at a time.

@@ -27,7 +27,7 @@ use crate::model::id::Sha256;
 use crate::model::upgrade::{
     Entry, Environment, Gate, Journal, Outcome, Record, Request, RuleName, Step,
 };
-use crate::ops::desk::Desk;
+use crate::ops::desk::{Desk, LeftWord};
 use crate::ops::quiesce::{self, Quiesced};
 use crate::ops::session::{Lease, Session};
 use crate::ops::{Context, OpsError, upgrades};
@@ -43,6 +43,8 @@ pub struct Hands<'a> {
     production: &'a Instance,
     catalog: Catalog,
     desk: Desk,
+    /// What was read there, and is not answered yet.
+    heard: Option<LeftWord>,
     /// Production's repository, once it was needed for the journal.
     repository: Option<Session>,
     /// Both instances, kept from others since the first step that this process began.
@@ -111,6 +113,7 @@ impl<'a> Hands<'a> {
             production: config.instance(production.as_str())?,
             catalog: Catalog::open(&config.state_dir)?,
             desk,
+            heard: None,
             repository: None,
             lease: None,
             lock: None,
@@ -361,23 +364,26 @@ impl World for Hands<'_> {
 
     fn next_command(&mut self) -> Option<Command> {
         loop {
-            let word = match self.desk.next_word() {
+            // What cannot be cleared away would be heard again and again.
+            if !self.clear_away() {
+                return None;
+            }
+            let word = match self.desk.oldest_word() {
                 Ok(word) => word?,
                 Err(error) => {
-                    self.scene
-                        .context
-                        .events
-                        .warn(format!("What people have said could not be read: {error}."));
+                    let text = format!("What people have said could not be read: {error}.");
+                    self.scene.context.events.warn(text);
                     return None;
                 }
             };
-            match serde_json::from_slice::<Word>(&word) {
+            let said = serde_json::from_slice::<Word>(&word.text);
+            self.heard = Some(word);
+            match said {
                 Ok(word) => return Some(word.command()),
-                Err(error) => self
-                    .scene
-                    .context
-                    .events
-                    .warn(format!("Something that was said could not be read: {error}.")),
+                Err(error) => {
+                    let text = format!("Something that was said could not be read: {error}.");
+                    self.scene.context.events.warn(text);
+                }
             }
         }
     }
@@ -385,15 +391,24 @@ impl World for Hands<'_> {
     fn answer(&mut self, command: &Command, answer: Result<(), Refusal>) {
         if let Err(Refusal { message, hint }) = answer {
             let by = &command.by;
-            self.scene
-                .context
-                .events
-                .warn(format!("What {by} said was not heard: {message} ({hint})."));
+            let text = format!("What {by} said was not heard: {message} ({hint}).");
+            self.scene.context.events.warn(text);
         }
+        self.clear_away();
     }
 }
 
 impl Hands<'_> {
+    /// The word that was heard last need not lie there any more. Returns whether it does not.
+    fn clear_away(&mut self) -> bool {
+        let Some(word) = self.heard.take() else { return true };
+        let Err(error) = self.desk.clear_away(&word) else { return true };
+        let text = format!("What was said could not be cleared away: {error}.");
+        self.scene.context.events.warn(text);
+        self.heard = Some(word);
+        false
+    }
+
     /// Tell who follows.
     fn tell(&self, upgrade: &Upgrade, record: &Record) {
         let events = &self.scene.context.events;

@@ -49,6 +49,9 @@ def stop(process):
 
 
 def end(status):
+    if status:
+        print(f"one of its programs ended with {status}; the last words of mongod:", flush=True)
+        print(pathlib.Path("/tmp/mongod.log").read_text()[-2000:], flush=True)
     if server is not None and server.poll() is None:
         stop(server)
     stop(mongod)
@@ -66,8 +69,7 @@ import pymongo
 client = pymongo.MongoClient(f"mongodb://127.0.0.1:{port}/", directConnection=True, serverSelectionTimeoutMS=500)
 while not asked_to_end:
     if mongod.poll() is not None:
-        print(pathlib.Path("/tmp/mongod.log").read_text()[-2000:], flush=True)
-        sys.exit(mongod.returncode)
+        end(mongod.returncode)
     try:
         if client.admin.command("hello")["isWritablePrimary"]:
             break

@@ -20,12 +20,31 @@ pub use registry::Registry;
 pub use sshd::Sshd;
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::Child;
+use std::sync::atomic::{AtomicU16, Ordering};
 
-/// A port that is free now.
+/// A port that is free, and stays so for whoever starts a server on it later, and again: no other test gets it while this process
+/// lives, and it is none of those that connections get from the system.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Those that run at the same time begin far from each other.
+    let begin = std::process::id().wrapping_mul(7919) % u32::from(COUNT);
+    for _ in 0..COUNT {
+        let next = u32::from(NEXT.fetch_add(1, Ordering::SeqCst));
+        let port = FIRST + u16::try_from((begin + next) % u32::from(COUNT)).unwrap();
+        let name = SocketAddr::from_abstract_name(format!("belay-test-port-{port}")).unwrap();
+        let Ok(claim) = UnixListener::bind_addr(&name) else { continue };
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            // It is let go by the end of the process.
+            std::mem::forget(claim);
+            return port;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// A process of a server, ended with what it was started for.

@@ -64,9 +64,7 @@ pub(super) fn overrule(
 
 /// Go on: try again what failed, ask again the rules that said no.
 pub(super) fn resume(pair: &Pair, environment: &Environment) -> Result<Exit, Failure> {
-    let daemon = needed(environment.config()?)?;
-    let spoken = daemon.say(&pair.name, "resume", &json!({}))?;
-    followed(&daemon, &spoken, None, environment)
+    ask(pair, "resume", &json!({}), None, environment)
 }
 
 /// Give an upgrade up.
@@ -76,11 +74,9 @@ pub(super) fn abort(
     reason: Option<String>,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let daemon = needed(environment.config()?)?;
     let keep = matches!(request, Request::Abort { keep_staging: true });
     let body = with_reason(json!({ "keep_staging": keep }), reason);
-    let spoken = daemon.say(&pair.name, "abort", &body)?;
-    followed(&daemon, &spoken, Some(State::Aborted), environment)
+    ask(pair, "abort", &body, Some(State::Aborted), environment)
 }
 
 /// Bring production's old version back.
@@ -90,11 +86,25 @@ pub(super) fn rollback(
     reason: Option<String>,
     environment: &Environment,
 ) -> Result<Exit, Failure> {
-    let daemon = needed(environment.config()?)?;
     let discard = matches!(request, Request::RollBack { discard_current: true });
     let body = with_reason(json!({ "discard_current": discard }), reason);
-    let spoken = daemon.say(&pair.name, "rollback", &body)?;
-    followed(&daemon, &spoken, Some(State::RolledBack), environment)
+    ask(pair, "rollback", &body, Some(State::RolledBack), environment)
+}
+
+/// Say what changes the course, and follow what comes of it. To end as `wanted` is no failure then.
+fn ask(
+    pair: &Pair,
+    word: &str,
+    body: &Value,
+    wanted: Option<State>,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let daemon = needed(environment.config()?)?;
+    let spoken = daemon.say(&pair.name, word, body)?;
+    match spoken.job {
+        Some(job) => follow(&daemon, job, wanted, environment),
+        None => shown(&spoken, environment),
+    }
 }
 
 fn with_reason(mut body: Value, reason: Option<String>) -> Value {
@@ -115,18 +125,6 @@ fn shown(spoken: &Spoken, environment: &Environment) -> Result<Exit, Failure> {
             "Noted. The daemon goes on when the upgrade need not wait any more.".into()
         }
     })
-}
-
-fn followed(
-    daemon: &Remote,
-    spoken: &Spoken,
-    wanted: Option<State>,
-    environment: &Environment,
-) -> Result<Exit, Failure> {
-    match spoken.job {
-        Some(job) => follow(daemon, job, wanted, environment),
-        None => shown(spoken, environment),
-    }
 }
 
 /// Show what the daemon does until the upgrade rests. Who stops looking stops nothing: half an upgrade helps nobody.

@@ -127,7 +127,7 @@ pub fn status(
     let catalog = Catalog::open(&config.state_dir)?;
     let mut found = Vec::new();
     for pair in pairs {
-        for git in config.gits.values().filter(|git| git.pair.as_ref() == Some(&pair.name)) {
+        for git in config.gits_of(&pair.name) {
             let mirror = catalog.mirror(&git.name)?;
             let mut status = GitStatus {
                 pair: pair.name.clone(),

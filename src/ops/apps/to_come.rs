@@ -27,7 +27,6 @@ pub fn to_come(
     version: &Version,
     writer: Option<&Version>,
 ) -> Vec<AppToCome> {
-    let gits = config.gits.values().filter(|git| git.pair.as_ref() == Some(&pair.name));
     let judged = |git: &GitRepository| {
         judge(config, git, version, writer).unwrap_or_else(|error| {
             let hint = error.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
@@ -36,7 +35,7 @@ pub fn to_come(
             vec![AppToCome { git: git.name.clone(), app: None, readability }]
         })
     };
-    gits.flat_map(judged).collect()
+    config.gits_of(&pair.name).flat_map(judged).collect()
 }
 
 fn judge(

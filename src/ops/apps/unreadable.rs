@@ -35,8 +35,7 @@ pub fn unreadable(
     pair: &Pair,
     version: &Version,
 ) -> Vec<Result<Unreadable, OpsError>> {
-    let gits = config.gits.values().filter(|git| git.pair.as_ref() == Some(&pair.name));
-    gits.filter_map(|git| of_git(config, git, version).transpose()).collect()
+    config.gits_of(&pair.name).filter_map(|git| of_git(config, git, version).transpose()).collect()
 }
 
 fn of_git(

@@ -26,7 +26,6 @@ use crate::config::{Config, Instance};
 use crate::model::id::{JobId, SnapshotId};
 use crate::ops::backup::{BackupOptions, backup_locked};
 use crate::ops::job::JobResult;
-use crate::ops::select::SnapshotRef;
 use crate::ops::session::{InstanceLock, Session};
 use crate::ops::{Context, OpsError, pins};
 use jiff::Timestamp;
@@ -298,9 +297,7 @@ impl PreparedDatabases<'_> {
             existing.map(|database| database.facts.name.clone()).collect();
         match backup_locked(self.config, self.session, &instance, &options, context) {
             Ok(outcome) => {
-                let reason = format!("state of {name} before a restore");
-                let snapshot = SnapshotRef::Prefix(outcome.id.to_string());
-                pins::pin(self.session, &snapshot, &reason, context)?;
+                pins::pin_present(self.session, outcome.id, name, context)?;
                 Ok((Some(outcome.id), written))
             }
             // The file is kept nowhere else.

@@ -27,7 +27,6 @@ use crate::ops::backup::{BackupOptions, backup_locked};
 use crate::ops::instance::Living;
 use crate::ops::job::JobResult;
 use crate::ops::quiesce::{self, Quiesced};
-use crate::ops::select::SnapshotRef;
 use crate::ops::session::{InstanceLock, Session};
 use crate::ops::{Context, OpsError, pins};
 use jiff::Timestamp;
@@ -319,9 +318,7 @@ impl PreparedParts<'_> {
         let options = BackupOptions { before_restore_of, ..BackupOptions::default() };
         match backup_locked(self.config, self.session, self.instance, &options, context) {
             Ok(outcome) => {
-                let reason = format!("state of {name} before a restore");
-                let snapshot = SnapshotRef::Prefix(outcome.id.to_string());
-                pins::pin(self.session, &snapshot, &reason, context)?;
+                pins::pin_present(self.session, outcome.id, name, context)?;
                 Ok(Saved { before: Some(outcome.id), since, ..lost })
             }
             Err(error) if error.is_cancelled() => Err(error),

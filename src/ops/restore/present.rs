@@ -11,7 +11,6 @@ use crate::model::event::Cancel;
 use crate::model::id::SnapshotId;
 use crate::model::size::Bytes;
 use crate::ops::backup::{BackupOptions, backup_locked};
-use crate::ops::select::SnapshotRef;
 use crate::ops::session::Session;
 use crate::ops::{Context, OpsError, pins};
 use std::io;
@@ -127,9 +126,7 @@ impl Prepared<'_> {
         let options = BackupOptions { before_restore_of, ..BackupOptions::default() };
         match backup_locked(self.config, self.session, &instance, &options, context) {
             Ok(outcome) => {
-                let reason = format!("state of {name} before a restore");
-                let snapshot = SnapshotRef::Prefix(outcome.id.to_string());
-                let doubt = match pins::pin(self.session, &snapshot, &reason, context) {
+                let doubt = match pins::pin_present(self.session, outcome.id, name, context) {
                     Ok(_) if outcome.warnings.is_empty() => None,
                     Ok(_) => Some("has warnings"),
                     Err(error) if error.is_cancelled() => return Err(error),

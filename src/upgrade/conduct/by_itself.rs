@@ -3,12 +3,13 @@
 //! What always holds: that there is nothing to do, or that another process does it, is no failure; and looking whether something is to be
 //! done reads the catalog alone.
 
-use super::{catch_up, closed, desk_of, planned, start, upgrades, work_on};
+use super::{closed, desk_of, planned, start, work_on};
 use crate::config::{Config, Pair};
 use crate::model::job::UpgradeStart;
 use crate::model::trial::Baseline;
 use crate::ops::OpsError;
 use crate::upgrade::evidence::{self, Scene};
+use crate::upgrade::journals::upgrades;
 use crate::upgrade::machine::{Decision, Facts, Upgrade};
 use crate::upgrade::runner::Rest;
 use crate::upgrade::tests::Trials;
@@ -33,7 +34,7 @@ pub enum Taken {
 /// release.
 pub fn take_up(scene: Scene<'_>) -> Result<Taken, OpsError> {
     let Some(desk) = desk_of(scene.config, scene.pair)? else { return Ok(Taken::Busy) };
-    catch_up(&scene)?;
+    scene.catch_up()?;
     let Some(upgrade) = with_work_left(scene.config, scene.pair)? else {
         return Ok(Taken::Nothing);
     };
@@ -43,7 +44,7 @@ pub fn take_up(scene: Scene<'_>) -> Result<Taken, OpsError> {
 
 /// The upgrade that is not over, or else one that is, and whose pins can be released.
 fn with_work_left(config: &Config, pair: &Pair) -> Result<Option<Upgrade>, OpsError> {
-    let all = upgrades(config, Some(pair))?;
+    let all = upgrades(config, Some(&pair.name))?;
     let now = Timestamp::now();
     let is_due =
         |upgrade: &Upgrade| matches!(upgrade.next(now, &Facts::default()), Decision::Do(_));

@@ -6,7 +6,7 @@ use crate::config::Instance;
 use crate::model::id::SnapshotId;
 use crate::model::upgrade::{Entry, Environment, Outcome, Step};
 use crate::ops::restore::in_place::{PutBack, put_back};
-use crate::ops::{self, SnapshotRef, newest, pins, quiesce};
+use crate::ops::{self, newest, pins, quiesce};
 use crate::platform::recipe::Recipe;
 use crate::upgrade::machine::Upgrade;
 use jiff::Timestamp;
@@ -89,13 +89,7 @@ impl Hands<'_> {
         let before = first.map(|(id, _)| id).or(before);
         if let Some(before) = before {
             let (name, id) = (&instance.name, before.short());
-            let reason = format!("state of {name} before a restore");
-            pins::pin(
-                &session,
-                &SnapshotRef::Prefix(before.to_string()),
-                &reason,
-                &self.context(),
-            )?;
+            pins::pin_present(&session, before, name, &self.context())?;
             notes.push(format!(
                 "what the new version left of {name} is in snapshot {id}, which is pinned"
             ));

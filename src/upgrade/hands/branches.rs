@@ -14,8 +14,7 @@ impl Hands<'_> {
     /// production from going back: what could not be asked is a sentence, too.
     pub(super) fn told_of_branches(&self, upgrade: &Upgrade) -> Vec<String> {
         let (config, pair) = (self.scene.config, self.scene.pair);
-        let is_of_pair = |git: &&GitRepository| git.pair.as_ref() == Some(&pair.name);
-        let gits: Vec<&GitRepository> = config.gits.values().filter(is_of_pair).collect();
+        let gits: Vec<&GitRepository> = config.gits_of(&pair.name).collect();
         if gits.is_empty() {
             return Vec::new();
         }

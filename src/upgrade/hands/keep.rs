@@ -6,26 +6,12 @@ use crate::model::upgrade::Step;
 use crate::ops::OpsError;
 use crate::ops::session::Lease;
 use crate::repository::lock::{Lock, LockMode};
-use crate::upgrade::machine::Upgrade;
+use crate::upgrade::machine::{self, Upgrade};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long to wait for who works on one of the instances: a night's backup may be large.
 const LONGEST_WAIT: Duration = Duration::from_hours(1);
-
-/// Whether production is on its way back, which nothing else may hinder.
-fn leads_back(step: Step) -> bool {
-    matches!(
-        step,
-        Step::KeepUsersOut
-            | Step::StopProduction
-            | Step::SaveProduction
-            | Step::PutBackProduction
-            | Step::StartBack
-            | Step::VerifyBack
-            | Step::LetUsersIn
-    )
-}
 
 impl Hands<'_> {
     /// Keep from others what a step must not share, from here until these hands are done.
@@ -50,7 +36,7 @@ impl Hands<'_> {
         match self.repository().and_then(|it| it.lock(LockMode::Shared, purpose, &context)) {
             Ok(lock) => self.lock = Some(lock),
             // What is done without it takes a lock of its own.
-            Err(error) if leads_back(step) && !error.is_cancelled() => {
+            Err(error) if machine::leads_back(step) && !error.is_cancelled() => {
                 context.events.warn(format!("It goes back without a lock of its own: {error}."));
             }
             Err(error) => return Err(error),

@@ -8,7 +8,7 @@ use crate::model::upgrade::{Entry, Environment, Outcome, Step, VolumeCopy};
 use crate::ops::backup::{BackupOptions, backup};
 use crate::ops::quiesce::{self, LEASE};
 use crate::ops::volumes::{self, CopyState, Shelf};
-use crate::ops::{self, SnapshotRef, pins};
+use crate::ops::{self, pins};
 use crate::upgrade::evidence::{Can, can_be_copied};
 use crate::upgrade::machine::Upgrade;
 use crate::upgrade::words::span;
@@ -189,9 +189,7 @@ impl Hands<'_> {
         let session = self.session(Environment::Production)?;
         match backup(self.scene.config, &session, self.production, &options, &self.context()) {
             Ok(outcome) => {
-                let snapshot = SnapshotRef::Prefix(outcome.id.to_string());
-                let reason = format!("state of {name} before a restore");
-                pins::pin(&session, &snapshot, &reason, &self.context())?;
+                pins::pin_present(&session, outcome.id, name, &self.context())?;
                 let note = format!(
                     "what the new version left of {name} is in snapshot {}, which is pinned",
                     outcome.id.short()

@@ -57,6 +57,11 @@ pub(super) const ROLL_BACK: [Step; 7] = [
     Step::LetUsersIn,
 ];
 
+/// Whether a step is one of production's way back, which nothing else may hinder.
+pub fn leads_back(step: Step) -> bool {
+    ROLL_BACK.contains(&step)
+}
+
 /// Where a step stands in a hop.
 pub(super) fn place(step: Step) -> Option<usize> {
     HOP.iter().position(|it| *it == step)

@@ -73,7 +73,12 @@ impl People {
         self.queue.push_back(Command { by: by.to_owned(), reason, what });
     }
 
-    pub(super) fn next(&mut self) -> Option<Command> {
-        self.queue.pop_front()
+    /// What comes first, and lies there until it is answered.
+    pub(super) fn next(&self) -> Option<Command> {
+        self.queue.front().cloned()
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.queue.pop_front();
     }
 }

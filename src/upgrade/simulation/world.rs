@@ -525,6 +525,7 @@ impl World for &mut Fake {
         if let Err(refusal) = &answer {
             assert!(!refusal.hint.is_empty() && !refusal.message.is_empty());
         }
+        self.people.answered();
         self.tally.heard(command, answer.is_ok());
     }
 }
