@@ -263,7 +263,7 @@ fn a_version_that_takes_its_database_along_and_ends_is_taken_back_with_the_volum
     // What failed is kept, named, and still what it was.
     let kept = pair.kept(1);
     let [failed] = &kept[..] else { panic!("{kept:?}") };
-    assert_eq!(fs::read_to_string(failed.join("data/engine")).unwrap(), NEW);
+    assert_eq!(fs::read_to_string(failed.join("data/mongodb/engine")).unwrap(), NEW);
     assert_eq!(pair.outcomes("put_back_production")[0]["kept_at"], text(failed), "{run}");
     assert!(run.stdout().contains(text(failed)), "{run}");
     let shown = pair.belay(&["upgrade", "show", "main"]).ok().stdout();
@@ -287,7 +287,7 @@ fn on_staging_it_is_taken_back_there_and_production_is_not_touched() {
     assert_eq!([pair.documents(0), pair.documents(1)], before);
     let kept = pair.kept(0);
     let [failed] = &kept[..] else { panic!("{kept:?}") };
-    assert_eq!(fs::read_to_string(failed.join("data/engine")).unwrap(), NEW);
+    assert_eq!(fs::read_to_string(failed.join("data/mongodb/engine")).unwrap(), NEW);
     assert!(run.stdout().contains(text(failed)), "{run}");
     assert!(pair.kept(1).is_empty(), "{:?}", pair.kept(1));
 }
@@ -329,7 +329,7 @@ fn a_kill_between_the_renames_is_gone_on_from() {
     assert_eq!(pair.documents(1), before);
     let kept = pair.kept(1);
     let [failed] = &kept[..] else { panic!("{kept:?}") };
-    assert_eq!(fs::read_to_string(failed.join("data/engine")).unwrap(), NEW);
+    assert_eq!(fs::read_to_string(failed.join("data/mongodb/engine")).unwrap(), NEW);
 }
 
 #[test]
@@ -400,4 +400,22 @@ fn where_the_volume_cannot_be_copied_the_data_come_back_out_of_the_snapshot() {
     // Staging's copy lies in the same directory.
     let of_production = |path: &&PathBuf| text(path).contains("production");
     assert_eq!(pair.kept(1).iter().find(of_production), None);
+}
+
+#[test]
+fn where_no_version_starts_on_what_is_left_the_one_before_begins_anew_and_gets_its_data_back() {
+    let sandbox = Sandbox::new();
+    let _disk = SmallDisk::mount(&sandbox.path("small"), 2_000);
+    let pair = Pair::of(sandbox, Some("small"), "");
+    let before = pair.documents(1);
+    pair.breaks(1, &["exits"]);
+    let run = pair.start().code(1);
+    assert_eq!(pair.state(), "rolled_back", "{run}");
+    assert_eq!(pair.versions(1), (OLD.to_owned(), OLD.to_owned()), "{run}");
+    assert_eq!(pair.documents(1), before, "as it was");
+    let put_back = pair.outcomes("put_back_production");
+    let kept = put_back[0]["kept_at"].as_str().unwrap_or_else(|| panic!("{run}"));
+    assert!(kept.starts_with(text(&pair.stacks[1].join("data/.belay-failed-"))), "{kept}");
+    assert_eq!(fs::read_to_string(Path::new(kept).join("engine")).unwrap(), NEW);
+    assert!(run.stdout().contains(kept), "{run}");
 }

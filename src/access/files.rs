@@ -1,10 +1,14 @@
 //! Small files where an instance lives: reading them, and putting others in their place.
 
 use super::{Access, AccessError, Command};
+use crate::model::via::Via;
+use std::io::Read as _;
 use zeroize::Zeroizing;
 
 /// No path has more bytes.
 const MOST_OF_PATH: u64 = 64 * 1024;
+/// What is around a file in a tar archive.
+const MOST_OF_ARCHIVE: u64 = 64 * 1024;
 
 /// Finds the file: whoever owns its directory may have put a link there, which may lead only to what is that one's own.
 const FIND: &str = r#"set -eu
@@ -82,9 +86,46 @@ fn script(step: &str) -> Command {
 }
 
 impl Access {
-    /// A file's content; an error where it has more than `limit` bytes.
+    /// A file's content; an error where it has more than `limit` bytes. A container that it is in need not run.
     pub fn read_file(&self, path: &str, limit: u64) -> Result<Zeroizing<Vec<u8>>, AccessError> {
-        self.run(&Command::new("cat").argument(path), &[], limit)
+        let read = self.run(&Command::new("cat").argument(path), &[], limit);
+        match (read, self.via.container()) {
+            (Err(AccessError::Failed { said, .. }), Some(container))
+                if said.contains("is not running") =>
+            {
+                self.read_of_stopped(container, path, limit)
+            }
+            (read, _) => read,
+        }
+    }
+
+    /// The engine hands out what a container has, in a tar archive.
+    fn read_of_stopped(
+        &self,
+        (engine, container): (Via, &str),
+        path: &str,
+        limit: u64,
+    ) -> Result<Zeroizing<Vec<u8>>, AccessError> {
+        let source = format!("{container}:{path}");
+        let command = Command::new("docker").arguments(["cp", "-L", &source, "-"]);
+        let engine = self.to(engine);
+        let archive = engine.run(&command, &[], limit.saturating_add(MOST_OF_ARCHIVE))?;
+        let strange = |reason: &str| AccessError::Strange {
+            program: "docker cp".into(),
+            via: engine.via.clone(),
+            reason: format!("{path}: {reason}"),
+        };
+        let mut archive = tar::Archive::new(archive.as_slice());
+        let first = archive.entries().ok().and_then(|mut entries| entries.next()?.ok());
+        let file = first.filter(|entry| entry.header().entry_type().is_file());
+        let file = file.ok_or_else(|| strange("no file"))?;
+        let mut content = Zeroizing::new(Vec::new());
+        file.take(limit + 1).read_to_end(&mut content).map_err(|_| strange("it is cut off"))?;
+        if content.len() as u64 > limit {
+            let program = "docker cp".to_owned();
+            return Err(AccessError::TooMuch { program, via: engine.via.clone(), limit });
+        }
+        Ok(content)
     }
 
     /// Put `content` in the place of a file, in one step but where the file is mounted by itself.

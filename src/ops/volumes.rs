@@ -3,9 +3,12 @@
 //!
 //! What always holds: a copy has its name only once it is complete and durable; it lies beside the volume, on the same file system, where
 //! only root looks; a volume and its copy are exchanged by renames, so that what is there after a kill says how far that is; and what a
-//! volume held is never removed by that.
+//! volume held is never removed by that. Where there is no copy, the files of its database server can be moved aside in the same way.
 
+mod engine;
 mod script;
+
+pub use engine::OwnFiles;
 
 use super::instance::Living;
 use super::room::RoomNeeded;
@@ -280,7 +283,7 @@ impl Shelf {
 
     fn run(&self, step: &str, copy: &VolumeCopy, arguments: &[&str]) -> Result<String, OpsError> {
         let area = parent(&copy.copy);
-        let command = Command::shell(&[script::PLACE, step].concat())
+        let command = Command::shell(&[script::TOOLS, script::PLACE, step].concat())
             .arguments([copy.source.as_str(), base(area), base(&copy.copy)])
             .arguments(arguments)
             .silence(PATIENCE);

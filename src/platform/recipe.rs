@@ -30,6 +30,8 @@ pub struct Recipe {
     pub own_postgres: Option<String>,
     /// A directory of its container that holds all that it keeps, its own databases among it.
     pub state: Option<String>,
+    /// The directory of its container where its own `MongoDB` server has its files, and begins anew where there are none.
+    pub own_mongodb: Option<String>,
     /// How its writers are stopped.
     pub quiesce: Option<QuiesceRecipe>,
     /// What is encrypted with its keys.

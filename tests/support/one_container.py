@@ -16,7 +16,8 @@ stacks, platform = pathlib.Path("/appsmith-stacks"), pathlib.Path("/platform")
 want, pid = pathlib.Path("/tmp/backend.want"), pathlib.Path("/tmp/backend.pid")
 version = json.loads(pathlib.Path("/opt/appsmith/info.json").read_text())["version"]
 breaks = json.loads((platform / "settings.json").read_text())["breaks"].get(version, [])
-data, engine = stacks / "data/mongodb", stacks / "data/engine"
+data = stacks / "data/mongodb"
+engine = data / "engine"
 
 
 def numbers(text):
@@ -71,8 +72,13 @@ while not asked_to_end:
     if mongod.poll() is not None:
         end(mongod.returncode)
     try:
-        if client.admin.command("hello")["isWritablePrimary"]:
+        said = client.admin.command("hello")
+        if said["isWritablePrimary"]:
             break
+        if said.get("isreplicaset"):
+            # It begins on an empty directory.
+            members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
+            client.admin.command("replSetInitiate", {"_id": "mr1", "members": members})
     except pymongo.errors.PyMongoError:
         pass
     time.sleep(0.05)

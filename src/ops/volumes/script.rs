@@ -30,14 +30,18 @@ pub(super) const RUNS: &str = r#"said=$(docker inspect --type container -f '{{.S
 esac
 printf '%s\n' "$said" | tail -n 1"#;
 
-/// Enters the directory that a volume lies in. The arguments are the volume, the name of the directory of copies, and the name of the copy.
-/// Everything is named from there, without links on the way.
-pub(super) const PLACE: &str = r#"set -eu
+/// What the steps below are made of.
+pub(super) const TOOLS: &str = r#"set -eu
 LC_ALL=C; export LC_ALL
 umask 077
 fail() { printf '%s\n' "$1" >&2; exit 1; }
 there() { [ -e "$1" ] || [ -L "$1" ]; }
-source=$1; area=$2; name=$3; shift 3
+durable() { sync -f -- "$1" 2>/dev/null || sync; }
+"#;
+
+/// Enters the directory that a volume lies in. The arguments are the volume, the name of the directory of copies, and the name of the copy.
+/// Everything is named from there, without links on the way.
+pub(super) const PLACE: &str = r#"source=$1; area=$2; name=$3; shift 3
 parent=$(dirname -- "$source"); base=$(basename -- "$source"); failed=failed-$name
 cd -P -- "$parent" || exit 1
 [ "$(pwd -P)" = "$parent" ] || fail "$parent was replaced by a link"
@@ -45,7 +49,6 @@ ours() {
   [ -d "$area" ] && ! [ -L "$area" ] && [ "$(stat -c %u:%a -- "$area")" = "$(id -u):700" ] ||
     fail "$parent/$area is no directory of Belay's: nobody else may look into it"
 }
-durable() { sync -f -- "$1" 2>/dev/null || sync; }
 "#;
 
 /// Copies a volume that nobody writes to. The arguments are a token, and `keep`.
@@ -95,3 +98,33 @@ rm -rf -- "$name".part-*
 if there "$name"; then mv -T -- "$name" "$name.part-old"; rm -rf -- "$name.part-old"; echo removed; fi
 cd ..
 rmdir -- "$area" 2>/dev/null || :"#;
+
+/// Enters the directory that the files of a database server lie in. The arguments are what is mounted in the container, where below it they
+/// are, and a name.
+pub(super) const FILES: &str = r#"source=$(readlink -f -- "$1") && [ -d "$source" ] || fail "$1 is not there"
+cd -P -- "$source"
+rest=$2
+while [ "$rest" != "${rest#*/}" ]; do
+  ! [ -L "${rest%%/*}" ] || fail "$(pwd -P)/${rest%%/*} is a link"
+  cd -P -- "${rest%%/*}"
+  rest=${rest#*/}
+done
+to=.belay-failed-$3-$rest
+"#;
+
+/// Says where they were moved to.
+pub(super) const FILES_ASIDE: &str = r#"! there "$to" || printf %s "$(pwd -P)/$to""#;
+
+/// Moves them aside, and leaves an empty directory of the same owner.
+pub(super) const MOVE_FILES: &str = r#"if ! there "$to"; then
+  [ -d "$rest" ] && ! [ -L "$rest" ] || fail "$(pwd -P)/$rest is no directory"
+  mv -T -- "$rest" "$to"
+  durable .
+fi
+if ! there "$rest"; then
+  mkdir -- "$rest"
+  chown "$(stat -c %u:%g -- "$to")" "$rest"
+  chmod "$(stat -c %a -- "$to")" "$rest"
+  durable .
+fi
+printf %s "$(pwd -P)/$to""#;

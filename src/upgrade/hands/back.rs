@@ -6,10 +6,34 @@ use crate::config::Instance;
 use crate::model::id::SnapshotId;
 use crate::model::upgrade::{Entry, Environment, Outcome, Step};
 use crate::ops::restore::in_place::{PutBack, put_back};
-use crate::ops::{self, newest, pins, quiesce};
+use crate::ops::volumes::OwnFiles;
+use crate::ops::{self, OpsError, newest, pins, quiesce};
 use crate::platform::recipe::Recipe;
 use crate::upgrade::machine::Upgrade;
 use jiff::Timestamp;
+
+/// How an instance is reached whose data are put back.
+#[derive(Default)]
+struct Reached {
+    /// The version before was started for that.
+    was_started: bool,
+    /// Where the files of its own databases are that it begins without.
+    files_at: Option<String>,
+}
+
+impl Reached {
+    /// What came of it, with where those files are.
+    fn told(self, mut outcome: Outcome) -> Outcome {
+        if let Some(files) = self.files_at {
+            outcome.notes.push(format!(
+                "the files of its databases as the new version left them, which that snapshot does not have, are kept in {files} on the host of its container; nothing removes them but a person"
+            ));
+            let all = [outcome.kept_at.take(), Some(files)].into_iter().flatten();
+            outcome.kept_at = Some(all.collect::<Vec<_>>().join(", "));
+        }
+        outcome
+    }
+}
 
 impl Hands<'_> {
     /// Stop an instance before its data are put back, and say what a person should know of that; none where there is no way to. Nothing
@@ -109,42 +133,87 @@ impl Hands<'_> {
         // Whoever has started it meanwhile would write to what is replaced.
         self.stop_for_good(Environment::Production)?;
         let snapshot = taken(upgrade, Step::BackUpStopped)?;
-        let was_started = self.reach(upgrade, Environment::Production, &hop_versions(upgrade))?;
+        let reached = self.reach(upgrade, Environment::Production, &hop_versions(upgrade))?;
         let back = (snapshot, Step::PutBackProduction);
         let outcome = self.data_back(upgrade, Environment::Production, back)?;
-        if was_started {
+        if reached.was_started {
             self.driver(Environment::Production)?.stop()?;
         }
-        Ok(outcome)
+        Ok(reached.told(outcome))
     }
 
     /// Where what an instance keeps is reached through its container, and the new version's does not run: start the version before, which
-    /// then has to get on with what there is until its data are back. Returns whether it was started.
+    /// then has to get on with what there is until its data are back. Where its own databases cannot, their files go aside, and it begins
+    /// on none.
     fn reach(
         &self,
         upgrade: &Upgrade,
         environment: Environment,
         (before, new): &(String, String),
-    ) -> Result<bool, Problem> {
-        if !has_writers_apart(self.instance(environment)) || self.runs(environment)? != Some(false)
-        {
-            return Ok(false);
+    ) -> Result<Reached, Problem> {
+        let instance = self.instance(environment);
+        if !has_writers_apart(instance) {
+            return Ok(Reached::default());
         }
-        let image = self.image_before(upgrade, environment)?;
-        self.driver(environment)?.install(before, Some(new), image.as_ref()).map_err(|error| {
-            let name = &self.instance(environment).name;
+        let name = format!("{}-hop{}", upgrade.journal().id, upgrade.hop_number() + 1);
+        let (files, moved) = self.own_files(instance, &name)?;
+        if self.runs(environment)? != Some(false) {
+            return Ok(Reached { was_started: false, files_at: moved });
+        }
+        let (driver, image) = (self.driver(environment)?, self.image_before(upgrade, environment)?);
+        let start = || driver.install(before, Some(new), image.as_ref());
+        let (started, files_at) = match (start(), files) {
+            (Err(error), Some(files)) if moved.is_none() => {
+                self.scene.context.events.warn(format!(
+                    "{before} of {} does not run on what {new} left ({error}): the files of its own databases go aside, and it begins on none.",
+                    instance.name
+                ));
+                driver.stop()?;
+                let kept = files.move_aside(&name)?;
+                (start(), Some(kept))
+            }
+            (started, _) => (started, moved),
+        };
+        started.map_err(|error| {
+            let name = &instance.name;
             Problem::new(
                 format!(
-                    "what {name} keeps is reached through its container, of which neither {new} nor {before} runs with what {new} left, and there is no copy of its volumes: {error}"
+                    "what {name} keeps is reached through its container, of which neither {new} nor {before} runs, and there is no copy of its volumes: {error}"
                 ),
                 format!(
-                    "move its data directory aside, start {before} on an empty one, and bring the snapshot back that `belay upgrade show` names: belay restore SNAPSHOT --into {name}"
+                    "see why {before} does not start (`docker logs`); then `belay upgrade resume {}`, or bring the snapshot back that `belay upgrade show` names: belay restore SNAPSHOT --into {name}",
+                    self.scene.pair.name
                 ),
             )
         })?;
         // Its databases may take a while to answer; whether it is well then is not asked here.
         self.wait_until_healthy(upgrade, environment)?;
-        Ok(true)
+        Ok(Reached { was_started: true, files_at })
+    }
+
+    /// The files of an instance's own databases, where it has such, and where they were moved to. That they cannot be looked for
+    /// hinders nothing that does not need them.
+    fn own_files(
+        &self,
+        instance: &Instance,
+        name: &str,
+    ) -> Result<(Option<OwnFiles>, Option<String>), Problem> {
+        let look = || {
+            let files = OwnFiles::of(self.scene.config, instance, &self.context())?;
+            let moved = files.as_ref().map(|files| files.aside(name)).transpose()?;
+            Ok((files, moved.flatten()))
+        };
+        look().or_else(|error: OpsError| {
+            if error.is_cancelled() {
+                return Err(error.into());
+            }
+            self.scene.context.events.warn(format!(
+                "Where the files of {}'s own databases are could not be told: {}.",
+                instance.name,
+                error.told()
+            ));
+            Ok((None, None))
+        })
     }
 
     pub(super) fn start_back(&mut self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
@@ -164,8 +233,9 @@ impl Hands<'_> {
             self.stop_for_good(Environment::Staging)?;
             let snapshot = taken(upgrade, Step::BackUpStaging)?;
             let versions = (super::staging_version_before(upgrade), upgrade.hop().to.to_string());
-            self.reach(upgrade, Environment::Staging, &versions)?;
-            self.data_back(upgrade, Environment::Staging, (snapshot, Step::PutBackStaging))?
+            let reached = self.reach(upgrade, Environment::Staging, &versions)?;
+            let back = (snapshot, Step::PutBackStaging);
+            reached.told(self.data_back(upgrade, Environment::Staging, back)?)
         };
         let image = self.image_before(upgrade, Environment::Staging)?;
         let before = super::staging_version_before(upgrade);
