@@ -1,5 +1,9 @@
 //! Reading blobs and trees. Every blob is authenticated, unfolded within bounds, and compared with the sum that names it.
 
+mod ahead;
+
+pub use ahead::ContentAhead;
+
 use super::blob_index::{BlobIndex, Location};
 use super::format::compress::{Decompressor, MAX_DATA_BYTES, MAX_TREE_BYTES};
 use super::format::crypto::{MasterKey, OVERHEAD};

@@ -4,6 +4,7 @@ use super::Source;
 use super::items::find_nodes;
 use crate::model::manifest::{ComponentManifest, Manifest};
 use crate::ops::OpsError;
+use crate::repository::format::tree::TreeNode;
 use crate::repository::reader::ContentStream;
 use std::io::Read as _;
 
@@ -12,14 +13,18 @@ const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The content of a file of the snapshot, by its path there.
 pub(super) fn content<'a>(source: &'a Source, path: &str) -> Result<ContentStream<'a>, OpsError> {
+    Ok(source.reader.stream(&file(source, path)?))
+}
+
+/// A file of the snapshot, by its path there.
+pub(super) fn file(source: &Source, path: &str) -> Result<TreeNode, OpsError> {
     let parts: Vec<&[u8]> =
         path.split('/').filter(|part| !part.is_empty()).map(str::as_bytes).collect();
     let node = find_nodes(source, &parts)?.and_then(|mut nodes| nodes.pop());
-    let node = node.ok_or_else(|| OpsError::WrongFile {
+    node.ok_or_else(|| OpsError::WrongFile {
         object: format!("snapshot {}", source.snapshot.id.short()),
         reason: format!("its manifest names {path}, which is not in it"),
-    })?;
-    Ok(source.reader.stream(&node))
+    })
 }
 
 pub(super) fn read_small(

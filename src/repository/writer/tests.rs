@@ -10,6 +10,7 @@ use crate::store::faulty::{Fault, FaultyStore};
 use crate::store::local::LocalStore;
 use jiff::Timestamp;
 use proptest::prelude::*;
+use std::io::Read as _;
 use std::time::Duration;
 
 const CHEAP: ScryptCost = ScryptCost { log_n: 4, r: 8, p: 1 };
@@ -79,6 +80,37 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
 fn read_back(repository: &Arc<Repository>, content: &Content) -> Vec<u8> {
     let reader = Reader::new(repository).unwrap();
     content.blobs.iter().flat_map(|id| reader.blob(BlobKind::Data, *id).unwrap()).collect()
+}
+
+#[test]
+fn what_is_read_ahead_comes_in_order_and_whole_or_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = repository(&directory);
+    let files = [noise(30_000_000, 5), vec![], vec![1]];
+    let (_, contents) = write(&repository, &files).unwrap();
+    let reader = Reader::new(&repository).unwrap();
+    let read = |blobs: &[BlobId], limit: u64| {
+        std::thread::scope(|scope| {
+            let mut all = Vec::new();
+            let mut stream = reader.stream_ahead(blobs, scope);
+            let first = stream.by_ref().take(limit).read_to_end(&mut all).map(|_| all);
+            (first, stream.read(&mut [0]))
+        })
+    };
+    for (file, content) in files.iter().zip(&contents) {
+        let (all, after) = read(&content.blobs, u64::MAX);
+        assert!(all.unwrap() == *file, "a file of {} bytes", file.len());
+        assert_eq!(after.unwrap(), 0);
+    }
+    // Whoever has enough leaves the rest.
+    let blobs = &contents[0].blobs;
+    assert_eq!(read(blobs, 1000).0.unwrap(), files[0][..1000]);
+    // A blob that is missing is no end, also for whoever asks again.
+    let mut missing = blobs.clone();
+    missing[1] = BlobId([9; 32]);
+    let (all, after) = read(&missing, u64::MAX);
+    assert!(all.unwrap_err().to_string().contains("0909"));
+    after.unwrap_err();
 }
 
 #[test]

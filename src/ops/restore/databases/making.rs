@@ -1,7 +1,7 @@
 //! The new state of databases, made and compared beside the present one: nothing that serves is touched.
 
 use super::super::Source;
-use super::super::stored::{component, content};
+use super::super::stored::{component, file};
 use crate::access::Access;
 use crate::component::environment::Merged;
 use crate::component::postgres::restore::{Expected, PlannedDatabase, Restore, RoleWork};
@@ -36,13 +36,14 @@ impl Making<'_> {
         for (planned, details) in self.databases.iter().zip(self.details) {
             let name = &planned.facts.name;
             context.events.phase("restoring", format!("database {name}"));
-            let mut archive = content(self.source, &details.dump)?;
+            let archive = file(self.source, &details.dump)?;
             let mut progress = progress_of(&context.events);
-            let warnings = restore
-                .fill(planned, &mut archive, self.size_of(&details.dump), &mut |bytes| {
-                    progress(bytes, 0);
-                })
-                .map_err(|error| self.failed(error))?;
+            let warnings = std::thread::scope(|scope| {
+                let mut archive = self.source.reader.stream_ahead(&archive.content, scope);
+                let size = self.size_of(&details.dump);
+                restore.fill(planned, &mut archive, size, &mut |bytes| progress(bytes, 0))
+            });
+            let warnings = warnings.map_err(|error| self.failed(error))?;
             for warning in warnings {
                 context.events.warn(format!("{name}: {warning}"));
             }
