@@ -24,8 +24,8 @@ use crate::upgrade::plan::{describe, lines};
 use crate::upgrade::runner::Rest;
 use crate::upgrade::shown::{Shown, with_tests};
 use arguments::{
-    AbortArguments, AdoptArguments, OverrideArguments, ReasonArguments, ResumeArguments,
-    RollbackArguments, StartArguments, UpgradeArguments, UpgradeCommand,
+    AbortArguments, AcceptArguments, AdoptArguments, OverrideArguments, ReasonArguments,
+    ResumeArguments, RollbackArguments, StartArguments, UpgradeArguments, UpgradeCommand,
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -64,6 +64,7 @@ pub(super) fn run(
         UpgradeCommand::Resume(arguments) => resume(arguments, environment),
         UpgradeCommand::Abort(arguments) => abort(arguments, environment),
         UpgradeCommand::Rollback(arguments) => rollback(arguments, environment),
+        UpgradeCommand::Accept(arguments) => accept(arguments, environment),
         UpgradeCommand::List => {
             let upgrades = journals::upgrades(config, None)?;
             let shown: Vec<Shown> = upgrades.iter().map(Shown::of).collect();
@@ -216,6 +217,17 @@ fn rollback(arguments: &RollbackArguments, environment: &Environment) -> Result<
         return by_daemon::rollback(pair, request, reason, environment);
     }
     let (_, heard) = say(environment, pair, Said::Ask { request }, reason)?;
+    followed(heard, &arguments.pair, State::RolledBack, environment)
+}
+
+fn accept(arguments: &AcceptArguments, environment: &Environment) -> Result<Exit, Failure> {
+    let config = environment.config()?;
+    let (pair, reason) = (config.pair(&arguments.pair)?, arguments.reason.clone());
+    if !arguments.going.foreground {
+        return by_daemon::accept(pair, reason, environment);
+    }
+    let what = Said::Ask { request: Request::AcceptBack };
+    let (_, heard) = say(environment, pair, what, Some(reason))?;
     followed(heard, &arguments.pair, State::RolledBack, environment)
 }
 

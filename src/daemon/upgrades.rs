@@ -12,6 +12,7 @@ use super::teller::Teller;
 use super::{DaemonError, Executor, Settings};
 use crate::catalog::{Handled, Outcome};
 use crate::config::{Config, Pair};
+use crate::host;
 use crate::model::event::{Cancel, Events};
 use crate::model::name::Name;
 use crate::model::upgrade::Journal;
@@ -247,6 +248,14 @@ impl Upgrades {
             Due::Nothing => return Ok(None),
             Due::At(at) => return Ok(Some(at)),
             Due::Now => {}
+        }
+        let own = host::hostname();
+        if let Some(other) = due::of_other_host(upgrade.journal(), &own).filter(|_| !has_words) {
+            return Err(OpsError::refused(
+                format!("the host {other} has taken it up, and this one, {own}, leaves it to that"),
+                format!("where {other} is gone, take it over here: belay upgrade resume {name}"),
+            )
+            .into());
         }
         // Who works on it in another process goes on by himself.
         if Desk::take(&config.state_dir, name)?.is_none() {

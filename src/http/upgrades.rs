@@ -69,6 +69,12 @@ struct RollBack {
     discard_current: bool,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Accept {
+    reason: String,
+}
+
 /// A document that was sent; none is an empty one.
 fn read<T: DeserializeOwned>(body: &[u8], such_as: &str) -> Result<T, Answer> {
     let body: &[u8] = if body.is_empty() { b"{}" } else { body };
@@ -222,10 +228,14 @@ fn said(word: &str, body: &[u8]) -> Result<(Said, Option<String>), Answer> {
             let RollBack { reason, discard_current } = read(body, "{\"reason\":\"TEXT\"}")?;
             (ask(Request::RollBack { discard_current }), reason)
         }
+        "accept" => {
+            let Accept { reason } = read(body, "{\"reason\":\"TEXT\"}")?;
+            (ask(Request::AcceptBack), Some(reason))
+        }
         word => {
             return Err(Answer::unknown(
                 &format!("nobody can say '{word}' to an upgrade"),
-                Some("say approve, override, resume, abort or rollback"),
+                Some("say approve, override, resume, abort, rollback or accept"),
             ));
         }
     })

@@ -60,16 +60,21 @@ touch -c "$token" && [ -e "$token" ] && [ "$(cat "$token")" = "$(born)" ]"#;
 
 /// Ends the lease, so that only Belay starts what is stopped; fails where it has run out, or what it was of was started again.
 const HOLD: &str = r#"token="/tmp/belay-stopped-$1"
-[ "$(cat "$token")" = "$(born)" ] && rm "$token""#;
+[ "$(cat "$token")" = "$(born)" ] && mv "$token" "$token.held""#;
+
+/// Fails where what is held was started again with what it is in.
+const IS_HELD: &str = r#"token="/tmp/belay-stopped-$1"
+[ "$(cat "$token.held")" = "$(born)" ]"#;
 
 /// Ends the lease of what was put in place anew.
-const FORGET: &str = r#"rm -f "/tmp/belay-stopped-$1""#;
+const FORGET: &str = r#"rm -f "/tmp/belay-stopped-$1" "/tmp/belay-stopped-$1.held""#;
 
 /// Starts. Says so where the lease had run out, and what is started ran already.
 const START: &str = r#"set -u
 token="/tmp/belay-stopped-$1"
 held=$3
 [ -n "$held" ] || rm "$token" 2>/dev/null || echo started
+rm -f "$token.held"
 eval "$2" >&2"#;
 
 /// What was stopped, as the next start has to know it.
@@ -202,6 +207,11 @@ pub fn forget_of_upgrade(
     }
     // What has just been put in place may not be reached yet, and without a lease there is no need to.
     if note.is_held {
+        if let Some(switch) = &note.switch {
+            let ways = Ways::of_switch(&access_of(config, instance, context), switch)?;
+            // What is left there is but a mark that nobody looks at any more.
+            let _ = ways.access.run(&Command::shell(FORGET).argument(&note.token), &[], 0);
+        }
         return directory.remove(&file_of(&note.instance));
     }
     // A timer in a container ended with that.
@@ -396,12 +406,9 @@ impl Quiesced {
 
     /// Whether they have been stopped since, without a pause.
     pub fn is_unbroken(&self) -> bool {
-        // Without a lease nobody but this program starts them.
-        if self.note.is_held {
-            return true;
-        }
-        let renew = Command::shell(&with_born(RENEW)).argument(&self.note.token).silence(PATIENCE);
-        self.access.anew().run(&renew, &[], 0).is_ok()
+        let ask = if self.note.is_held { IS_HELD } else { RENEW };
+        let ask = Command::shell(&with_born(ask)).argument(&self.note.token).silence(PATIENCE);
+        self.access.anew().run(&ask, &[], 0).is_ok()
     }
 
     fn start(&mut self) -> Result<bool, OpsError> {
@@ -517,7 +524,11 @@ mod tests {
                 std::fs::remove_file(&file).unwrap();
             } else {
                 assert!(run(false, RENEW, &[&token]) && run(false, HOLD, &[&token]));
+                assert!(run(false, IS_HELD, &[&token]));
+                assert!(!run(true, IS_HELD, &[&token]), "another first process");
+                assert!(run(false, FORGET, &[&token]));
             }
+            assert!(!run(in_container, IS_HELD, &[&token]));
             assert!(!std::path::Path::new(&file).exists());
             assert!(!run(in_container, RENEW, &[&token]));
         }

@@ -9,7 +9,7 @@ use crate::model::upgrade::{Journal, Relation};
 
 /// Make a journal as it is durable in the repository. Refused where the repository has one of the same upgrade that is not the
 /// beginning of it: another host has gone on with that upgrade, and this one must not.
-pub fn keep(session: &Session, journal: &Journal, context: &Context) -> Result<(), OpsError> {
+pub fn keep(session: &Session, journal: &Journal, context: &Context) -> Result<(), NotKept> {
     let own = Stored::of(journal);
     let looked = Looked::at(session, "upgrade", context)?;
     // What others wrote stays, unless this goes on where it ends.
@@ -19,9 +19,27 @@ pub fn keep(session: &Session, journal: &Journal, context: &Context) -> Result<(
             state.add_upgrades(vec![own.clone()]);
         }
     })?;
-    refuse_other(change.wanted(), &own, journal)?;
+    refuse_other(change.wanted(), &own, journal).map_err(NotKept::TakenOver)?;
     let (state, _) = change.settle()?;
-    refuse_other(&state, &own, journal)
+    refuse_other(&state, &own, journal).map_err(NotKept::TakenOver)
+}
+
+/// Why a journal is not in the repository.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKept {
+    /// Another host has gone on with that upgrade.
+    #[error("{0}")]
+    TakenOver(OpsError),
+    /// It could not be written.
+    #[error("{0}")]
+    Failed(#[from] OpsError),
+}
+
+impl From<NotKept> for OpsError {
+    fn from(error: NotKept) -> Self {
+        let (NotKept::TakenOver(error) | NotKept::Failed(error)) = error;
+        error
+    }
 }
 
 fn refuse_other(state: &State, own: &Stored, journal: &Journal) -> Result<(), OpsError> {

@@ -154,6 +154,28 @@ pub fn go_on(scene: Scene<'_>) -> Result<(Upgrade, Rest), OpsError> {
     }
 }
 
+/// Where production stands still, or is on its way back, it need not wait for a repository that cannot be asked.
+fn passed_over(
+    scene: &Scene<'_>,
+    upgrade: &Upgrade,
+    caught_up: Result<(), OpsError>,
+) -> Result<(), OpsError> {
+    let is_urgent = upgrade.has_touched_production()
+        || upgrade.writers_are_stopped()
+        || upgrade.users_are_kept_out();
+    match caught_up {
+        Err(error) if is_urgent && !error.is_cancelled() => {
+            scene.context.events.warn(format!(
+                "Whether the repository knows more of the upgrade of {} could not be told: {}.",
+                scene.pair.name,
+                error.told()
+            ));
+            Ok(())
+        }
+        caught_up => caught_up,
+    }
+}
+
 /// The same as [`current`]; an error where there is none.
 pub fn on_its_way(config: &Config, pair: &Pair) -> Result<Upgrade, OpsError> {
     current(config, pair)?.ok_or_else(|| none_is_on_its_way(pair))
@@ -199,11 +221,13 @@ fn broken(id: UpgradeId, stopped: Stopped<OpsError>) -> OpsError {
         Stopped::Journal(error) => error,
         Stopped::Misfit(misfit) => OpsError::refused(
             format!("the journal of upgrade {id} does not take what came next: {misfit}"),
-            "this is a fault of Belay: tell its developers; `belay upgrade show` has the journal",
+            format!(
+                "this is a fault of Belay: tell its developers; `belay upgrade show {id}` has the journal"
+            ),
         ),
         Stopped::Before => OpsError::refused(
             format!("upgrade {id} could not be gone on with"),
-            "take it up again: belay upgrade resume",
+            "take it up again: belay upgrade resume PAIR",
         ),
     }
 }
@@ -222,11 +246,10 @@ pub enum Heard {
 pub fn say(scene: &Scene<'_>, word: &Word) -> Result<(Upgrade, Heard), OpsError> {
     let (config, pair) = (scene.config, scene.pair);
     let desk = desk_of(config, pair)?;
-    if desk.is_some() {
-        // What people say would otherwise be noted in the place of a step that the catalog does not know of, and be lost.
-        scene.catch_up()?;
-    }
+    // What people say would otherwise be noted in the place of a step that the catalog does not know of, and be lost.
+    let caught_up = if desk.is_some() { scene.catch_up() } else { Ok(()) };
     let mut upgrade = on_its_way(config, pair)?;
+    passed_over(scene, &upgrade, caught_up)?;
     // Also where another process works on it: what makes no sense now is told at once.
     let entry = upgrade
         .hear(&word.command())
@@ -240,7 +263,7 @@ pub fn say(scene: &Scene<'_>, word: &Word) -> Result<(Upgrade, Heard), OpsError>
     let record = Record { number, at: Timestamp::now(), entry };
     upgrade
         .apply(record.clone())
-        .map_err(|misfit| closed(&misfit, "`belay upgrade status` says what it is at"))?;
+        .map_err(|misfit| closed(&misfit, format!("`belay upgrade status {}`", pair.name)))?;
     Catalog::open(&config.state_dir)?.add_upgrade_record(upgrade.journal().id, &record)?;
     Ok((upgrade, Heard::Noted))
 }

@@ -57,6 +57,16 @@ pub enum DriverError {
         /// What to do.
         hint: String,
     },
+    /// It was made, and does not stay up.
+    #[error("{instance}: {message}")]
+    NotRunning {
+        /// The instance.
+        instance: Name,
+        /// What became of it, and what it said last.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// The job was asked to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -68,7 +78,7 @@ impl DriverError {
         match self {
             Self::Script { source, .. } => source.hint(),
             Self::Access { source, .. } => source.hint(),
-            Self::Refused { hint, .. } => Some(hint.clone()),
+            Self::Refused { hint, .. } | Self::NotRunning { hint, .. } => Some(hint.clone()),
             Self::Cancelled(_) => None,
         }
     }
@@ -78,7 +88,7 @@ impl DriverError {
         match self {
             Self::Script { source, .. } => source.is_cancelled(),
             Self::Access { source, .. } => matches!(source, AccessError::Cancelled(_)),
-            Self::Refused { .. } => false,
+            Self::Refused { .. } | Self::NotRunning { .. } => false,
             Self::Cancelled(_) => true,
         }
     }

@@ -30,6 +30,7 @@ use crate::model::upgrade::{
 use crate::ops::desk::{Desk, LeftWord};
 use crate::ops::quiesce::{self, Quiesced};
 use crate::ops::session::{Lease, Session};
+use crate::ops::upgrades::NotKept;
 use crate::ops::{Context, OpsError, upgrades};
 use crate::repository::lock::Lock;
 use jiff::Timestamp;
@@ -150,7 +151,7 @@ impl<'a> Hands<'a> {
     }
 
     /// Have the journal in production's repository, too.
-    fn keep(&mut self, journal: &Journal) -> Result<(), OpsError> {
+    fn keep(&mut self, journal: &Journal) -> Result<(), NotKept> {
         let context = self.context();
         upgrades::keep(self.repository()?, journal, &context)
     }
@@ -234,7 +235,7 @@ impl<'a> Hands<'a> {
                 Ok(outcome)
             }
             Step::Commit => {
-                let notes = self.drop_copies_of_staging(upgrade)?;
+                let notes = self.drop_copies_of_staging(upgrade);
                 Ok(Outcome { notes, ..Outcome::default() })
             }
             Step::ReleasePins => self.release_pins(upgrade),
@@ -304,6 +305,7 @@ impl World for Hands<'_> {
             matches!(record.entry, Entry::Began { step: Step::UpgradeProduction, .. });
         if upgrades_production {
             self.scene.context.cancel.check().map_err(OpsError::from)?;
+            self.ensure_still_stopped(upgrade)?;
             // Once the beginning may be durable, whoever takes it up relies on the last backup: nothing may write from here on.
             self.leave_writers();
         }
@@ -311,6 +313,11 @@ impl World for Hands<'_> {
         switch::pass(Moment::Before, &record.entry);
         // In the repository first: a catalog that is behind takes that in, and one that is ahead would know what no other host could.
         if let Err(error) = self.keep(journal) {
+            let error = match error {
+                // Two that go on by themselves would each undo what the other does.
+                NotKept::TakenOver(error) => return Err(error),
+                NotKept::Failed(error) => error,
+            };
             let reaches_out = matches!(
                 record.entry,
                 Entry::Began { step: Step::UpgradeStaging | Step::UpgradeProduction, .. }

@@ -288,6 +288,11 @@ impl Upgrade {
         self.progress.production_touched
     }
 
+    /// Whether the upgrade may have touched staging in this hop.
+    pub fn has_touched_staging(&self) -> bool {
+        self.progress.staging_touched
+    }
+
     /// Whether what the new version left may be lost, as a person has said.
     pub fn may_discard_current(&self) -> bool {
         self.progress.discard_current

@@ -78,7 +78,7 @@ impl Refusal {
                 "name a version of the edition that runs; moving to another edition is described by the platform".to_owned()
             }
             Self::SkipsCheckpoint { checkpoint, .. } => {
-                format!("go to {} first; `belay upgrade plan` shows all stops", checkpoint.stop)
+                format!("go to {} first; `belay upgrade plan PAIR --to VERSION` shows all stops", checkpoint.stop)
             }
             Self::Staging(refusal) => format!("of staging: {}", refusal.hint()),
             Self::NotOnTheWay { .. } => "leave it out, or name one in between".to_owned(),

@@ -4,7 +4,7 @@
 
 use super::machine::{State, Trouble, Upgrade};
 use super::words;
-use crate::model::upgrade::{Entry, RuleResult};
+use crate::model::upgrade::{Entry, Environment, RuleResult};
 
 /// Where the end of a way back is looked for: in so many of the newest records.
 const NEWEST: usize = 20;
@@ -40,8 +40,9 @@ pub fn told(upgrade: &Upgrade) -> Option<Told> {
             format!("The gate has stopped {upgrading}"),
             closing(upgrade),
             format!(
-                "belay gate {pair} --to {} tells more; then: belay upgrade resume {pair}",
-                hop.to
+                "belay gate {pair} --to {} --environment {} tells more; then: belay upgrade resume {pair}",
+                hop.to,
+                upgrade.blocked().map_or(Environment::Production, |it| it.gate.environment())
             ),
         ),
         State::Held => (
@@ -51,8 +52,7 @@ pub fn told(upgrade: &Upgrade) -> Option<Told> {
         ),
         State::Aborted => (
             capital(&format!("{upgrading} was given up")),
-            [causes(upgrade), vec!["Production was not touched.".to_owned()], notes(upgrade)]
-                .concat(),
+            [causes(upgrade), vec![untouched(upgrade)], notes(upgrade)].concat(),
             format!("belay upgrade show {pair} tells all that happened"),
         ),
         State::RolledBack => (
@@ -77,6 +77,14 @@ pub fn told(upgrade: &Upgrade) -> Option<Told> {
     };
     let mark = mark(upgrade, state);
     Some(Told { mark, title, body: body.join("\n"), hint: Some(hint) })
+}
+
+/// What production is where an upgrade was given up.
+fn untouched(upgrade: &Upgrade) -> String {
+    match upgrade.hop_number() {
+        0 => "Production was not touched.".to_owned(),
+        hop => format!("Production runs {} since hop {hop}, and stays there.", upgrade.hop().from),
+    }
 }
 
 /// A rule that says no, or a failure, is told again where a person has had it tried again.

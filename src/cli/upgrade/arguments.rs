@@ -29,6 +29,8 @@ pub(in crate::cli) enum UpgradeCommand {
     Abort(AbortArguments),
     /// Bring production's old version back, with its data
     Rollback(RollbackArguments),
+    /// Say that production, put back, is right although its tests say no
+    Accept(AcceptArguments),
     /// List upgrades
     List,
     /// Tell everything about an upgrade: its plan, its journal, what tests found
@@ -123,6 +125,18 @@ pub(in crate::cli) struct AbortArguments {
     /// Leave staging at the new version
     #[arg(long)]
     pub(in crate::cli) keep_staging: bool,
+    #[command(flatten)]
+    pub(in crate::cli) going: GoingArguments,
+}
+
+/// `upgrade accept`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct AcceptArguments {
+    /// The pair
+    pub(in crate::cli) pair: String,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) reason: String,
     #[command(flatten)]
     pub(in crate::cli) going: GoingArguments,
 }

@@ -91,6 +91,16 @@ pub(super) fn rollback(
     ask(pair, "rollback", &body, Some(State::RolledBack), environment)
 }
 
+/// Say that production, put back, is right although its tests say no.
+pub(super) fn accept(
+    pair: &Pair,
+    reason: String,
+    environment: &Environment,
+) -> Result<Exit, Failure> {
+    let body = with_reason(json!({}), Some(reason));
+    ask(pair, "accept", &body, Some(State::RolledBack), environment)
+}
+
 /// Say what changes the course, and follow what comes of it. To end as `wanted` is no failure then.
 fn ask(
     pair: &Pair,

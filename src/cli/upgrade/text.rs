@@ -67,8 +67,9 @@ fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
         let rules: Vec<&str> = blocked.rules.iter().map(|rule| rule.as_str()).collect();
         let (pair, to) = (&plan.pair, &upgrade.hop().to);
         said.push(format!(
-            "These rules say no: {}. `belay gate {pair} --to {to}` tells why.",
-            rules.join(", ")
+            "These rules say no: {}. `belay gate {pair} --to {to} --environment {}` tells why.",
+            rules.join(", "),
+            blocked.gate.environment()
         ));
     }
     if let (Some(waiting), until) = waits(upgrade) {
@@ -81,7 +82,10 @@ fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
         Request::RollBack { discard_current: false } => {
             Some(format!("`belay upgrade rollback {pair}` brings {} back", upgrade.hop().from))
         }
-        _ => None,
+        Request::AcceptBack => {
+            Some(format!("`belay upgrade accept {pair} --reason TEXT` takes production as it is"))
+        }
+        Request::RollBack { discard_current: true } => None,
     });
     let mut possible: Vec<String> = possible.collect();
     if matches!(waits(upgrade).0, Some(Waiting::Approval)) {

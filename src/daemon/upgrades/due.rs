@@ -1,6 +1,6 @@
 //! Whether an upgrade is to be gone on with now: a pure function of what its journal says, and of what was tried.
 
-use crate::model::upgrade::Journal;
+use crate::model::upgrade::{Entry, Journal};
 use crate::upgrade::machine::Decision;
 use jiff::{SignedDuration, Timestamp};
 
@@ -67,6 +67,15 @@ pub(super) fn said(journal: &Journal) -> usize {
     journal.records.iter().filter(|record| record.entry.by().is_some()).count()
 }
 
+/// The host that has an upgrade in hand, where that is not this one: two that go on by themselves would each undo what the other does.
+pub(super) fn of_other_host<'a>(journal: &'a Journal, own: &str) -> Option<&'a str> {
+    let taken_up = journal.records.iter().rev().find_map(|record| match &record.entry {
+        Entry::TakenUp { host } => Some(host.as_str()),
+        _ => None,
+    });
+    taken_up.filter(|host| *host != own)
+}
+
 /// Whether to go on with an upgrade of which `next` comes next; `has_words` says that something was said to it which nobody has read.
 pub(super) fn due(
     next: &Decision,
@@ -100,7 +109,6 @@ mod tests {
 
     #[test]
     fn what_was_cut_off_goes_on_when_the_daemon_begins() {
-        use crate::model::upgrade::Entry;
         let entries = vec![
             Entry::TakenUp { host: "here".into() },
             Entry::Began { hop: 0, step: Step::PullStaging },
@@ -108,6 +116,18 @@ mod tests {
         let upgrade = Upgrade::replay(journal(entries)).unwrap();
         let next = upgrade.next(at(0), &Facts::default());
         assert_eq!(due(&next, false, 0, &Past::default(), at(0)), Due::Now);
+    }
+
+    #[test]
+    fn what_another_host_has_taken_up_last_is_left_to_it() {
+        let hosts = |hosts: &[&str]| {
+            let taken_up = |host: &&str| Entry::TakenUp { host: (*host).into() };
+            let journal = journal(hosts.iter().map(taken_up).collect());
+            of_other_host(&journal, "here").map(ToOwned::to_owned)
+        };
+        assert_eq!(hosts(&[]), None);
+        assert_eq!(hosts(&["there", "here"]), None);
+        assert_eq!(hosts(&["here", "there"]), Some("there".to_owned()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Restore in place of a whole instance, whatever it is made of.
 
 use super::into::{self, IntoOptions};
-use super::{databases, parts};
+use super::stored::component;
+use super::{Source, Wanted, databases, parts};
 use crate::config::{Config, Instance, Platform};
 use crate::model::id::SnapshotId;
 use crate::ops::select::SnapshotRef;
@@ -41,6 +42,8 @@ pub struct PutBack {
     pub aside: Vec<String>,
     /// The time between the restored snapshot and now, in seconds.
     pub loss_window_seconds: i64,
+    /// What did not come back, or may not work, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// Put a snapshot back in place of all of the instance that it is of. What is overwritten is in a snapshot first, or set aside. What
@@ -53,36 +56,69 @@ pub fn put_back(
 ) -> Result<PutBack, OpsError> {
     let options =
         IntoOptions { discard_current, writers_are_stopped: true, ..IntoOptions::default() };
-    let snapshot = SnapshotRef::Prefix(snapshot.to_string());
+    let place = (config, session, instance);
+    let named = SnapshotRef::Prefix(snapshot.to_string());
     match Kind::of(instance, &options) {
         Kind::Files => {
-            let prepared = into::prepare(config, session, instance, &snapshot, &options, context)?;
+            let prepared = into::prepare(config, session, instance, &named, &options, context)?;
             let restored = prepared.execute(context)?;
             Ok(PutBack {
                 before: restored.before,
                 aside: restored.aside.iter().map(ToString::to_string).collect(),
                 loss_window_seconds: restored.loss_window_seconds,
+                warnings: Vec::new(),
             })
         }
-        Kind::Databases => {
-            let prepared =
-                databases::prepare(config, session, instance, &snapshot, &options, context)?;
-            let restored = prepared.execute(context)?;
-            let files = restored.environment_before.into_iter().chain(restored.roles_before);
-            Ok(PutBack {
-                before: restored.before,
-                aside: restored.aside.into_iter().chain(files).collect(),
-                loss_window_seconds: restored.loss_window_seconds,
-            })
-        }
+        Kind::Databases => databases_back(place, &named, &options, context),
         Kind::Parts => {
-            let prepared = parts::prepare(config, session, instance, &snapshot, &options, context)?;
+            // Before the others, so that what is saved first is all of the present state.
+            let first = if has_postgres(session, &named, context)? {
+                let wanted = Wanted { components: vec!["postgres".into()], paths: Vec::new() };
+                let options = IntoOptions { wanted, ..options.clone() };
+                Some(databases_back(place, &named, &options, context)?)
+            } else {
+                None
+            };
+            let prepared = parts::prepare(config, session, instance, &named, &options, context)?;
             let restored = prepared.execute(context)?;
-            Ok(PutBack {
+            let mut back = PutBack {
                 before: restored.before,
                 aside: restored.aside,
                 loss_window_seconds: restored.loss_window_seconds,
-            })
+                warnings: restored.plan.warnings,
+            };
+            if let Some(first) = first {
+                back.before = first.before.or(back.before);
+                back.aside.extend(first.aside);
+                back.warnings.extend(first.warnings);
+            }
+            Ok(back)
         }
     }
+}
+
+fn has_postgres(
+    session: &Session,
+    snapshot: &SnapshotRef,
+    context: &Context,
+) -> Result<bool, OpsError> {
+    let source = Source::open(session, snapshot, context)?;
+    Ok(source.manifest.as_ref().and_then(|manifest| component(manifest, "postgres")).is_some())
+}
+
+fn databases_back(
+    (config, session, instance): (&Config, &Session, &Instance),
+    snapshot: &SnapshotRef,
+    options: &IntoOptions,
+    context: &Context,
+) -> Result<PutBack, OpsError> {
+    let prepared = databases::prepare(config, session, instance, snapshot, options, context)?;
+    let restored = prepared.execute(context)?;
+    let files = restored.environment_before.into_iter().chain(restored.roles_before);
+    Ok(PutBack {
+        before: restored.before,
+        aside: restored.aside.into_iter().chain(files).collect(),
+        loss_window_seconds: restored.loss_window_seconds,
+        warnings: restored.plan.warnings,
+    })
 }

@@ -48,7 +48,7 @@ impl Scene {
     }
 
     fn keep(&self, session: &Session, steps: &[Step]) -> Result<(), OpsError> {
-        keep(session, &journal_of(steps), &self.context)
+        Ok(keep(session, &journal_of(steps), &self.context)?)
     }
 
     fn known(session: &Session) -> Vec<Journal> {

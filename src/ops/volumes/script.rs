@@ -122,9 +122,12 @@ pub(super) const MOVE_FILES: &str = r#"if ! there "$to"; then
   durable .
 fi
 if ! there "$rest"; then
-  mkdir -- "$rest"
-  chown "$(stat -c %u:%g -- "$to")" "$rest"
-  chmod "$(stat -c %a -- "$to")" "$rest"
+  # It has its name only once it is its owner's.
+  rm -rf -- "$to.empty"
+  mkdir -- "$to.empty"
+  chown "$(stat -c %u:%g -- "$to")" "$to.empty"
+  chmod "$(stat -c %a -- "$to")" "$to.empty"
+  mv -T -- "$to.empty" "$rest"
   durable .
 fi
 printf %s "$(pwd -P)/$to""#;

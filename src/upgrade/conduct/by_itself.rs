@@ -3,7 +3,7 @@
 //! What always holds: that there is nothing to do, or that another process does it, is no failure; and looking whether something is to be
 //! done reads the catalog alone.
 
-use super::{closed, desk_of, planned, start, work_on};
+use super::{closed, desk_of, passed_over, planned, start, work_on};
 use crate::config::{Config, Pair};
 use crate::model::job::UpgradeStart;
 use crate::model::trial::Baseline;
@@ -34,10 +34,11 @@ pub enum Taken {
 /// release.
 pub fn take_up(scene: Scene<'_>) -> Result<Taken, OpsError> {
     let Some(desk) = desk_of(scene.config, scene.pair)? else { return Ok(Taken::Busy) };
-    scene.catch_up()?;
+    let caught_up = scene.catch_up();
     let Some(upgrade) = with_work_left(scene.config, scene.pair)? else {
-        return Ok(Taken::Nothing);
+        return caught_up.map(|()| Taken::Nothing);
     };
+    passed_over(&scene, &upgrade, caught_up)?;
     let (upgrade, rest) = work_on(scene, desk, upgrade)?;
     Ok(Taken::Rested(Box::new(upgrade), rest))
 }

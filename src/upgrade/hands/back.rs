@@ -9,6 +9,7 @@ use crate::ops::restore::in_place::{PutBack, put_back};
 use crate::ops::volumes::OwnFiles;
 use crate::ops::{self, OpsError, newest, pins, quiesce};
 use crate::platform::recipe::Recipe;
+use crate::upgrade::driver::DriverError;
 use crate::upgrade::machine::Upgrade;
 use jiff::Timestamp;
 
@@ -19,20 +20,6 @@ struct Reached {
     was_started: bool,
     /// Where the files of its own databases are that it begins without.
     files_at: Option<String>,
-}
-
-impl Reached {
-    /// What came of it, with where those files are.
-    fn told(self, mut outcome: Outcome) -> Outcome {
-        if let Some(files) = self.files_at {
-            outcome.notes.push(format!(
-                "the files of its databases as the new version left them, which that snapshot does not have, are kept in {files} on the host of its container; nothing removes them but a person"
-            ));
-            let all = [outcome.kept_at.take(), Some(files)].into_iter().flatten();
-            outcome.kept_at = Some(all.collect::<Vec<_>>().join(", "));
-        }
-        outcome
-    }
 }
 
 impl Hands<'_> {
@@ -91,12 +78,13 @@ impl Hands<'_> {
         upgrade: &Upgrade,
         environment: Environment,
         (snapshot, step): (SnapshotId, Step),
+        reached: &Reached,
     ) -> Result<Outcome, Problem> {
         let (session, instance) = (self.session(environment)?, self.instance(environment));
         let discard = (environment == Environment::Production && upgrade.may_discard_current())
             .then(|| format!("rollback of upgrade {}", upgrade.journal().id));
         let place = (self.scene.config, &session, instance);
-        let PutBack { before, aside, loss_window_seconds } =
+        let PutBack { before, mut aside, loss_window_seconds, warnings } =
             put_back(place, snapshot, discard, &self.context())?;
         let mut notes = vec![format!(
             "{} is as it was in snapshot {}; what changed in the {} since then is not in it",
@@ -114,10 +102,19 @@ impl Hands<'_> {
         if let Some(before) = before {
             let (name, id) = (&instance.name, before.short());
             pins::pin_present(&session, before, name, &self.context())?;
+            let but = if reached.files_at.is_some() { ", but for its databases," } else { "" };
             notes.push(format!(
-                "what the new version left of {name} is in snapshot {id}, which is pinned"
+                "what the new version left of {name}{but} is in snapshot {id}, which is pinned"
             ));
         }
+        if let Some(files) = &reached.files_at {
+            notes.push(format!(
+                "the files of its databases as the new version left them are on the host of its container (via {}); nothing removes them but a person",
+                instance.via.host()
+            ));
+            aside.push(files.clone());
+        }
+        notes.extend(warnings);
         let kept_at = (!aside.is_empty()).then(|| aside.join(", "));
         if let Some(kept_at) = &kept_at {
             notes.push(format!("what the new version left is kept: {kept_at}"));
@@ -135,11 +132,11 @@ impl Hands<'_> {
         let snapshot = taken(upgrade, Step::BackUpStopped)?;
         let reached = self.reach(upgrade, Environment::Production, &hop_versions(upgrade))?;
         let back = (snapshot, Step::PutBackProduction);
-        let outcome = self.data_back(upgrade, Environment::Production, back)?;
+        let outcome = self.data_back(upgrade, Environment::Production, back, &reached)?;
         if reached.was_started {
             self.driver(Environment::Production)?.stop()?;
         }
-        Ok(reached.told(outcome))
+        Ok(outcome)
     }
 
     /// Where what an instance keeps is reached through its container, and the new version's does not run: start the version before, which
@@ -160,10 +157,16 @@ impl Hands<'_> {
         if self.runs(environment)? != Some(false) {
             return Ok(Reached { was_started: false, files_at: moved });
         }
+        let moved = match (&files, moved) {
+            // An earlier try may have been killed in the middle of that.
+            (Some(files), Some(_)) => Some(files.move_aside(&name)?),
+            (_, moved) => moved,
+        };
         let (driver, image) = (self.driver(environment)?, self.image_before(upgrade, environment)?);
         let start = || driver.install(before, Some(new), image.as_ref());
         let (started, files_at) = match (start(), files) {
-            (Err(error), Some(files)) if moved.is_none() => {
+            // Only what its container cannot get on with goes aside: not where that was never made.
+            (Err(error @ DriverError::NotRunning { .. }), Some(files)) if moved.is_none() => {
                 self.scene.context.events.warn(format!(
                     "{before} of {} does not run on what {new} left ({error}): the files of its own databases go aside, and it begins on none.",
                     instance.name
@@ -181,7 +184,7 @@ impl Hands<'_> {
                     "what {name} keeps is reached through its container, of which neither {new} nor {before} runs, and there is no copy of its volumes: {error}"
                 ),
                 format!(
-                    "see why {before} does not start (`docker logs`); then `belay upgrade resume {}`, or bring the snapshot back that `belay upgrade show` names: belay restore SNAPSHOT --into {name}",
+                    "see why {before} does not start (`docker logs`); then `belay upgrade resume {0}`, or bring the snapshot back that `belay upgrade show {0}` names: belay restore SNAPSHOT --into {name}",
                     self.scene.pair.name
                 ),
             )
@@ -235,7 +238,7 @@ impl Hands<'_> {
             let versions = (super::staging_version_before(upgrade), upgrade.hop().to.to_string());
             let reached = self.reach(upgrade, Environment::Staging, &versions)?;
             let back = (snapshot, Step::PutBackStaging);
-            reached.told(self.data_back(upgrade, Environment::Staging, back)?)
+            self.data_back(upgrade, Environment::Staging, back, &reached)?
         };
         let image = self.image_before(upgrade, Environment::Staging)?;
         let before = super::staging_version_before(upgrade);

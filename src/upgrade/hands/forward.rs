@@ -78,13 +78,12 @@ impl Hands<'_> {
     }
 
     pub(super) fn release_pins(&self, upgrade: &Upgrade) -> Result<Outcome, Problem> {
-        let notes = self.release_copies(upgrade)?;
         let reason = Self::pin_reason(upgrade);
         for environment in [Environment::Staging, Environment::Production] {
             let session = self.session(environment)?;
             pins::release(&session, &reason, &self.context())?;
         }
-        Ok(Outcome { notes, ..Outcome::default() })
+        Ok(Outcome { notes: self.release_copies(upgrade), ..Outcome::default() })
     }
 
     pub(super) fn install(
@@ -163,6 +162,23 @@ impl Hands<'_> {
         ))
     }
 
+    /// Right before production is upgraded for the first time: what was written since its last backup would be lost by a rollback.
+    pub(super) fn ensure_still_stopped(&self, upgrade: &Upgrade) -> Result<(), OpsError> {
+        if Self::was_tried(upgrade) || self.stopped_since().is_some() {
+            return Ok(());
+        }
+        Err(OpsError::refused(
+            format!(
+                "what writes to {} was started again after its last backup, so that it is not upgraded",
+                self.production.name
+            ),
+            format!(
+                "see who starts it; then belay upgrade resume {}: it is stopped and backed up anew",
+                upgrade.plan().pair
+            ),
+        ))
+    }
+
     pub(super) fn hold_writers(&mut self) -> Result<Outcome, Problem> {
         self.ensure_stopped()?;
         if let Some((stopped, _)) = &mut self.stopped {
@@ -218,7 +234,7 @@ pub(super) fn taken(upgrade: &Upgrade, step: Step) -> Result<SnapshotId, OpsErro
                 "the journal of upgrade {} names no snapshot of the step {step}",
                 upgrade.journal().id
             ),
-            "look at it with `belay upgrade show`",
+            format!("look at it with `belay upgrade show {}`", upgrade.plan().pair),
         )
     })
 }

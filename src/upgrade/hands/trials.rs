@@ -5,11 +5,11 @@ use crate::catalog::UpgradeTest;
 use crate::config::pair::TrialKind;
 use crate::model::manifest::Manifest;
 use crate::model::trial::{Baseline, TrialResult, TrialVerdict};
-use crate::model::upgrade::{Environment, Outcome};
+use crate::model::upgrade::{Environment, Outcome, Step};
 use crate::ops::newest::newest;
 use crate::upgrade::driver::Image;
 use crate::upgrade::evidence::Scene;
-use crate::upgrade::machine::Upgrade;
+use crate::upgrade::machine::{State, Upgrade};
 use crate::upgrade::tests::{Target, Trials};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -45,6 +45,12 @@ impl Hands<'_> {
         upgrade: &Upgrade,
         environment: Environment,
     ) -> Result<Outcome, Problem> {
+        // What the new version has touched is no measure of what it leaves.
+        if environment == Environment::Staging && upgrade.has_touched_staging() {
+            let mut noted = upgrade.outcome(Step::BaselineStaging).cloned().unwrap_or_default();
+            noted.notes = vec!["what it was like before its first try counts".into()];
+            return Ok(noted);
+        }
         let manifest = self.manifest(environment)?;
         let baseline = self.trials(environment).baseline(manifest.as_ref())?;
         let image = self.driver(environment)?.running_image()?;
@@ -109,7 +115,17 @@ impl Hands<'_> {
         let hop = upgrade.hop();
         let other = if version == hop.to.to_string() { &hop.from } else { &hop.to };
         let other = other.to_string();
-        let manifest = self.manifest(environment)?;
+        let manifest = match self.manifest(environment) {
+            // Nothing keeps production from coming back that is only compared with.
+            Err(problem) if upgrade.state() == State::RollingBack => {
+                self.scene.context.cancel.check()?;
+                let why = problem.why();
+                let text = format!("What its last snapshot has could not be read: {why}.");
+                self.scene.context.events.warn(text);
+                None
+            }
+            read => read?,
+        };
         let target = Target { version, previous: Some(&other), snapshot: manifest.as_ref() };
         let results = if healthy.verdict.is_fine() {
             trials.run(&target, &before.baseline)?
@@ -141,7 +157,7 @@ impl Hands<'_> {
                 results.len(),
                 reasons.join("; ")
             ),
-            "`belay upgrade show` has all that they found",
+            format!("`belay upgrade show {}` has all that they found", self.scene.pair.name),
         ))
     }
 }

@@ -126,15 +126,25 @@ impl Hands<'_> {
         ))
     }
 
-    /// The upgrade is for good: staging does not go back any more. Returns what was removed, a sentence each.
-    pub(super) fn drop_copies_of_staging(&self, upgrade: &Upgrade) -> Result<Vec<String>, Problem> {
-        let mut notes = Vec::new();
-        for copy in all_noted(upgrade, Environment::Staging) {
-            if self.shelf(Environment::Staging)?.remove(copy)? {
-                notes.push(format!("the copy {} was removed", copy.copy));
-            }
+    /// The upgrade is for good: staging does not go back any more. Returns what was removed, and what could not be, a sentence each.
+    pub(super) fn drop_copies_of_staging(&self, upgrade: &Upgrade) -> Vec<String> {
+        let copies = all_noted(upgrade, Environment::Staging);
+        copies.into_iter().filter_map(|copy| self.dropped(Environment::Staging, copy)).collect()
+    }
+
+    /// Remove a copy. That its host is gone keeps no upgrade from its end: what could not be removed is said.
+    fn dropped(&self, environment: Environment, copy: &VolumeCopy) -> Option<String> {
+        let removed = self.shelf(environment).and_then(|place| Ok(place.remove(copy)?));
+        match removed {
+            Ok(true) => Some(format!("the copy {} was removed", copy.copy)),
+            Ok(false) => None,
+            Err(problem) => Some(format!(
+                "the copy {} could not be removed ({}): rm -rf it where {} lives",
+                copy.copy,
+                problem.why(),
+                self.instance(environment).name
+            )),
         }
-        Ok(notes)
     }
 
     /// Production goes on: copies of what it was are of no use.
@@ -186,10 +196,14 @@ impl Hands<'_> {
             writers_are_stopped: true,
             ..BackupOptions::default()
         };
-        let session = self.session(Environment::Production)?;
-        match backup(self.scene.config, &session, self.production, &options, &self.context()) {
+        let saved = self.session(Environment::Production).and_then(|session| {
+            let (config, context) = (self.scene.config, self.context());
+            let outcome = backup(config, &session, self.production, &options, &context)?;
+            pins::pin_present(&session, outcome.id, name, &context)?;
+            Ok(outcome)
+        });
+        match saved {
             Ok(outcome) => {
-                pins::pin_present(&session, outcome.id, name, &self.context())?;
                 let note = format!(
                     "what the new version left of {name} is in snapshot {}, which is pinned",
                     outcome.id.short()
@@ -284,15 +298,13 @@ impl Hands<'_> {
     }
 
     /// Remove all copies of an upgrade that is over. Returns what was removed, and what is left, a sentence each.
-    pub(super) fn release_copies(&self, upgrade: &Upgrade) -> Result<Vec<String>, Problem> {
+    pub(super) fn release_copies(&self, upgrade: &Upgrade) -> Vec<String> {
         let mut notes = Vec::new();
         for environment in [Environment::Staging, Environment::Production] {
             for copy in all_noted(upgrade, environment) {
-                let place = self.shelf(environment)?;
-                if place.remove(copy)? {
-                    notes.push(format!("the copy {} was removed", copy.copy));
-                }
-                if place.state(copy)? == CopyState::Swapped {
+                notes.extend(self.dropped(environment, copy));
+                let state = self.shelf(environment).and_then(|place| Ok(place.state(copy)?));
+                if matches!(state, Ok(CopyState::Swapped)) {
                     notes.push(format!(
                         "what a new version left of {} is still kept beside it: rm -rf {}",
                         copy.source,
@@ -301,7 +313,7 @@ impl Hands<'_> {
                 }
             }
         }
-        Ok(notes)
+        notes
     }
 }
 

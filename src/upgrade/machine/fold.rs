@@ -184,7 +184,8 @@ impl Progress {
         self.trouble = None;
         self.interruptions.remove(&step);
         // What staging was before counts, not what it became.
-        if step != Step::BackUpStaging || !self.staging_touched {
+        let is_of_before = matches!(step, Step::BackUpStaging | Step::BaselineStaging);
+        if !is_of_before || !self.staging_touched {
             self.outcomes.insert(step, outcome.clone());
         }
         let hop = &plan.hops[self.hop];

@@ -49,6 +49,14 @@ fn refuse<T>(message: impl Into<String>, hint: impl Into<String>) -> Result<T, R
 impl Upgrade {
     /// The entry for the journal that a person's word is, or why it is none.
     pub fn hear(&self, command: &Command) -> Result<Entry, Refusal> {
+        let pair = self.journal.plan.pair.as_str();
+        self.heard(command).map_err(|Refusal { message, hint }| {
+            // Below nobody knows its name.
+            Refusal { message, hint: hint.replace("PAIR", pair) }
+        })
+    }
+
+    fn heard(&self, command: &Command) -> Result<Entry, Refusal> {
         let Command { by, reason, what } = command;
         let long = by.len().max(reason.as_deref().map_or(0, str::len));
         if long > MOST_BYTES {
@@ -117,19 +125,19 @@ pub(super) fn may_approve(
     if !approvers.contains(by) {
         return refuse(
             format!("cannot approve: {by} is none of the approvers, {}", approvers.join(", ")),
-            "let one of them say `belay upgrade approve` as that user: with sudo it is root who says it",
+            "let one of them say `belay upgrade approve PAIR` as that user: with sudo it is root who says it",
         );
     }
     if *digest != plan.digest() || *hop != progress.hop {
         return refuse(
             "cannot approve: that is another plan than the one on its way",
-            "look at it with `belay upgrade show`, then approve it",
+            "look at it with `belay upgrade show PAIR`, then approve it",
         );
     }
     if !is_before_production(progress) {
         return refuse(
             "cannot approve: there is nothing left to be approved",
-            "`belay upgrade status` says what it is at",
+            "`belay upgrade status PAIR` says what it is at",
         );
     }
     if progress.tested.is_none() {
@@ -164,7 +172,7 @@ pub(super) fn may_override(progress: &Progress, plan: &Plan, it: &Override) -> R
     if it.hop != progress.hop || !is_before_production(progress) {
         return refuse(
             format!("cannot override '{rule}': no gate is left that would ask it"),
-            "`belay upgrade status` says what it is at",
+            "`belay upgrade status PAIR` says what it is at",
         );
     }
     Ok(())
@@ -192,7 +200,7 @@ fn may_resume(progress: &Progress) -> Result<(), Refusal> {
     if is_over || !waits {
         return refuse(
             "cannot resume: nothing was held, and no rule said no",
-            "`belay upgrade status` says what it is at",
+            "`belay upgrade status PAIR` says what it is at",
         );
     }
     Ok(())
@@ -209,7 +217,7 @@ fn may_abort(progress: &Progress, keep_staging: bool) -> Result<(), Refusal> {
         }
         Course::RollBack(_) => refuse(
             "cannot abort: production is on its way back already",
-            "let it end; `belay upgrade resume` goes on where it is held",
+            "let it end; `belay upgrade resume PAIR` goes on where it is held",
         ),
         // From its beginning: what puts staging back may have been undone meanwhile.
         Course::Abort(_)
@@ -219,12 +227,12 @@ fn may_abort(progress: &Progress, keep_staging: bool) -> Result<(), Refusal> {
         {
             refuse(
                 "cannot abort: the upgrade is being given up already",
-                "`belay upgrade status` says how far it is",
+                "`belay upgrade status PAIR` says how far it is",
             )
         }
         _ if progress.production_touched => refuse(
             "cannot abort: production has been touched",
-            "`belay upgrade rollback` brings its old version back",
+            "`belay upgrade rollback PAIR` brings its old version back",
         ),
         _ => Ok(()),
     }
@@ -242,11 +250,15 @@ fn may_roll_back(progress: &Progress) -> Result<(), Refusal> {
         ),
         Course::RollBack(_) if !progress.held && progress.trouble.is_none() => refuse(
             "cannot roll back: production is on its way back already",
-            "`belay upgrade status` says how far it is",
+            "`belay upgrade status PAIR` says how far it is",
+        ),
+        _ if !progress.production_touched && progress.hop > 0 => refuse(
+            format!("cannot roll back: production has not been touched since hop {}", progress.hop),
+            "`belay upgrade abort PAIR` gives the rest up; `belay upgrade show PAIR` names the snapshot before that hop, and belay restore SNAPSHOT --into NAME brings it back, once that version runs again",
         ),
         _ if !progress.production_touched => refuse(
             "cannot roll back: production has not been touched",
-            "`belay upgrade abort` gives the upgrade up",
+            "`belay upgrade abort PAIR` gives the upgrade up",
         ),
         _ => Ok(()),
     }
@@ -259,7 +271,7 @@ fn may_accept(progress: &Progress, reason: Option<&str>) -> Result<(), Refusal> 
     if !has_failed || !progress.held || !matches!(progress.course, Course::RollBack(_)) {
         return refuse(
             "cannot accept production as it is: it is not held for its tests after a rollback",
-            "`belay upgrade status` says what it is at",
+            "`belay upgrade status PAIR` says what it is at",
         );
     }
     if reason.is_none_or(|reason| reason.trim().is_empty()) {
@@ -273,8 +285,9 @@ fn may_accept(progress: &Progress, reason: Option<&str>) -> Result<(), Refusal> 
 
 /// What is there may be lost only where keeping it was tried.
 fn may_discard(progress: &Progress, reason: Option<&str>) -> Result<(), Refusal> {
-    let has_failed =
-        progress.trouble.as_ref().is_some_and(|trouble| trouble.step == Step::SaveProduction);
+    // Where there are no copies of volumes the second saves it, too.
+    let saves = |step| matches!(step, Step::SaveProduction | Step::PutBackProduction);
+    let has_failed = progress.trouble.as_ref().is_some_and(|trouble| saves(trouble.step));
     if !has_failed || !matches!(progress.course, Course::RollBack(_)) {
         return refuse(
             "cannot discard production's present state: it was not tried in vain to keep it",

@@ -66,7 +66,11 @@ pub(super) fn approved(case: &Case<'_>) -> Finding {
     if finding.evidence.is_empty() {
         finding.saw("nobody has approved");
     }
-    finding.needs(format!("one of {} says `belay upgrade approve`", approvers.join(", ")));
+    finding.needs(format!(
+        "one of {} says `belay upgrade approve {}` once staging has passed",
+        approvers.join(", "),
+        case.plan.pair
+    ));
     finding
 }
 

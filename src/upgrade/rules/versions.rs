@@ -89,6 +89,14 @@ fn tried_image<'a>(case: &Case<'a>) -> Option<&'a str> {
     case.tested.and_then(|tested| tested.image.as_deref())
 }
 
+/// What upgrades and tests staging: one may be on its way, or not.
+fn by_an_upgrade(case: &Case<'_>) -> String {
+    let (pair, target) = (&case.plan.pair, case.plan.target());
+    format!(
+        "`belay upgrade start {pair} --to {target}`, or `belay upgrade resume {pair}` where one is on its way"
+    )
+}
+
 pub(super) fn staging_first(case: &Case<'_>) -> Finding {
     if case.gate == Gate::Staging {
         return Finding::not_applicable(UNTRIED);
@@ -100,7 +108,7 @@ pub(super) fn staging_first(case: &Case<'_>) -> Finding {
     };
     finding.saw(running(Environment::Staging, now));
     if now.version != case.hop().to {
-        finding.needs(format!("upgrade staging to {} (`belay upgrade resume`)", case.hop().to));
+        finding.needs(format!("upgrade staging to {} ({})", case.hop().to, by_an_upgrade(case)));
     }
     finding
 }
@@ -110,10 +118,10 @@ pub(super) fn staging_tested(case: &Case<'_>) -> Finding {
         return Finding::not_applicable(UNTRIED);
     }
     let mut finding = Finding::new();
-    let again = "let staging be upgraded and tested again (`belay upgrade resume`)";
+    let again = format!("let staging be upgraded and tested ({})", by_an_upgrade(case));
     let Some(tested) = case.tested.filter(|tested| tested.version == case.hop().to) else {
         finding.saw(format!("staging passed no tests with {}", case.hop().to));
-        finding.needs(again);
+        finding.needs(again.as_str());
         return finding;
     };
     finding.saw(format!(
@@ -123,7 +131,7 @@ pub(super) fn staging_tested(case: &Case<'_>) -> Finding {
     ));
     if tested.last > case.now || case.now > later(tested.last, TESTS_COUNT_FOR) {
         finding.saw(format!("that counts for {}", span(TESTS_COUNT_FOR)));
-        finding.needs(again);
+        finding.needs(again.as_str());
     }
     if image_now(&case.seen.staging) != tested.image.as_deref() {
         finding.saw(format!(
@@ -165,7 +173,8 @@ pub(super) fn soaked(case: &Case<'_>) -> Finding {
         finding.needs(format!("wait until {}", time(ends)));
         finding.passes_at = Some(ends);
     } else if tested.last < ends {
-        finding.needs("test staging again now that it has soaked (`belay upgrade resume`)");
+        finding
+            .needs(format!("test staging again now that it has soaked ({})", by_an_upgrade(case)));
     }
     finding
 }

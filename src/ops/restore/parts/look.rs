@@ -65,7 +65,9 @@ pub fn prepare<'a>(
     };
     let (redis_plan, redis) = redis(&living, manifest, &chosen, &mut words)?.unzip();
     let directories = directories(&living, manifest, &chosen, &mut words)?;
-    if chosen.is_whole() && component(manifest, "postgres").is_some() {
+    // An upgrade, which stops what writes itself, brings them back, too.
+    let is_left = chosen.is_whole() && !options.writers_are_stopped;
+    if is_left && component(manifest, "postgres").is_some() {
         words.warnings.push(format!(
             "PostgreSQL's databases come back by a command of their own: belay restore {} --into {} --component postgres",
             source.snapshot.id.short(),

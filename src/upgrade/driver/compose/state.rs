@@ -118,7 +118,11 @@ impl ComposeDriver<'_> {
     fn not_running(&self, id: &str, why: &str) -> DriverError {
         let log = self.docker_both(id).unwrap_or_default();
         let log = if log.is_empty() { String::new() } else { format!("; it said last: {log}") };
-        refused(self.instance, format!("{why}{log}"), format!("see its log: docker logs {id}"))
+        DriverError::NotRunning {
+            instance: self.instance.name.clone(),
+            message: format!("{why}{log}"),
+            hint: format!("see its log: docker logs {id}"),
+        }
     }
 
     /// The end of a container's log, both streams, on one line.

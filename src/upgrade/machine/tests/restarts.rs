@@ -78,6 +78,30 @@ fn backups_that_have_grown_old_meanwhile_are_taken_again() {
 }
 
 #[test]
+fn what_staging_was_before_its_first_try_counts_however_often_that_is_looked_at() {
+    let mut scene = Scene::new(|_| {});
+    scene.up_to(Step::BaselineStaging);
+    let note = |scene: &mut Scene, image: &str| {
+        let step = scene.begin();
+        assert_eq!(step, Step::BaselineStaging);
+        let outcome = Outcome { image: Some(image.to_owned()), ..Outcome::default() };
+        scene.apply(Entry::Done { step, outcome }).unwrap();
+    };
+    note(&mut scene, "old");
+    assert!(!scene.upgrade.has_touched_staging());
+    // A process that ends after it has taken up what another was killed in.
+    assert_eq!(scene.begin(), Step::UpgradeStaging);
+    scene.take_up();
+    scene.take_up();
+    assert_eq!(scene.next_step(), Step::BackUpStaging);
+    scene.up_to(Step::BaselineStaging);
+    assert!(scene.upgrade.has_touched_staging());
+    note(&mut scene, "half");
+    let noted = scene.upgrade.outcome(Step::BaselineStaging).unwrap();
+    assert_eq!(noted.image.as_deref(), Some("old"));
+}
+
+#[test]
 fn tests_of_staging_that_have_grown_old_are_run_again() {
     let mut scene = Scene::new(|_| {});
     scene.up_to(Step::BackUpStagingAgain);

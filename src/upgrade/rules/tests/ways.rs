@@ -267,7 +267,7 @@ fn ways_about_conditions() -> Vec<Spoilt> {
             Approved,
             "nobody",
             |it| it.approvals.clear(),
-            "one of alice, bob says `belay upgrade approve`",
+            "one of alice, bob says `belay upgrade approve main` once staging has passed",
         ),
         spoilt(
             Production,
