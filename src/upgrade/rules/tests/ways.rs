@@ -207,14 +207,14 @@ fn ways_about_versions() -> Vec<Spoilt> {
             StagingTested,
             "another image since",
             |it| it.seen.staging.running = runs("v2.5.1", OTHER_IMAGE),
-            "upgraded and tested again",
+            "staging be upgraded and tested (",
         ),
         spoilt(
             Production,
             StagingTested,
             "tests of another version",
             |it| it.tested.as_mut().unwrap().version = version("v2.5.0"),
-            "upgraded and tested again",
+            "staging be upgraded and tested (",
         ),
         spoilt(
             BeforeStop,
@@ -238,7 +238,7 @@ fn ways_about_versions() -> Vec<Spoilt> {
                 let tested = it.tested.as_mut().unwrap();
                 (tested.first, tested.last) = (before(400), before(399));
             },
-            "upgraded and tested again",
+            "staging be upgraded and tested (",
         ),
     ]
 }
