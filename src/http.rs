@@ -42,6 +42,7 @@ fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/upgrades/{name}/resume", upgrades::word("resume"))
         .route("/v1/upgrades/{name}/abort", upgrades::word("abort"))
         .route("/v1/upgrades/{name}/rollback", upgrades::word("rollback"))
+        .route("/v1/upgrades/{name}/accept", upgrades::word("accept"))
         .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))

@@ -253,6 +253,14 @@ fn what_makes_no_sense_is_refused_and_a_version_of_somebody_else_is_told() {
     let why = host.refused("/v1/upgrades/main/resume", &json!({}), 409);
     assert!(why.contains("no upgrade of main is on its way"), "{why}");
     host.refused("/v1/upgrades/main/hurry", &json!({}), 404);
+    // None is held for its tests; and why has to be said.
+    let because = json!({ "reason": "the test is wrong" });
+    let why = host.refused("/v1/upgrades/main/accept", &because, 409);
+    assert!(why.contains("no upgrade of main is on its way"), "{why}");
+    assert!(host.refused("/v1/upgrades/main/accept", &json!({}), 400).contains("reason"));
+    let accept = ["upgrade", "accept", "main", "--reason", "the test is wrong"];
+    host.pair.belay(&accept).code(1).says(&["no upgrade of main is on its way"]);
+    host.pair.belay(&accept[..3]).code(2).says(&["--reason"]);
     let work = json!({ "kind": "upgrade", "pair": "main" });
     assert!(host.refused("/v1/jobs", &work, 400).contains("POST /v1/upgrades/main"));
 
