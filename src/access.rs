@@ -19,7 +19,7 @@ mod tunnel;
 pub use command::Command;
 pub use docker::{ContainerFacts, Mount};
 pub use error::{AccessError, Ending};
-pub use process::{Finished, Input, Output, Running};
+pub use process::{Finished, Input, Output, Running, Stopper};
 pub use tunnel::Tunnel;
 
 use crate::model::event::Cancel;

@@ -35,6 +35,7 @@ mod state;
 pub mod status;
 pub mod sync;
 mod tree;
+mod turn;
 pub mod upgrades;
 pub mod volumes;
 
@@ -79,6 +80,12 @@ impl Context {
     #[must_use]
     pub fn with_events(&self, events: Events) -> Self {
         Self { events, ..self.clone() }
+    }
+
+    /// The same for the job of this id.
+    #[must_use]
+    fn with_id(&self, id: JobId) -> Self {
+        Self { id: Arc::new(Mutex::new(Some(id))), ..self.clone() }
     }
 
     /// The same for work on instances that are kept from others already.

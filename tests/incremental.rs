@@ -77,7 +77,7 @@ fn a_change_through_a_memory_map_that_shows_in_no_time_is_found() {
     let sandbox = Sandbox::new();
     let file = sandbox.source().join("mapped");
     write_file(&file, b"one");
-    let mut command = Command::new("python3");
+    let mut command = Command::new("/usr/bin/python3");
     command.args(["-c", MAPPED]).arg(&file).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut python = command.spawn().expect("tests/run installs python3");
     let mut said = BufReader::new(python.stdout.take().unwrap()).lines();

@@ -11,11 +11,11 @@ mod taken;
 use belay::component::postgres::PostgresError;
 use belay::component::postgres::restore::{Restore, RestorePlan, RolesBefore, State};
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Cursor, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use support::{PostgresServer, wait_until};
-use taken::{MAINTENANCE, SPOOLED, Taken, assert_same_picture, picture};
+use taken::{MAINTENANCE, Stored, Taken, assert_same_picture, picture};
 use zeroize::Zeroizing;
 
 const TOOLJET: [&str; 2] = ["tooljet_production", "tooljet_db"];
@@ -313,18 +313,18 @@ fn a_connection_that_does_not_end_is_named_and_the_old_state_serves() {
 }
 
 /// Gives the first half, then ends the program that takes it.
-struct Killing<'a> {
-    bytes: &'a [u8],
-    until: usize,
+struct Killing {
+    bytes: Cursor<Vec<u8>>,
+    from: u64,
 }
 
-impl Read for Killing<'_> {
+impl Read for Killing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.bytes.len() <= self.until {
+        if self.bytes.position() >= self.from {
             for pid in processes("killed", "pg_restore") {
                 signal(pid, rustix::process::Signal::KILL);
             }
-            self.until = 0;
+            self.from = u64::MAX;
         }
         let most = buffer.len().min(4096);
         self.bytes.read(&mut buffer[..most])
@@ -353,9 +353,11 @@ fn a_restore_that_is_killed_at_any_step_leaves_the_old_state_and_is_finished_or_
     assert_eq!(restore.state().unwrap(), State::Old { fresh: 0 });
 
     restore.create(&work()).unwrap();
-    let dump = &taken.dumps[0];
-    let mut killing = Killing { bytes: dump, until: dump.len() / 2 };
-    let error = restore.fill(&plan.databases[0], &mut killing, None, &mut |_| {}).unwrap_err();
+    let killing = Stored(Box::new(|| {
+        let (bytes, from) = (taken.dumps[0].clone(), taken.dumps[0].len() as u64 / 2);
+        Box::new(Killing { bytes: Cursor::new(bytes), from })
+    }));
+    let error = restore.fill(&plan.databases[0], &killing, None, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("signal 9"), "{error}");
     assert_eq!(restore.state().unwrap(), State::Old { fresh: 2 });
 
@@ -473,7 +475,7 @@ fn rows_are_counted_as_a_dump_has_them() {
         let planned = &plan.databases[0];
         // The server does not have the extension's script, which would do this.
         server.run(&planned.fresh, script);
-        restore.fill(planned, &mut taken.dumps[0].as_slice(), None, &mut |_| {}).unwrap();
+        restore.fill(planned, &taken.stored(0), None, &mut |_| {}).unwrap();
         assert_eq!(restore.verify(planned, &taken.expected(0)).unwrap(), [""; 0]);
         has(&planned.fresh, &format!("1|3|8|{rows}"));
 
@@ -489,8 +491,8 @@ fn rows_are_counted_as_a_dump_has_them() {
 }
 
 /// A source that breaks off.
-struct Broken<'a>(&'a [u8]);
-impl Read for Broken<'_> {
+struct Broken(Cursor<Vec<u8>>);
+impl Read for Broken {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.0.read(buffer)? {
             0 => Err(io::Error::other("it is damaged")),
@@ -507,20 +509,22 @@ fn a_bad_archive_and_what_did_not_come_back_are_told() {
     let (plan, work) = taken.plan(&connection);
     let restore = Restore::new(&connection, MAINTENANCE, &plan).unwrap();
     let (planned, dump) = (&plan.databases[1], taken.dumps[1].as_slice());
-    for size in [None, SPOOLED] {
-        let fill = |archive: &mut dyn Read| {
+    for known in [None, Some(taken.known(1))] {
+        let fill_from = |archive: Stored<'_>| {
             restore.create(&work).unwrap();
-            restore.fill(planned, archive, size, &mut |_| {})
+            restore.fill(planned, &archive, known, &mut |_| {})
         };
-        let error = fill(&mut &dump[..dump.len() / 2]).unwrap_err();
-        assert!(
-            error.to_string().starts_with("could not put back the database tooljet_db: "),
-            "{error}"
-        );
-        let error = fill(&mut io::empty()).unwrap_err();
-        assert!(error.to_string().contains("too short"), "{error}");
+        let fill =
+            |bytes: &[u8]| fill_from(Stored(Box::new(|| Box::new(Cursor::new(bytes.to_vec())))));
+        let error = fill(&dump[..dump.len() / 2]).unwrap_err().to_string();
+        assert!(error.starts_with("could not put back the database tooljet_db: "), "{error}");
+        let error = fill(&[]).unwrap_err().to_string();
+        // Where it is divided it is looked at first.
+        let why = if known.is_some() { "could not read the dump of" } else { "too short" };
+        assert!(error.contains(why), "{error}");
 
-        let error = fill(&mut Broken(&dump[..10_000])).unwrap_err();
+        let broken = Stored(Box::new(|| Box::new(Broken(Cursor::new(dump[..10_000].to_vec())))));
+        let error = fill_from(broken).unwrap_err();
         assert_eq!(
             error.to_string(),
             "could not read the dump of database tooljet_db: it is damaged"
@@ -533,7 +537,7 @@ fn a_bad_archive_and_what_did_not_come_back_are_told() {
                 dumped[at..at + 4].copy_from_slice(b"gone");
             }
         }
-        let error = fill(&mut dumped.as_slice()).unwrap_err();
+        let error = fill(&dumped).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -541,7 +545,7 @@ fn a_bad_archive_and_what_did_not_come_back_are_told() {
             "{error}"
         );
         assert!(!error.to_string().contains("Command"), "{error}");
-        fill(&mut &dump[..]).unwrap();
+        fill(dump).unwrap();
     }
     server.run(&planned.fresh, "SELECT lo_create(0); CREATE TABLE more (); DROP EXTENSION plpgsql");
     let table = server.run(&planned.fresh, "SELECT c.oid::regclass FROM pg_class c WHERE relkind = 'r' AND relnamespace::regnamespace::text ~ 'workspace_4' ORDER BY relname LIMIT 1");

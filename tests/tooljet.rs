@@ -10,6 +10,8 @@ mod kept;
 mod keys;
 #[path = "tooljet/killed.rs"]
 mod killed;
+#[path = "tooljet/large.rs"]
+mod large;
 #[path = "tooljet/reading.rs"]
 mod reading;
 #[path = "tooljet/restored.rs"]

@@ -24,7 +24,11 @@ pub struct Command {
     pub(super) secrets: Vec<(String, Zeroizing<String>)>,
     pub(super) silence: Duration,
     pub(super) user: Option<User>,
+    pub(super) is_gentle: bool,
 }
+
+/// A container need not have that program, and what is not gentle does the same.
+pub(super) const GENTLY: &str = r#"command -v nice > /dev/null || exec "$@"; exec nice -n 10 "$@""#;
 
 /// Whose rights a command of this host has.
 #[derive(Clone)]
@@ -38,7 +42,14 @@ impl Command {
     /// A program, by name or path.
     pub fn new(program: &str) -> Self {
         let arguments = vec![program.as_bytes().to_vec()];
-        Self { arguments, variables: Vec::new(), secrets: Vec::new(), silence: SILENCE, user: None }
+        Self {
+            arguments,
+            variables: Vec::new(),
+            secrets: Vec::new(),
+            silence: SILENCE,
+            user: None,
+            is_gentle: false,
+        }
     }
 
     /// A script for `sh`, whose `$1` is the first argument that follows.
@@ -80,6 +91,13 @@ impl Command {
         self
     }
 
+    /// It takes a tenth of what another program there takes where both want all processors: that is waited for, too.
+    #[must_use]
+    pub fn gently(mut self, is_gentle: bool) -> Self {
+        self.is_gentle = is_gentle;
+        self
+    }
+
     /// Run it with the rights of another user and in his home; for root, and commands of this host.
     #[must_use]
     pub fn as_user(mut self, uid: u32, gid: u32, home: PathBuf) -> Self {
@@ -108,6 +126,9 @@ pub(super) fn compose(access: &Access, command: &Command) -> Result<Composed, Ac
     if !command.variables.is_empty() {
         let variables = command.variables.iter().map(|(name, value)| format!("{name}={value}"));
         arguments.splice(0..0, std::iter::once("env".to_owned()).chain(variables).map(Into::into));
+    }
+    if command.is_gentle {
+        arguments.splice(0..0, ["sh", "-c", GENTLY, "belay"].map(Into::into));
     }
     let hops = access.via.hops();
     for (position, hop) in hops.iter().enumerate().rev() {

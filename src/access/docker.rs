@@ -23,6 +23,8 @@ pub struct ContainerFacts {
     pub mounts: Vec<Mount>,
     /// Its labels; `com.docker.compose.*` among them.
     pub labels: BTreeMap<String, String>,
+    /// Whether it runs, or is about to be started again by its engine.
+    pub is_running: bool,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +34,13 @@ struct Inspected {
     config: Configured,
     #[serde(default)]
     mounts: Vec<Mount>,
+    state: ContainerState,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ContainerState {
+    running: bool,
 }
 
 /// Something that is mounted in a container.
@@ -91,6 +100,7 @@ impl Access {
             image_id: one.image,
             mounts: one.mounts,
             labels: one.config.labels.unwrap_or_default(),
+            is_running: one.state.running,
         }))
     }
 }

@@ -7,6 +7,8 @@ use zeroize::Zeroizing;
 
 /// No path has more bytes.
 const MOST_OF_PATH: u64 = 64 * 1024;
+/// What the engine says of a container in which nothing can be run just now.
+const STOPPED: [&str; 2] = ["is not running", "is restarting"];
 /// What is around a file in a tar archive.
 const MOST_OF_ARCHIVE: u64 = 64 * 1024;
 
@@ -91,7 +93,7 @@ impl Access {
         let read = self.run(&Command::new("cat").argument(path), &[], limit);
         match (read, self.via.container()) {
             (Err(AccessError::Failed { said, .. }), Some(container))
-                if said.contains("is not running") =>
+                if STOPPED.iter().any(|words| said.contains(words)) =>
             {
                 self.read_of_stopped(container, path, limit)
             }

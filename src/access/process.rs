@@ -75,10 +75,11 @@ struct Watch {
 }
 
 /// Ends a command that nobody waits for any longer. That is no fault of its own.
-pub(super) struct Stopper(Arc<Watch>);
+pub struct Stopper(Arc<Watch>);
 
 impl Stopper {
-    pub(super) fn stop(&self) {
+    /// End it.
+    pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::SeqCst);
     }
 }
@@ -331,7 +332,7 @@ impl Running {
     }
 
     /// What can end it while another thread reads or waits.
-    pub(super) fn stopper(&self) -> Stopper {
+    pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.guard.watch))
     }
 

@@ -82,6 +82,25 @@ fn a_slow_consumer_is_no_silent_command() {
 }
 
 #[test]
+fn what_is_gentle_leaves_the_processors_to_others_where_it_can() {
+    let nice = |command: Command| {
+        let output = local().run(&command, &[], LIMIT).unwrap();
+        String::from_utf8_lossy(&output).trim().to_owned()
+    };
+    let nicer = nice(Command::new("nice").variable("A", "b").gently(true));
+    assert!(nicer.parse::<i32>().unwrap() >= 10, "{nicer}");
+    // Where there is a shell, and nothing else.
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/bin/sh", directory.path().join("sh")).unwrap();
+    let path = format!("PATH={}", directory.path().display());
+    let alone = Command::new("env").arguments([&path, "sh", "-c", command::GENTLY, "belay"]);
+    assert_eq!(nice(alone.arguments(["/bin/echo", "well"])), "well");
+    let missing = local().run(&Command::new("no-such-program").gently(true), &[], LIMIT);
+    let error = missing.unwrap_err().to_string();
+    assert!(error.contains("no-such-program"), "{error}");
+}
+
+#[test]
 fn cancelling_ends_what_runs() {
     let cancel = Cancel::new();
     let access = Access::new(Via::local(), None, &cancel);

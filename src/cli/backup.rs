@@ -97,7 +97,7 @@ fn chosen(arguments: &BackupArguments, environment: &Environment) -> Result<Vec<
     }
     if let Some(pair) = &arguments.pair {
         let pair = config.pair(pair)?;
-        return Ok(vec![pair.staging.clone(), pair.production.clone()]);
+        return Ok(pair.instances().cloned().collect());
     }
     let mut names = arguments.names.clone();
     names.sort();

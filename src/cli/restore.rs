@@ -162,6 +162,7 @@ pub(super) fn said(
         as_clone: work.as_clone,
         confirm: work.confirm.clone(),
         discard_current: work.discard_current.clone(),
+        sets_aside: false,
         writers_are_stopped: false,
         dry_run: work.dry_run,
     };

@@ -26,6 +26,7 @@ use super::select::{self, TAG, TAG_BEFORE_RESTORE, TAG_INSTANCE, TAG_JOB, TAG_PL
 use super::session::{InstanceLock, Session};
 use super::state::{PROGRAM, snapshot_file};
 use super::tree::{TreeBuilder, made_directory, made_file, made_tree};
+use super::turn::Turn;
 use super::{Context, OpsError, sync};
 use crate::catalog::{Catalog, JobKind};
 use crate::component::files::swap;
@@ -72,6 +73,8 @@ pub struct BackupOptions {
     pub before_restore_of: Option<SnapshotId>,
     /// Whoever asks has stopped what writes, and starts it again.
     pub writers_are_stopped: bool,
+    /// Something goes on beside it that is waited for as well, and goes first: `pg_dump` is nicer than that, and is read when it is its turn.
+    pub turn: Option<Turn>,
 }
 
 /// A snapshot that was taken.

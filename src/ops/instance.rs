@@ -234,17 +234,27 @@ impl<'a> Living<'a> {
         server.map(Some).map_err(|source| OpsError::Redis { instance, source })
     }
 
+    /// The connection string of its MongoDB database that its environment says.
+    pub(super) fn mongodb_url(&self) -> Option<&str> {
+        let mut variables = self.recipe.mongodb.iter().flat_map(|recipe| &recipe.url);
+        variables.find_map(|name| self.variable(name))
+    }
+
+    /// Whether what writes to it, in its container, can be told to stop: in one that does not run nothing writes.
+    pub(super) fn has_writers_that_run(&self) -> bool {
+        self.recipe.quiesce.is_some() && self.container.as_ref().is_some_and(|it| it.is_running)
+    }
+
     /// Where its MongoDB database is; an error where nothing says so.
     pub(super) fn mongodb(&self, secrets: &SecretSources) -> Result<MongoDatabase, OpsError> {
         let MongodbSettings { via, url, database, way, tools } = &self.instance.mongodb;
         let instance = self.instance.name.to_string();
-        let variables = self.recipe.mongodb.iter().flat_map(|recipe| &recipe.url);
-        let of_environment = || variables.clone().find_map(|name| self.variable(name));
         let (url, nearest) = if let Some(url) = url {
             (url.resolve(secrets)?.expose().trim().to_owned(), Via::local())
-        } else if let Some(url) = of_environment() {
+        } else if let Some(url) = self.mongodb_url() {
             (url.to_owned(), self.instance.via.clone())
         } else {
+            let variables = self.recipe.mongodb.iter().flat_map(|recipe| &recipe.url);
             let names: Vec<&str> = variables.map(String::as_str).collect();
             let unset = if names.is_empty() {
                 String::new()

@@ -3,6 +3,7 @@
 //! In place means beside and swapped: the new trees are complete and durable before anything of the old state moves, and
 //! the old state is in a snapshot, or set aside under a name that is told. See [`into`].
 
+pub mod apart;
 mod by_instance;
 pub mod databases;
 mod extract;

@@ -1,18 +1,18 @@
 //! Databases taken as a backup takes them, and put back step by step.
 
 use crate::support::PostgresServer;
+use belay::component::postgres::archive::Block;
 use belay::component::postgres::restore::{
-    ArchiveFacts, Expected, Restore, RestorePlan, RoleWork, Wanted, look,
+    ArchiveFacts, Expected, Restore, RestorePlan, RoleWork, StoredArchive, Wanted, look,
 };
 use belay::component::postgres::{Begun, Connection, DatabaseFacts, PostgresError, Tap};
 use std::collections::BTreeMap;
+use std::io::{self, Cursor, Read};
+use std::ops::Range;
 use zeroize::Zeroizing;
 
 /// The database that the steps connect to.
 pub const MAINTENANCE: &str = "postgres";
-
-/// Said of an archive's size, it is restored by several connections at once, out of a file.
-pub const SPOOLED: Option<u64> = Some(64 * 1024 * 1024);
 
 /// What a snapshot would have.
 pub struct Taken {
@@ -24,6 +24,25 @@ pub struct Taken {
     pub dumps: Vec<Vec<u8>>,
     pub rows: Vec<BTreeMap<String, BTreeMap<String, u64>>>,
     pub large_objects: Vec<u64>,
+}
+
+/// An archive that comes out of whatever opens it.
+pub struct Stored<'a>(pub Box<dyn Fn() -> Box<dyn Read + Send> + Sync + 'a>);
+
+impl StoredArchive for Stored<'_> {
+    fn whole(&self) -> Box<dyn Read + Send> {
+        (self.0)()
+    }
+
+    fn ranges(&self, ranges: &[Range<u64>]) -> io::Result<Box<dyn Read + Send>> {
+        let (mut all, mut some) = (Vec::new(), Vec::new());
+        self.whole().read_to_end(&mut all)?;
+        for range in ranges {
+            let end = all.len().min(range.end as usize);
+            some.extend_from_slice(&all[end.min(range.start as usize)..end]);
+        }
+        Ok(Box::new(Cursor::new(some)))
+    }
 }
 
 impl Taken {
@@ -76,6 +95,15 @@ impl Taken {
         look(connection, MAINTENANCE, &self.wanted(), "job-1").unwrap()
     }
 
+    pub fn stored(&self, position: usize) -> Stored<'_> {
+        Stored(Box::new(move || Box::new(Cursor::new(self.dumps[position].clone()))))
+    }
+
+    /// What has to be known of an archive that is restored over several connections.
+    pub fn known(&self, position: usize) -> (u64, &[Block]) {
+        (self.dumps[position].len() as u64, &self.archives[position].blocks)
+    }
+
     pub fn expected(&self, position: usize) -> Expected<'_> {
         Expected {
             rows: &self.rows[position],
@@ -93,8 +121,8 @@ impl Taken {
     ) -> Result<(), PostgresError> {
         restore.create(work)?;
         for (position, planned) in plan.databases.iter().enumerate() {
-            let archive = &mut self.dumps[position].as_slice();
-            restore.fill(planned, archive, SPOOLED, &mut |_| {})?;
+            let known = Some(self.known(position));
+            restore.fill(planned, &self.stored(position), known, &mut |_| {})?;
             let differences = restore.verify(planned, &self.expected(position))?;
             assert_eq!(differences, [""; 0]);
             restore.settle(planned)?;

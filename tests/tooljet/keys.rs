@@ -29,8 +29,11 @@ fn contain(instance: &Instance, own: &[&str]) {
     let docker = directory.join("docker");
     fs::write(&docker, STAND_IN).unwrap();
     fs::set_permissions(&docker, fs::Permissions::from_mode(0o755)).unwrap();
-    let facts =
-        serde_json::json!([{ "Image": "sha256:1", "Config": { "Env": own, "Image": "tj" } }]);
+    let facts = serde_json::json!([{
+        "Image": "sha256:1",
+        "State": { "Running": true },
+        "Config": { "Env": own, "Image": "tj" },
+    }]);
     fs::write(directory.join("inspect.json"), facts.to_string()).unwrap();
     instance.configure("via = \"docker:app\"\ncomponent.postgres.via = \"local\"");
 }

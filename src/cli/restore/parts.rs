@@ -50,6 +50,8 @@ pub(super) fn plan_text(plan: &PartsPlan) -> String {
     });
     lines.push(if plan.stops_writers {
         "What writes to it is stopped for the swap, and started again.".into()
+    } else if plan.is_down {
+        "Its container does not run: leave it so until this is done.".into()
     } else {
         "Stop the programs that write to it: what they write meanwhile is only set aside.".into()
     });

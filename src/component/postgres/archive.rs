@@ -10,12 +10,15 @@
 mod contents;
 mod copy;
 mod error;
+mod outline;
 mod source;
 
 pub use error::{ArchiveError, Place};
+pub use outline::Outline;
 
 use contents::{Contents, DataEntry, DataKind};
 use copy::{CopyData, Tapped};
+use serde::{Deserialize, Serialize};
 use source::{Fault, Source};
 use std::collections::HashMap;
 use std::io::Read;
@@ -86,6 +89,10 @@ pub struct TableData {
     pub size_bytes: u64,
 }
 
+/// A block of data: the number of its entry, and its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block(pub i64, pub u64);
+
 /// What a whole archive holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveSummary {
@@ -101,6 +108,8 @@ pub struct ArchiveSummary {
     pub entries: Vec<TocEntry>,
     /// The tables with data, in the order of the table of contents.
     pub tables: Vec<TableData>,
+    /// The blocks of data, in their order; they end the archive.
+    pub blocks: Vec<Block>,
     /// Large objects with their content.
     pub large_objects: u64,
     /// Bytes of content of all large objects.
@@ -121,7 +130,7 @@ pub fn read_archive<R: Read>(
     tap: &mut dyn FnMut(&TapRow<'_>),
 ) -> Result<ArchiveSummary, ArchiveError> {
     let mut source = Source::new(input);
-    let Contents { mut summary, mut data } = Contents::read(&mut source)?;
+    let Contents { mut summary, mut data } = Contents::read(&mut source, drop)?;
     let mut blocks = Blocks { source, wanted, tap, summary: &mut summary };
     let mut left = data.len();
     loop {
@@ -139,6 +148,7 @@ pub fn read_archive<R: Read>(
         let place = entry.place(blocks.summary);
         check_block(entry, kind, start).map_err(|fault| fault.at(place.clone()))?;
         blocks.read(entry).map_err(|fault| fault.at(place))?;
+        blocks.summary.blocks.push(Block(id, blocks.source.position() - start));
         entry.seen = true;
         left -= 1;
     }

@@ -23,6 +23,7 @@ pub struct Begun<'a> {
     held: Vec<Held>,
     /// The time between the first snapshot and the last, in milliseconds.
     pub skew_ms: f64,
+    is_gentle: bool,
 }
 
 /// A database whose snapshot is held.
@@ -87,7 +88,15 @@ impl<'a> Begun<'a> {
         }
         let first = times.iter().copied().fold(f64::INFINITY, f64::min);
         let last = times.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        Ok(Self { connection, held, skew_ms: if times.is_empty() { 0.0 } else { last - first } })
+        let skew_ms = if times.is_empty() { 0.0 } else { last - first };
+        Ok(Self { connection, held, skew_ms, is_gentle: false })
+    }
+
+    /// Let other programs go first where processors are taken. The server's own part goes no faster than what reads it.
+    #[must_use]
+    pub fn gently(mut self, is_gentle: bool) -> Self {
+        self.is_gentle = is_gentle;
+        self
     }
 
     /// Read a database to its end, into `sink`. `tap` sees the rows that it wants as they come by.
@@ -104,6 +113,7 @@ impl<'a> Begun<'a> {
         let command = self
             .connection
             .client(&self.connection.tools.path("pg_dump"), database, &facts.encoding)
+            .gently(self.is_gentle)
             .arguments(["-Fc", "-Z0", "-w"])
             .argument(format!("--snapshot={snapshot}"));
         let mut running = self.connection.access.start(&command, false)?;

@@ -16,10 +16,12 @@ mod plan;
 mod probes;
 mod rights;
 mod roles;
+mod shares;
 mod swap;
 mod verify;
 mod written;
 
+pub use fill::StoredArchive;
 pub use plan::{Obstacle, OldDatabase, PlannedDatabase, RestorePlan, is_of_restore, look};
 pub use rights::has_rights_of;
 pub use roles::{ChangedRole, RoleWork, RolesBefore};
@@ -27,7 +29,7 @@ pub use swap::State;
 pub use verify::Expected;
 pub use written::Written;
 
-use super::archive::ArchiveSummary;
+use super::archive::{ArchiveSummary, Block};
 use super::{Connection, DatabaseFacts, PostgresError, Session};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -46,6 +48,9 @@ pub struct ArchiveFacts {
     pub owners: BTreeSet<String>,
     /// Extensions.
     pub extensions: BTreeSet<String>,
+    /// Its blocks of data, in their order; they end it. None where a snapshot does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<Block>,
 }
 
 impl ArchiveFacts {
@@ -60,6 +65,7 @@ impl ArchiveFacts {
             pg_dump_version: summary.pg_dump_version.clone(),
             owners: owners.map(|entry| entry.owner.to_string()).collect(),
             extensions: extensions.map(|entry| entry.name.to_string()).collect(),
+            blocks: summary.blocks.clone(),
         }
     }
 }

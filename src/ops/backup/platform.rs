@@ -18,6 +18,7 @@ use crate::ops::OpsError;
 use crate::ops::instance::{AllDatabases, Databases, Living};
 use crate::ops::probe;
 use crate::ops::quiesce::{self, Quiesced};
+use crate::ops::turn::Turn;
 use crate::platform::edition;
 use crate::platform::http::Limits;
 use crate::platform::recipe::{ComponentKind, VersionRecipe};
@@ -272,7 +273,7 @@ impl Run<'_> {
             database: "globals".into(),
             source: std::io::Error::other(error),
         };
-        let mut begun = Begun::begin(connection, names)?;
+        let mut begun = Begun::begin(connection, names)?.gently(self.options.turn.is_some());
         part.add("globals.sql", &begun.globals()?).map_err(stored)?;
         let mut details = PostgresDetails::of(connection, begun.skew_ms);
         let mut counts = BTreeMap::from([("databases".to_owned(), names.len() as u64)]);
@@ -282,7 +283,10 @@ impl Run<'_> {
             events.phase("reading", format!("database {name} of {}", self.instance.name));
             let mut stream = part.stream();
             let mut progress = progress_of(events);
-            let mut told = |bytes| progress(before + bytes, position as u64);
+            let mut told = |bytes| {
+                self.options.turn.iter().for_each(Turn::wait);
+                progress(before + bytes, position as u64);
+            };
             let wanted = keys.wanted(name);
             let mut seen = |row: &TapRow<'_>| keys.row(row);
             let mut tap = Tap { wanted: &wanted, row: &mut seen };

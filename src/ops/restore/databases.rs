@@ -27,6 +27,7 @@ use crate::model::id::{JobId, SnapshotId};
 use crate::ops::backup::{BackupOptions, backup_locked};
 use crate::ops::job::JobResult;
 use crate::ops::session::{InstanceLock, Session};
+use crate::ops::turn::Turn;
 use crate::ops::{Context, OpsError, pins};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -223,7 +224,7 @@ impl PreparedDatabases<'_> {
         restore: &Restore<'_>,
         context: &Context,
     ) -> Result<(Option<SnapshotId>, Left), OpsError> {
-        let (before, _) = self.save(restore, context)?;
+        let (before, _) = self.save(restore, None, context)?;
         let mut left = Left::default();
         if let Some((path, merged)) = &self.environment {
             let place = self.place();
@@ -251,14 +252,14 @@ impl PreparedDatabases<'_> {
         };
         if !self.options.writers_are_stopped {
             // As late as can be: what is written after it is not in it.
-            making.make(restore, context)?;
-            return self.save(restore, context);
+            making.make(restore, None, context)?;
+            return self.save(restore, None, context);
         }
-        // One reads what the other does not touch, and each leaves processors idle.
-        let quiet = making::quiet(context);
+        // One reads what the other does not touch, and each leaves processors idle at times.
+        let (quiet, turn) = (making::quiet(context), Turn::default());
         std::thread::scope(|scope| {
-            let made = scope.spawn(|| making.make(restore, &quiet));
-            let saved = self.save(restore, context);
+            let made = scope.spawn(|| making.make(restore, Some(&turn), &quiet));
+            let saved = self.save(restore, Some(turn.clone()), context);
             let made = made.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             made.and(saved)
         })
@@ -269,10 +270,11 @@ impl PreparedDatabases<'_> {
         self.connection.access().to(self.instance.via.clone())
     }
 
-    /// Take a snapshot of what is overwritten. Returns besides what had been written to it before.
+    /// Take a snapshot of what is overwritten, when it is its turn. Returns besides what had been written to it before.
     fn save(
         &self,
         restore: &Restore<'_>,
+        turn: Option<Turn>,
         context: &Context,
     ) -> Result<(Option<SnapshotId>, Option<Written>), OpsError> {
         let name = &self.instance.name;
@@ -289,7 +291,7 @@ impl PreparedDatabases<'_> {
         }
         let written = restore.written().unwrap_or_default();
         let before_restore_of = Some(self.plan.snapshot);
-        let options = BackupOptions { before_restore_of, ..BackupOptions::default() };
+        let options = BackupOptions { before_restore_of, turn, ..BackupOptions::default() };
         // A part of them may be gone: what is there is saved.
         let mut instance = self.instance.clone();
         let existing = self.restore_plan.databases.iter().filter(|database| database.old.is_some());

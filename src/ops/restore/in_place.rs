@@ -79,14 +79,7 @@ pub fn put_back(
             } else {
                 None
             };
-            let prepared = parts::prepare(config, session, instance, &named, &options, context)?;
-            let restored = prepared.execute(context)?;
-            let mut back = PutBack {
-                before: restored.before,
-                aside: restored.aside,
-                loss_window_seconds: restored.loss_window_seconds,
-                warnings: restored.plan.warnings,
-            };
+            let mut back = parts_back(place, &named, &options, context)?;
             if let Some(first) = first {
                 back.before = first.before.or(back.before);
                 back.aside.extend(first.aside);
@@ -104,6 +97,22 @@ fn has_postgres(
 ) -> Result<bool, OpsError> {
     let source = Source::open(session, snapshot, context)?;
     Ok(source.manifest.as_ref().and_then(|manifest| component(manifest, "postgres")).is_some())
+}
+
+pub(super) fn parts_back(
+    (config, session, instance): (&Config, &Session, &Instance),
+    snapshot: &SnapshotRef,
+    options: &IntoOptions,
+    context: &Context,
+) -> Result<PutBack, OpsError> {
+    let prepared = parts::prepare(config, session, instance, snapshot, options, context)?;
+    let restored = prepared.execute(context)?;
+    Ok(PutBack {
+        before: restored.before,
+        aside: restored.aside,
+        loss_window_seconds: restored.loss_window_seconds,
+        warnings: restored.plan.warnings,
+    })
 }
 
 fn databases_back(

@@ -30,6 +30,7 @@ use std::path::Path;
 
 /// What a restore in place is asked for.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be asked for without the others")]
 pub struct IntoOptions {
     /// What of the snapshot.
     pub wanted: Wanted,
@@ -39,6 +40,8 @@ pub struct IntoOptions {
     pub confirm: Option<String>,
     /// Why the present state may be lost, where it may.
     pub discard_current: Option<String>,
+    /// The present state of a database is only set aside: no snapshot of it can be taken.
+    pub sets_aside: bool,
     /// Whoever asks has stopped what writes, so that the present state of databases can be saved while the new one is made.
     pub writers_are_stopped: bool,
     /// Only plan: an interrupted restore is told, and not finished.

@@ -35,6 +35,7 @@ use std::collections::BTreeMap;
 
 /// What is replaced.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be so without the others")]
 pub struct PartsPlan {
     /// The snapshot.
     pub snapshot: SnapshotId,
@@ -59,6 +60,8 @@ pub struct PartsPlan {
     pub redis: Option<RedisPlan>,
     /// Whether what writes is stopped meanwhile, and started again.
     pub stops_writers: bool,
+    /// Whether its container does not run.
+    pub is_down: bool,
     /// What a person should know.
     pub notes: Vec<String>,
     /// What is left for a person to do, or may not work: said again at the end.
@@ -181,6 +184,7 @@ impl PreparedParts<'_> {
         let made = self.make(context).and_then(|()| self.save(context));
         let held = made.and_then(|mut saved| {
             saved.stopped.as_mut().map_or(Ok(()), Quiesced::hold)?;
+            self.ensure_still_down()?;
             Ok(saved)
         });
         let Saved { before, since, stopped } = match held {
@@ -218,6 +222,19 @@ impl PreparedParts<'_> {
             }
         }
         Ok(self.result(true, before, aside))
+    }
+
+    /// What was down at the beginning was not told to stop.
+    fn ensure_still_down(&self) -> Result<(), OpsError> {
+        if !self.plan.is_down
+            || !self.living.access.container_facts()?.is_some_and(|it| it.is_running)
+        {
+            return Ok(());
+        }
+        Err(OpsError::refused(
+            format!("the container of {} was started meanwhile, and may write", self.instance.name),
+            "nothing is changed: stop it, or leave it running, and run the restore again",
+        ))
     }
 
     /// Redis last, and only where a snapshot has what it holds now.
@@ -305,10 +322,10 @@ impl PreparedParts<'_> {
             PresentState::Nothing => return Ok(lost),
             PresentState::Snapshot => {}
             _ => {
-                let reason = self.options.discard_current.as_deref().unwrap_or_default();
-                context.events.warn(format!(
-                    "The present state of {name} is in no snapshot, which was asked for: {reason}."
-                ));
+                context.events.warn(match &self.options.discard_current {
+                    Some(reason) => format!("The present state of {name} is in no snapshot, which was asked for: {reason}."),
+                    None => format!("No snapshot is taken of the database of {name}, whose container does not run: its collections are set aside in it as belay_old_{}_….", self.job),
+                });
                 self.tell_views(context);
                 return Ok(lost);
             }

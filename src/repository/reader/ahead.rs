@@ -3,13 +3,17 @@
 
 use super::Reader;
 use crate::model::id::BlobId;
+use crate::repository::RepositoryError;
 use crate::repository::format::pack::BlobKind;
 use std::io::{self, Cursor, Read};
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
 /// More threads would wait for whoever takes the content.
 const MOST_THREADS: usize = 4;
+/// One fetches while the other unfolds.
+const FEW_THREADS: usize = 2;
 /// Blobs that wait for each thread's turn. With the one that it works on this bounds the memory.
 const WAITING: usize = 1;
 
@@ -23,32 +27,70 @@ pub struct ContentAhead {
     current: Cursor<Vec<u8>>,
 }
 
+/// Some of a blob's bytes.
+#[derive(Clone)]
+struct Slice {
+    id: BlobId,
+    bytes: Range<u64>,
+}
+
 impl Reader {
     /// What these blobs hold, one after the other, as a stream that threads of `scope` read ahead. It has to be dropped before that ends.
     pub fn stream_ahead<'scope>(
         &'scope self,
-        blobs: &'scope [BlobId],
+        blobs: &[BlobId],
         scope: &'scope Scope<'scope, '_>,
     ) -> ContentAhead {
-        let count = std::thread::available_parallelism().map_or(2, usize::from);
-        let count = count.clamp(2, MOST_THREADS);
+        let whole = blobs.iter().map(|id| Slice { id: *id, bytes: 0..u64::MAX });
+        let count = std::thread::available_parallelism().map_or(FEW_THREADS, usize::from);
+        self.spawn(&whole.collect::<Vec<_>>(), count.clamp(FEW_THREADS, MOST_THREADS), scope)
+    }
+
+    /// The same of these ranges only, which rise: one of several streams that are read at once.
+    pub fn ranges_ahead<'scope>(
+        &'scope self,
+        blobs: &[BlobId],
+        ranges: &[Range<u64>],
+        scope: &'scope Scope<'scope, '_>,
+    ) -> Result<ContentAhead, RepositoryError> {
+        let mut slices = Vec::new();
+        let (mut start, mut left) = (0, ranges);
+        for id in blobs {
+            let end = start + self.locate(BlobKind::Data, *id)?.blob.plaintext_length();
+            let passed = left.iter().take_while(|range| range.end <= start).count();
+            left = &left[passed..];
+            for range in left.iter().take_while(|range| range.start < end) {
+                let bytes = range.start.max(start) - start..range.end.min(end) - start;
+                slices.push(Slice { id: *id, bytes });
+            }
+            start = end;
+        }
+        Ok(self.spawn(&slices, FEW_THREADS, scope))
+    }
+
+    fn spawn<'scope>(
+        &'scope self,
+        slices: &[Slice],
+        count: usize,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> ContentAhead {
         let threads = (0..count).map(|first| {
             let (sender, receiver) = sync_channel(WAITING);
-            let some = blobs.iter().skip(first).step_by(count);
-            scope.spawn(move || self.read_ahead(some, &sender));
+            let some: Vec<Slice> = slices.iter().skip(first).step_by(count).cloned().collect();
+            scope.spawn(move || self.read_ahead(&some, &sender));
             receiver
         });
         let threads = threads.collect();
-        ContentAhead { threads, turn: 0, left: blobs.len(), current: Cursor::default() }
+        ContentAhead { threads, turn: 0, left: slices.len(), current: Cursor::default() }
     }
 
-    fn read_ahead<'a>(
-        &self,
-        blobs: impl Iterator<Item = &'a BlobId>,
-        sender: &SyncSender<io::Result<Vec<u8>>>,
-    ) {
-        for id in blobs {
-            let blob = self.blob(BlobKind::Data, *id).map_err(io::Error::other);
+    fn read_ahead(&self, slices: &[Slice], sender: &SyncSender<io::Result<Vec<u8>>>) {
+        for Slice { id, bytes } in slices {
+            let blob = self.blob(BlobKind::Data, *id).map_err(io::Error::other).map(|mut blob| {
+                blob.truncate(usize::try_from(bytes.end).unwrap_or(usize::MAX));
+                blob.drain(..(bytes.start as usize).min(blob.len()));
+                blob
+            });
             // Nobody takes it any more.
             if sender.send(blob).is_err() {
                 return;

@@ -114,6 +114,55 @@ fn what_is_read_ahead_comes_in_order_and_whole_or_not_at_all() {
 }
 
 #[test]
+fn ranges_are_read_ahead_wherever_they_begin_and_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = repository(&directory);
+    let file = noise(20_000_000, 6);
+    let (_, contents) = write(&repository, std::slice::from_ref(&file)).unwrap();
+    let (blobs, reader) = (&contents[0].blobs, Reader::new(&repository).unwrap());
+    let first = reader.locate(BlobKind::Data, blobs[0]).unwrap().blob.plaintext_length();
+    let all = file.len() as u64;
+    let wanted: [&[(u64, u64)]; 8] = [
+        &[],
+        &[(0, 0), (5, 5)],
+        &[(0, 1)],
+        &[(0, all)],
+        &[(all - 1, all)],
+        // Within a blob, from its end, over several, and behind the end.
+        &[
+            (0, 10),
+            (10, 11),
+            (100, 200),
+            (first - 1, first),
+            (first, first + 1),
+            (first + 5, all - 7),
+        ],
+        &[(first, all + 1000)],
+        &[(all, all + 1)],
+    ];
+    for wanted in wanted {
+        let ranges: Vec<_> = wanted.iter().map(|(start, end)| *start..*end).collect();
+        let mut read = Vec::new();
+        std::thread::scope(|scope| {
+            let stream = reader.ranges_ahead(blobs, &ranges, scope);
+            stream.unwrap().read_to_end(&mut read).unwrap();
+        });
+        let of_range = |range: &std::ops::Range<u64>| {
+            let place = |at: u64| at.min(all) as usize;
+            &file[place(range.start)..place(range.end)]
+        };
+        let expected: Vec<u8> = ranges.iter().flat_map(of_range).copied().collect();
+        assert!(read == expected, "{ranges:?}");
+    }
+    std::thread::scope(|scope| {
+        let missing = [BlobId([9; 32])];
+        let error =
+            reader.ranges_ahead(&missing, std::slice::from_ref(&(0..1)), scope).err().unwrap();
+        assert!(error.to_string().contains("0909"), "{error}");
+    });
+}
+
+#[test]
 fn files_of_all_sizes_come_back_and_are_stored_once() {
     let directory = tempfile::tempdir().unwrap();
     let repository = repository(&directory);

@@ -248,9 +248,7 @@ impl RestorePlan {
 
     /// The names of what this restore has set aside.
     pub fn aside(&self, server: &Server) -> Result<Vec<String>, MongoError> {
-        let own = format!("{ASIDE}{}_", self.job);
-        let present = server.present(&self.database)?.into_iter();
-        Ok(present.map(|there| there.name).filter(|name| name.starts_with(&own)).collect())
+        aside_of(server, &self.database, &self.job)
     }
 
     /// Drop what was set aside.
@@ -265,6 +263,13 @@ impl RestorePlan {
             .iter()
             .try_for_each(|planned| server.drop_collection(&self.database, &planned.other))
     }
+}
+
+/// The collections of a database that the restore of this id has set aside.
+pub fn aside_of(server: &Server, database: &str, job: &str) -> Result<Vec<String>, MongoError> {
+    let own = format!("{ASIDE}{job}_");
+    let present = server.present(database)?.into_iter();
+    Ok(present.map(|there| there.name).filter(|name| name.starts_with(&own)).collect())
 }
 
 fn json_of(document: &Document) -> serde_json::Value {

@@ -8,6 +8,7 @@ use super::{ArchiveSummary, KNOWN_VERSIONS, TableData, TocEntry, copy};
 use crate::model::node::display_path;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
+use std::ops::Range;
 use std::sync::Arc;
 
 const MAGIC: &[u8] = b"PGDMP";
@@ -59,8 +60,24 @@ impl DataEntry {
     }
 }
 
+/// An entry that came by.
+pub(super) struct Passed {
+    pub(super) id: i64,
+    pub(super) kind: Arc<str>,
+    /// 1: that of the entry before; 2: before the data, 3: data, 4: after them.
+    pub(super) section: i64,
+    /// The entries that it needs.
+    pub(super) needs: Vec<i64>,
+    /// Where it lies in the archive.
+    pub(super) bytes: Range<u64>,
+}
+
 impl Contents {
-    pub(super) fn read<R: Read>(source: &mut Source<R>) -> Result<Self, ArchiveError> {
+    /// `see` is shown each entry.
+    pub(super) fn read<R: Read>(
+        source: &mut Source<R>,
+        mut see: impl FnMut(Passed),
+    ) -> Result<Self, ArchiveError> {
         let (summary, version) = read_header(source)?;
         let in_header = |fault: Fault| fault.at(Place::Header);
         let count = source.int().map_err(in_header)?;
@@ -76,7 +93,7 @@ impl Contents {
         };
         for order in 0..count {
             let place = Place::Contents { entry: order + 1, of: count };
-            reading.entry(order).map_err(|fault| fault.at(place))?;
+            see(reading.entry(order).map_err(|fault| fault.at(place))?);
         }
         Ok(reading.contents)
     }
@@ -121,6 +138,7 @@ fn read_header<R: Read>(
         archive_version: version,
         entries: Vec::new(),
         tables: Vec::new(),
+        blocks: Vec::new(),
         large_objects: 0,
         large_object_bytes: 0,
         missing: Vec::new(),
@@ -171,7 +189,8 @@ struct Reading<'a, R> {
 }
 
 impl<R: Read> Reading<'_, R> {
-    fn entry(&mut self, order: u64) -> Result<(), Fault> {
+    fn entry(&mut self, order: u64) -> Result<Passed, Fault> {
+        let start = self.source.position();
         let id = self.source.int()?;
         if id <= 0 {
             return Err(Fault::Damaged(format!("{id} is no number of an entry")));
@@ -181,7 +200,7 @@ impl<R: Read> Reading<'_, R> {
         let oid = self.text()?;
         let name = self.text()?;
         let kind = self.name()?;
-        self.one_of("the section", 1, 4)?;
+        let section = self.one_of("the section", 1, 4)?;
         self.pass_text()?; // Its definition, and how it is dropped.
         self.pass_text()?;
         let copy_statement = self.text()?;
@@ -195,8 +214,13 @@ impl<R: Read> Reading<'_, R> {
         }
         let owner = self.name()?;
         self.pass_text()?; // Whether it has OIDs.
-        while self.pass_text()? {} // The entries that this one needs.
+        let mut needs = Vec::new();
+        while let Some(need) = self.source.optional_string(self.room().min(MAX_KEPT_BYTES))? {
+            needs.extend(need.parse::<i64>().ok());
+        }
         let offset = self.offset(has_data)?;
+        let bytes = start..self.source.position();
+        let passed = Passed { id, kind: kind.clone(), section, needs, bytes };
         let entry = TocEntry { kind, schema, name: name.into(), owner };
         if has_data {
             self.add_data(id, order, offset, &entry, &copy_statement, &oid)?;
@@ -204,7 +228,7 @@ impl<R: Read> Reading<'_, R> {
         if &*entry.kind != "BLOB" {
             self.contents.summary.entries.push(entry);
         }
-        Ok(())
+        Ok(passed)
     }
 
     fn add_data(

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 /// Bytes asked for at once.
 const BUFFER_BYTES: usize = 256 * 1024;
 /// An integer: its sign, then 4 bytes, the lowest first.
-const INT_BYTES: usize = 5;
+pub(super) const INT_BYTES: usize = 5;
 /// No row of PostgreSQL is longer, and no chunk holds more than a row or a part of a large object.
 const MAX_CHUNK_BYTES: i64 = 1024 * 1024 * 1024;
 
@@ -37,11 +37,30 @@ pub(super) struct Source<R> {
     end: usize,
     /// The position of `buffer[0]` in the archive.
     base: u64,
+    /// All that was consumed, where that is wanted.
+    kept: Option<Vec<u8>>,
 }
 
 impl<R: Read> Source<R> {
     pub(super) fn new(input: R) -> Self {
-        Self { input, buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0, base: 0 }
+        Self { input, buffer: vec![0; BUFFER_BYTES].into(), start: 0, end: 0, base: 0, kept: None }
+    }
+
+    /// One that keeps what is consumed.
+    pub(super) fn keeping(input: R) -> Self {
+        Self { kept: Some(Vec::new()), ..Self::new(input) }
+    }
+
+    /// What was kept.
+    pub(super) fn into_kept(self) -> Vec<u8> {
+        self.kept.unwrap_or_default()
+    }
+
+    fn consume(&mut self, length: usize) {
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&self.buffer[self.start..self.start + length]);
+        }
+        self.start += length;
     }
 
     /// Bytes consumed so far.
@@ -76,7 +95,7 @@ impl<R: Read> Source<R> {
 
     pub(super) fn bytes<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         let bytes = *self.peek(N)?.first_chunk().ok_or(Fault::Ended)?;
-        self.start += N;
+        self.consume(N);
         Ok(bytes)
     }
 
@@ -87,7 +106,7 @@ impl<R: Read> Source<R> {
     /// The next byte, or `None` at the end.
     pub(super) fn byte_or_end(&mut self) -> Result<Option<u8>, Fault> {
         let byte = self.peek(1)?.first().copied();
-        self.start += usize::from(byte.is_some());
+        self.consume(usize::from(byte.is_some()));
         Ok(byte)
     }
 
@@ -113,15 +132,21 @@ impl<R: Read> Source<R> {
 
     /// A string of at most `limit` bytes; one that is not there is empty. Bytes that are not UTF-8 are replaced.
     pub(super) fn string(&mut self, limit: u64) -> Result<String, Fault> {
+        Ok(self.optional_string(limit)?.unwrap_or_default())
+    }
+
+    /// The same; none where it is not there.
+    pub(super) fn optional_string(&mut self, limit: u64) -> Result<Option<String>, Fault> {
+        let Some(length) = self.string_length(limit)? else { return Ok(None) };
         let mut text = Vec::new();
-        if let Some(length) = self.string_length(limit)? {
-            self.take(length, |part| {
-                text.extend_from_slice(part);
-                Ok(())
-            })?;
-        }
-        Ok(String::from_utf8(text)
-            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        self.take(length, |part| {
+            text.extend_from_slice(part);
+            Ok(())
+        })?;
+        let text = String::from_utf8(text);
+        Ok(Some(
+            text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        ))
     }
 
     /// Show `length` bytes to `see` in parts, where they lie.
@@ -137,8 +162,9 @@ impl<R: Read> Source<R> {
             }
             let part = &there[..there.len().min(usize::try_from(length).unwrap_or(usize::MAX))];
             see(part)?;
-            length -= part.len() as u64;
-            self.start += part.len();
+            let passed = part.len();
+            length -= passed as u64;
+            self.consume(passed);
         }
         Ok(())
     }

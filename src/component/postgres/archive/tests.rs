@@ -6,6 +6,7 @@ use encoder::{Encoder, Entry};
 use proptest::prelude::*;
 
 mod encoder;
+mod outline;
 
 /// See `tests/fixtures/postgres/README.md`.
 const GOLDEN: &[u8] = include_bytes!("../../../../tests/fixtures/postgres/golden-15.dump");

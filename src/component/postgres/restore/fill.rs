@@ -1,24 +1,23 @@
 //! Filling a fresh database from its archive, which comes as a stream.
 
 use super::{PlannedDatabase, Restore};
-use crate::access::{AccessError, Finished};
+use crate::access::{AccessError, Finished, Stopper};
 use crate::component::postgres::PostgresError;
+use crate::component::postgres::archive::Block;
 use crate::component::postgres::dump::warnings_of;
 use std::io::{self, Read, Write as _};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Puts the archive, which comes as its input, into a file where there is room, and restores that by several connections at once. The
-/// file has no name while it is used, so that nothing is left of it whichever way this ends. Without room, and where one processor does all,
-/// the archive is restored while it comes.
+/// Puts the archive, which comes as its input, into a file where there is room, as several connections need one to go by. The file has no
+/// name while it is used, so that nothing is left of it whichever way this ends. Without room one connection restores it while it comes.
 const SPOOL: &str = r#"set -u
 kib=$1
-shift
-jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-[ "$jobs" -le 4 ] || jobs=4
+jobs=$2
+shift 2
 for directory in "${TMPDIR:-}" /var/tmp /tmp; do
-  [ "$jobs" -gt 1 ] && [ -d "$directory" ] && [ -w "$directory" ] || continue
-  # Memory that calls itself a disk, unless that was asked for.
-  [ "$directory" = "${TMPDIR:-}" ] || [ "$(stat -f -c %T "$directory" 2>/dev/null)" != tmpfs ] || continue
+  [ -d "$directory" ] && [ -w "$directory" ] || continue
   free=$(df -Pk "$directory" 2>/dev/null | awk 'NR == 2 { print $4 }')
   [ "${free:-0}" -gt "$kib" ] 2>/dev/null || continue
   file=$(mktemp "$directory/belay-archive.XXXXXXXXXX" 2>/dev/null) || continue
@@ -29,12 +28,8 @@ for directory in "${TMPDIR:-}" /var/tmp /tmp; do
   exec "$@" -j "$jobs" /proc/self/fd/3 </dev/null
 done
 exec "$@""#;
-/// A smaller archive is restored while it comes: several connections would not gain the time that a file costs.
-const LEAST_SPOOLED: u64 = 32 * 1024 * 1024;
 /// What has to stay free beside the file.
-const SPARE_BYTES: u64 = 512 * 1024 * 1024;
-/// Older ones cannot restore by several connections what was dumped into a pipe, nor all minor versions of 12 and 13.
-const FIRST_PARALLEL: u32 = 14;
+const SPARE_BYTES: usize = 64 * 1024 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Nothing is read or said while indexes are built.
 const SILENCE: Duration = Duration::from_hours(24);
@@ -43,27 +38,92 @@ const MOST_OF_LINE: usize = 500;
 /// From 17 on, `pg_restore` sets this, which older servers do not know. No other error is passed over.
 const NEW_SETTING: &str = "transaction_timeout";
 
+/// Those who fill one database at once: where one fails, none of the others is worth waiting for.
+#[derive(Default)]
+pub(super) struct Together(Mutex<Members>);
+
+#[derive(Default)]
+struct Members {
+    is_over: bool,
+    all: Vec<Stopper>,
+}
+
+impl Together {
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        self.members().is_over
+    }
+
+    fn join(&self, stopper: Stopper) {
+        let mut members = self.members();
+        if members.is_over {
+            stopper.stop();
+        }
+        members.all.push(stopper);
+    }
+
+    /// End all who joined, and whoever will.
+    pub(super) fn end(&self) {
+        let mut members = self.members();
+        members.is_over = true;
+        members.all.iter().for_each(Stopper::stop);
+    }
+}
+
+/// Where an archive is read from.
+pub trait StoredArchive: Sync {
+    /// All of it.
+    fn whole(&self) -> Box<dyn Read + Send>;
+    /// These ranges of its bytes, which rise, one after the other.
+    fn ranges(&self, ranges: &[Range<u64>]) -> io::Result<Box<dyn Read + Send>>;
+}
+
 impl Restore<'_> {
-    /// Put an archive of so many bytes, where that is known, into the fresh database, with owners, privileges and comments. `progress` is
-    /// told how many bytes went in. What `pg_restore` warned of is returned.
+    /// Put an archive into the fresh database, with owners, privileges and comments: over several connections, where its size and its blocks of
+    /// data are given. `progress` is told how many bytes went in. What `pg_restore` warned of is returned.
     pub fn fill(
         &self,
         planned: &PlannedDatabase,
-        archive: &mut dyn Read,
-        size_bytes: Option<u64>,
+        archive: &dyn StoredArchive,
+        blocks: Option<(u64, &[Block])>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<String>, PostgresError> {
+        if let Some(division) = blocks.and_then(|known| self.divide(known)) {
+            return self.fill_in_shares(planned, archive, &division, progress);
+        }
+        let mut bytes = 0;
+        self.give(planned, &Together::default(), None, &mut archive.whole(), &mut |more| {
+            bytes += more;
+            progress(bytes);
+        })
+    }
+
+    /// Whether `pg_restore` sets what the server does not know: each of its sessions complains of that.
+    pub(super) fn sets_too_much(&self) -> bool {
+        self.connection.tools.major >= 17 && self.connection.server.major() < 17
+    }
+
+    /// Give an archive to `pg_restore`: one of so many bytes, which comes without data, to so many connections. `told` hears of more bytes that
+    /// went in.
+    pub(super) fn give(
+        &self,
+        planned: &PlannedDatabase,
+        together: &Together,
+        connections: Option<(usize, usize)>,
+        archive: &mut dyn Read,
+        told: &mut dyn FnMut(u64),
+    ) -> Result<Vec<String>, PostgresError> {
         let connection = self.connection;
-        let sets_too_much = connection.tools.major >= 17 && connection.server.major() < 17;
+        let sets_too_much = self.sets_too_much();
         let program = connection.tools.path("pg_restore");
-        // Each connection would complain of the setting.
-        let may_spool = !sets_too_much && connection.tools.major >= FIRST_PARALLEL;
-        let spooled = size_bytes.filter(|bytes| may_spool && *bytes >= LEAST_SPOOLED);
         let client = |program| connection.client(program, &planned.fresh, &planned.facts.encoding);
-        let command = match spooled {
-            Some(bytes) => {
-                let kib = (bytes + SPARE_BYTES) / 1024;
-                client("sh").arguments(["-c", SPOOL, "belay", &kib.to_string(), &program])
+        let command = match connections {
+            Some((bytes, jobs)) => {
+                let (kib, jobs) = (((bytes + SPARE_BYTES) / 1024).to_string(), jobs.to_string());
+                client("sh").arguments(["-c", SPOOL, "belay", &kib, &jobs, &program])
             }
             None => client(&program),
         };
@@ -78,9 +138,9 @@ impl Restore<'_> {
         }
         let name = &planned.facts.name;
         let mut running = connection.access.start(&command, true)?;
+        together.join(running.stopper());
         let mut input = running.stdin();
         let mut buffer = vec![0; BUFFER_BYTES];
-        let mut bytes = 0;
         loop {
             let count = match archive.read(&mut buffer) {
                 Ok(0) => break,
@@ -94,11 +154,15 @@ impl Restore<'_> {
                 // Its end tells why it takes no more.
                 break;
             }
-            bytes += count as u64;
-            progress(bytes);
+            told(count as u64);
         }
         drop(input);
-        let said = judge(running.finish(), sets_too_much, name)?;
+        let finished = running.finish();
+        if together.is_over() {
+            // Another has failed, and tells why.
+            return Ok(Vec::new());
+        }
+        let said = judge(finished, sets_too_much, name)?;
         let warnings = warnings_of("pg_restore", name, &said)?;
         // The archive is believed only when all of it could be read.
         io::copy(archive, &mut io::sink())
@@ -161,7 +225,7 @@ mod tests {
         let stands_in =
             r#"for last; do :; done; [ "$last" = x ] && last=/dev/stdin; echo "$@"; cat "$last""#;
         let mut child = std::process::Command::new("sh")
-            .args(["-c", SPOOL, "belay", kib, "sh", "-c", stands_in, "belay", "x"])
+            .args(["-c", SPOOL, "belay", kib, "3", "sh", "-c", stands_in, "belay", "x"])
             .env("TMPDIR", directory)
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
@@ -176,11 +240,7 @@ mod tests {
     #[test]
     fn an_archive_is_spooled_where_there_is_room_and_nothing_is_left_of_it() {
         let directory = tempfile::tempdir().unwrap();
-        let several = std::thread::available_parallelism().unwrap().get().min(4);
-        let said = spooled("1", directory.path());
-        if several > 1 {
-            assert_eq!(said, format!("x -j {several} /proc/self/fd/3\nan archive"));
-        }
+        assert_eq!(spooled("1", directory.path()), "x -j 3 /proc/self/fd/3\nan archive");
         assert_eq!(spooled("999999999999999", directory.path()), "x\nan archive", "no room");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }

@@ -4,12 +4,23 @@ use super::super::Source;
 use super::super::stored::{component, file};
 use crate::access::Access;
 use crate::component::environment::Merged;
-use crate::component::postgres::restore::{Expected, PlannedDatabase, Restore, RoleWork};
+use crate::component::postgres::restore::{
+    Expected, PlannedDatabase, Restore, RoleWork, StoredArchive,
+};
 use crate::component::postgres::{DatabaseDetails, PostgresError};
 use crate::model::event::{Event, Events};
+use crate::model::id::BlobId;
 use crate::model::name::Name;
 use crate::ops::backup::progress_of;
+use crate::ops::turn::{First, Turn};
 use crate::ops::{Context, OpsError};
+use crate::repository::reader::Reader;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::thread::Scope;
+
+/// A smaller archive is restored by one connection: several would not gain what they cost.
+const LEAST_DIVIDED: u64 = 32 * 1024 * 1024;
 
 /// What is made, and of what.
 pub(super) struct Making<'a> {
@@ -30,8 +41,14 @@ impl Making<'_> {
         OpsError::Postgres { instance: self.instance.to_string(), source }
     }
 
-    /// Make it.
-    pub(super) fn make(&self, restore: &Restore<'_>, context: &Context) -> Result<(), OpsError> {
+    /// Make it. It goes first where it needs all processors.
+    pub(super) fn make(
+        &self,
+        restore: &Restore<'_>,
+        turn: Option<&Turn>,
+        context: &Context,
+    ) -> Result<(), OpsError> {
+        let turn = turn.filter(|_| restore.takes_all_processors());
         restore.create(self.roles).map_err(|error| self.failed(error))?;
         for (planned, details) in self.databases.iter().zip(self.details) {
             let name = &planned.facts.name;
@@ -39,9 +56,11 @@ impl Making<'_> {
             let archive = file(self.source, &details.dump)?;
             let mut progress = progress_of(&context.events);
             let warnings = std::thread::scope(|scope| {
-                let mut archive = self.source.reader.stream_ahead(&archive.content, scope);
-                let size = self.size_of(&details.dump);
-                restore.fill(planned, &mut archive, size, &mut |bytes| progress(bytes, 0))
+                let (reader, blobs) = (&self.source.reader, &archive.content[..]);
+                let stored = Stored { reader, blobs, turn, scope };
+                let size = self.size_of(&details.dump).filter(|size| *size >= LEAST_DIVIDED);
+                let blocks = size.map(|size| (size, &details.archive.blocks[..]));
+                restore.fill(planned, &stored, blocks, &mut |bytes| progress(bytes, 0))
             });
             let warnings = warnings.map_err(|error| self.failed(error))?;
             for warning in warnings {
@@ -77,6 +96,39 @@ impl Making<'_> {
         let postgres = component(self.source.manifest.as_ref()?, "postgres")?;
         let file = postgres.files.iter().find(|file| file.path == dump)?;
         Some(file.size_bytes)
+    }
+}
+
+/// A file of the snapshot that is read ahead.
+struct Stored<'scope, 'env> {
+    reader: &'scope Reader,
+    blobs: &'scope [BlobId],
+    turn: Option<&'scope Turn>,
+    scope: &'scope Scope<'scope, 'env>,
+}
+
+impl StoredArchive for Stored<'_, '_> {
+    fn whole(&self) -> Box<dyn Read + Send> {
+        Box::new(self.reader.stream_ahead(self.blobs, self.scope))
+    }
+
+    fn ranges(&self, ranges: &[Range<u64>]) -> io::Result<Box<dyn Read + Send>> {
+        let stream = self.reader.ranges_ahead(self.blobs, ranges, self.scope);
+        let stream = stream.map_err(io::Error::other)?;
+        Ok(Box::new(OfShare { stream, _first: self.turn.map(Turn::go_first) }))
+    }
+}
+
+/// A share of the data: until its tables are filled, which is as long as it is kept, what goes on beside it comes second. What follows the
+/// data leaves processors idle.
+struct OfShare<R> {
+    stream: R,
+    _first: Option<First>,
+}
+
+impl<R: Read> Read for OfShare<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
     }
 }
 

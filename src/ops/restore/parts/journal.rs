@@ -202,7 +202,7 @@ pub(in crate::ops::restore) fn finish_interrupted(
     }
     // Whoever started it meanwhile wrote to what is half swapped: that is kept.
     let mut stopped = None;
-    if living.container.is_some() {
+    if living.has_writers_that_run() {
         stopped = quiesce::stop(config, &living, job::random_job_id()?, context)?;
     }
     let finished = finish_swap(&mut journal, (session, &living), server, stopped.as_mut(), context);

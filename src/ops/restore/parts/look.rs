@@ -103,13 +103,16 @@ pub fn prepare<'a>(
             .collect(),
         redis: redis_plan,
         // Elsewhere there is no supervisor to be told.
-        stops_writers: living.recipe.quiesce.is_some() && living.container.is_some(),
+        stops_writers: living.has_writers_that_run(),
+        is_down: living.container.as_ref().is_some_and(|container| !container.is_running),
         notes: words.notes,
         warnings: words.warnings,
-        present_state: match &options.discard_current {
-            _ if replaces_nothing => PresentState::Nothing,
-            Some(_) => PresentState::SetAside,
-            None => PresentState::Snapshot,
+        present_state: if replaces_nothing {
+            PresentState::Nothing
+        } else if options.sets_aside || options.discard_current.is_some() {
+            PresentState::SetAside
+        } else {
+            PresentState::Snapshot
         },
     };
     Ok(PreparedParts {

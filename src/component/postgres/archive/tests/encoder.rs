@@ -16,6 +16,8 @@ pub struct Entry {
     pub needs: Vec<u32>,
     pub copy: String,
     pub has_data: bool,
+    /// What would be said of it otherwise: 3 with data, 2 without.
+    pub section: Option<i64>,
     pub offset: Option<u64>,
     /// The block's bytes from its kind on, without its number.
     pub block: Option<(u8, Vec<u8>)>,
@@ -33,6 +35,7 @@ impl Entry {
             needs: Vec::new(),
             copy: String::new(),
             has_data: false,
+            section: None,
             offset: None,
             block: None,
             block_id: id,
@@ -113,7 +116,7 @@ impl Encoder {
         for text in ["1259", "16384", &entry.name, &entry.kind] {
             push_text(out, Some(text));
         }
-        push_int(out, if entry.has_data { 3 } else { 2 });
+        push_int(out, entry.section.unwrap_or(if entry.has_data { 3 } else { 2 }));
         push_text(out, Some("CREATE …"));
         push_text(out, Some("DROP …"));
         push_text(out, Some(&entry.copy).filter(|copy| !copy.is_empty()).map(String::as_str));
