@@ -28,7 +28,9 @@ pub(super) const DIRECTORY: &str = "stopped";
 pub const LEASE: Duration = Duration::from_mins(15);
 /// How often Belay is heard of.
 const RENEWED_EVERY: Duration = Duration::from_mins(2);
-/// How long stopping or starting may take without a word.
+/// How long a stop that nobody waits for may go on before something is started, as `END_STOP` has it.
+const STOP_ENDS_WITHIN: Duration = Duration::from_secs(30);
+/// How long stopping or starting may take, where nothing says so.
 const PATIENCE: Duration = Duration::from_mins(10);
 const MOST_ANSWER: u64 = 1024 * 1024;
 
@@ -37,7 +39,7 @@ const BORN: &str = r#"born() { sed "s/.*) //" /proc/1/stat 2>/dev/null | cut -d 
 "#;
 
 /// Stops, once a timer runs that starts again when the lease has run out. The lease is a file: the timer ends without a word when
-/// that is gone.
+/// that is gone. Who stops is written down as long as it lasts, since it may outlive Belay; the timer ends it.
 const STOP: &str = r#"set -u
 umask 077
 token="/tmp/belay-stopped-$1"
@@ -47,12 +49,32 @@ setsid sh -c '
     if [ $(($(date +%s) - $(stat -c %Y "$1" 2>/dev/null || date +%s))) -ge "$2" ]; then
       mv "$1" "$1.over" 2>/dev/null || exit 0
       rm -f "$1.over"
-      eval "$3"
+      start=$3
+      set -- "$4"
+      END_STOP
+      eval "$start"
       exit 0
     fi
     sleep 1
-  done' belay "$token" "$2" "$4" </dev/null >/dev/null 2>&1 &
-eval "$3" >&2"#;
+  done' belay "$token" "$2" "$4" "$1" </dev/null >/dev/null 2>&1 &
+echo "$$ $(sed "s/.*) //" /proc/$$/stat | cut -d " " -f 3)" > "$token.stopping"
+eval "$3" >&2
+status=$?
+rm -f "$token.stopping"
+exit $status"#;
+
+/// A stop that goes on although nobody waits for it any more would undo a start: it gets [`STOP_ENDS_WITHIN`], as one that is killed half way may
+/// leave what no start mends, and is killed then. A process of another name has nothing to do with it.
+const END_STOP: &str = r#"if { read -r stopping group < "/tmp/belay-stopped-$1.stopping"; } 2>/dev/null; then
+  left=30
+  while grep -qF "$1" "/proc/$stopping/cmdline" 2>/dev/null; do
+    [ "$left" -gt 0 ] || { kill -s KILL -- "-$group"; break; }
+    left=$((left - 1))
+    sleep 1
+  done
+fi
+rm -f "/tmp/belay-stopped-$1.stopping"
+"#;
 
 /// Goes on with the lease; fails where it has run out, or what it was of was started again.
 const RENEW: &str = r#"token="/tmp/belay-stopped-$1"
@@ -64,10 +86,11 @@ const HOLD: &str = r#"token="/tmp/belay-stopped-$1"
 
 /// Fails where what is held was started again with what it is in.
 const IS_HELD: &str = r#"token="/tmp/belay-stopped-$1"
-[ "$(cat "$token.held")" = "$(born)" ]"#;
+[ -e "$token.held" ] && [ "$(cat "$token.held")" = "$(born)" ]"#;
 
 /// Ends the lease of what was put in place anew.
-const FORGET: &str = r#"rm -f "/tmp/belay-stopped-$1" "/tmp/belay-stopped-$1.held""#;
+const FORGET: &str = r#"token="/tmp/belay-stopped-$1"
+rm -f "$token" "$token.held""#;
 
 /// Starts. Says so where the lease had run out, and what is started ran already.
 const START: &str = r#"set -u
@@ -102,6 +125,9 @@ pub struct Switch {
     pub stop: Vec<String>,
     /// Starts them.
     pub start: Vec<String>,
+    /// How many seconds each of both may take; ten minutes where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_seconds: Option<u64>,
 }
 
 /// Writers that are stopped. Dropping it starts them.
@@ -210,7 +236,7 @@ pub fn forget_of_upgrade(
         if let Some(switch) = &note.switch {
             let ways = Ways::of_switch(&access_of(config, instance, context), switch)?;
             // What is left there is but a mark that nobody looks at any more.
-            let _ = ways.access.run(&Command::shell(FORGET).argument(&note.token), &[], 0);
+            let _ = ways.access.run(&forget(&note.token), &[], 0);
         }
         return directory.remove(&file_of(&note.instance));
     }
@@ -219,8 +245,7 @@ pub fn forget_of_upgrade(
         && Shelf::of(config, instance, context).map(|shelf| shelf.runs()).transpose()?
             == Some(false);
     if !is_gone && let Some(ways) = Ways::of_note(config, instance, &note, context)? {
-        let forget = Command::shell(FORGET).argument(&note.token);
-        ways.access.run(&forget, &[], 0).map_err(|error| {
+        ways.access.run(&forget(&note.token), &[], 0).map_err(|error| {
             OpsError::refused(
                 format!(
                     "the timer that starts what writes to {} could not be ended: {error}",
@@ -262,6 +287,7 @@ struct Ways {
     stop: String,
     start: String,
     variables: Vec<(String, Zeroizing<String>)>,
+    patience: Duration,
 }
 
 impl Ways {
@@ -287,6 +313,7 @@ impl Ways {
             stop: line_of(&recipe.stop),
             start: line_of(&recipe.start),
             variables: recipe.variables.iter().filter_map(given).collect(),
+            patience: PATIENCE,
         }
     }
 
@@ -295,12 +322,18 @@ impl Ways {
             OpsError::usage(error.to_string(), "is this a note of this version of Belay?")
         })?;
         let (stop, start) = (line_of(&switch.stop), line_of(&switch.start));
-        Ok(Self { access: access.to(via), stop, start, variables: Vec::new() })
+        let patience = switch.limit_seconds.map_or(PATIENCE, Duration::from_secs);
+        Ok(Self { access: access.to(via), stop, start, variables: Vec::new(), patience })
     }
 
     fn command(&self, script: &str) -> Command {
-        let command = Command::shell(script).silence(PATIENCE);
+        let command = Command::shell(script).silence(self.patience);
         self.variables.iter().fold(command, |command, (name, value)| command.secret(name, value))
+    }
+
+    fn start_command(&self, token: &str) -> Command {
+        let command = self.command(&[END_STOP, START].concat()).arguments([token, &self.start]);
+        command.silence(self.patience + STOP_ENDS_WITHIN)
     }
 }
 
@@ -314,14 +347,14 @@ fn stop_by(
     let directory = PrivateDirectory::make(&config.state_dir, DIRECTORY)?;
     directory.write_json(&file_of(&note.instance), &note)?;
     let seconds = LEASE.as_secs().to_string();
-    let command = ways.command(&with_born(STOP)).arguments([
+    let command = ways.command(&stop_script()).arguments([
         note.token.as_str(),
         &seconds,
         &ways.stop,
         &ways.start,
     ]);
     let mut stopped = Quiesced {
-        start: ways.command(START).arguments([&note.token, &ways.start]),
+        start: ways.start_command(&note.token),
         note,
         directory,
         access: ways.access.anew(),
@@ -329,10 +362,19 @@ fn stop_by(
         is_over: false,
         renewing: None,
     };
+    // It may take longer than the lease lasts.
+    stopped.renew();
     // On failure what was stopped of it is started again.
     ways.access.run(&command, &[], MOST_ANSWER)?;
-    stopped.renew();
     Ok(stopped)
+}
+
+fn stop_script() -> String {
+    with_born(&STOP.replace("END_STOP", END_STOP))
+}
+
+fn forget(token: &str) -> Command {
+    Command::shell(&[END_STOP, FORGET].concat()).argument(token)
 }
 
 fn with_born(script: &str) -> String {
@@ -459,7 +501,7 @@ fn resume(
     let Some(ways) = Ways::of_note(config, instance, &note, context)? else {
         return directory.remove(&file);
     };
-    let start = ways.command(START).arguments([note.token.as_str(), &ways.start, ""]);
+    let start = ways.start_command(&note.token).argument("");
     ways.access.run(&start, &[], MOST_ANSWER).map_err(|error| left_stopped(name, &error))?;
     directory.remove(&file)?;
     context.events.note(format!("What an interrupted run had stopped of {name} is started again."));
@@ -496,41 +538,4 @@ pub(super) fn left(state_dir: &Path) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::process::Command;
-
-    /// Run a script; as the first process of a container would have it, or on this machine.
-    fn run(in_container: bool, script: &str, arguments: &[&str]) -> bool {
-        let mut command = Command::new(if in_container { "unshare" } else { "sh" });
-        if in_container {
-            command.args(["--pid", "--fork", "--mount-proc", "sh"]);
-        }
-        command.arg("-c").arg(with_born(script)).arg("belay").args(arguments);
-        command.stderr(std::process::Stdio::null()).status().unwrap().success()
-    }
-
-    #[test]
-    fn what_was_stopped_in_a_container_that_was_started_again_is_not_stopped() {
-        let token = format!("of-tests-{}", std::process::id());
-        let file = format!("/tmp/belay-stopped-{token}");
-        for in_container in [false, true] {
-            assert!(run(in_container, STOP, &[&token, "900", "true", "true"]));
-            if in_container {
-                // Two that begin within a hundredth of a second begin at the same time.
-                let is_over = || !run(true, RENEW, &[&token]);
-                assert!((0..1_000).any(|_| is_over()), "it counts as stopped for ever");
-                assert!(!run(true, HOLD, &[&token]));
-                std::fs::remove_file(&file).unwrap();
-            } else {
-                assert!(run(false, RENEW, &[&token]) && run(false, HOLD, &[&token]));
-                assert!(run(false, IS_HELD, &[&token]));
-                assert!(!run(true, IS_HELD, &[&token]), "another first process");
-                assert!(run(false, FORGET, &[&token]));
-            }
-            assert!(!run(in_container, IS_HELD, &[&token]));
-            assert!(!std::path::Path::new(&file).exists());
-            assert!(!run(in_container, RENEW, &[&token]));
-        }
-    }
-}
+mod tests;

@@ -89,8 +89,7 @@ fn has_own_databases(living: &Living<'_>) -> bool {
     if settings.url.is_some() || settings.via.is_some() {
         return false;
     }
-    let mut variables = living.recipe.mongodb.iter().flat_map(|recipe| &recipe.url);
-    variables.find_map(|name| living.variable(name)).is_some_and(is_local)
+    living.mongodb_url().is_some_and(is_local)
 }
 
 /// Whether all hosts of a connection string are the machine itself.
