@@ -404,7 +404,7 @@ impl GitHttps {
         run(
             "x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -out certificate.pem -days 2 -extfile names",
         );
-        let mut server = Command::new("python3")
+        let mut server = Command::new("/usr/bin/python3")
             .arg("tests/support/servers/git_https.py")
             .args([text(&path("")), text(&path("certificate.pem")), text(&path("key.pem")), login])
             .stdout(Stdio::piped())

@@ -126,6 +126,23 @@ fn tooljet_says_what_it_pulled_and_its_snapshot_what_git_does_not_hold() {
     let unknown = quiet["git"][0]["staging"]["pulled_unknown"].as_str().unwrap();
     assert!(unknown.contains("--live"), "{quiet}");
 
+    // One instance may be both, with a workspace for each; nothing is upgraded then.
+    let config = fs::read_to_string(host.sandbox.config()).unwrap();
+    fs::write(host.sandbox.config(), config.replace("staging = 'staging'\n", "")).unwrap();
+    let alone = host.status();
+    for side in ["staging", "production"] {
+        assert_eq!(alone[side]["instance"], "production", "{alone}");
+        assert_eq!(alone[side]["branch"], compared[side]["branch"], "{alone}");
+    }
+    assert_eq!(alone["commits"], compared["commits"]);
+    for asked in
+        [&["gate"][..], &["upgrade", "plan"], &["upgrade", "start", "--yes", "--foreground"]]
+    {
+        let run = host.belay(&[asked, &["main", "--to", "v3.17.0"]].concat());
+        run.code(5).says(&["the pair main has no staging instance", "add staging ="]);
+    }
+    fs::write(host.sandbox.config(), config).unwrap();
+
     // Where there is no snapshot, it says how to get one.
     let none = host.belay(&["apps", "show", "orders"]).code_in(&[0, 3]).stdout();
     assert!(none.contains("`belay backup` takes one"), "{none}");

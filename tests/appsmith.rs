@@ -275,7 +275,9 @@ fn a_line_that_is_cut_while_it_reads_leaves_nothing_stopped() {
     let connections = Command::new("pgrep").args(["-P", &parent]).output().unwrap().stdout;
     let connections = String::from_utf8(connections).unwrap();
     assert!(!running.has_ended(), "{}", running.stderr_so_far());
-    assert!(Command::new("kill").arg("-9").args(connections.lines()).status().unwrap().success());
+    // One that had nothing more to do may have ended by itself meanwhile.
+    let kill = |id: &&str| Command::new("kill").args(["-9", *id]).status().unwrap().success();
+    assert_ne!(connections.lines().filter(kill).count(), 0, "{connections}");
     docker.run(&["exec", "app", "kill", "-CONT", &server]);
     running.wait().code(1).says(&["component mongodb of app", "ssh", "hint:"]);
     assert!(app.writers_run());

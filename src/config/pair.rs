@@ -7,17 +7,29 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A staging and a production instance that belong together.
+/// A staging and a production instance that belong together, or one instance that is both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// Its name.
     pub name: Name,
-    /// The staging instance, which is in [`Config::instances`](super::Config::instances).
-    pub staging: Name,
+    /// The staging instance, which is in [`Config::instances`](super::Config::instances); none where production has a workspace for that.
+    pub staging: Option<Name>,
     /// The production instance, which is another one of them, and of the same platform where there are upgrades.
     pub production: Name,
-    /// How its instances are upgraded; none where nothing says how.
+    /// How its instances are upgraded; none where nothing says how, and where there is no staging instance.
     pub upgrades: Option<Upgrades>,
+}
+
+impl Pair {
+    /// Where apps are made before production gets them: an instance of its own, or production's other workspace.
+    pub fn workshop(&self) -> &Name {
+        self.staging.as_ref().unwrap_or(&self.production)
+    }
+
+    /// Its instances, staging first.
+    pub fn instances(&self) -> impl Iterator<Item = &Name> {
+        self.staging.iter().chain([&self.production])
+    }
 }
 
 /// How the instances of a pair are upgraded.

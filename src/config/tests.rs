@@ -111,7 +111,7 @@ fn the_designs_example_reduced_to_this_version_is_accepted() {
     assert_eq!(uploads.keep, toml::from_str::<Keep>(keep).unwrap());
     assert_eq!(uploads.exclude, ["*.tmp"]);
     let pair = config.pair("main").unwrap();
-    assert_eq!((pair.staging.as_str(), pair.production.as_str()), ("staging", "production"));
+    assert_eq!((pair.workshop().as_str(), pair.production.as_str()), ("staging", "production"));
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn the_schema_knows_the_keys_and_refuses_others() {
     assert_eq!(at("/$defs/RawInstance/required"), &serde_json::json!(["platform"]));
     assert_eq!(at("/$defs/Paths/anyOf/0/type"), "array");
     assert_eq!(at("/$defs/Keep/additionalProperties"), false);
-    assert_eq!(at("/$defs/RawPair/required"), &serde_json::json!(["staging", "production"]));
+    assert_eq!(at("/$defs/RawPair/required"), &serde_json::json!(["production"]));
     assert_eq!(at("/$defs/Driver/anyOf/0/type"), "string");
     assert_eq!(at("/$defs/RawCommandDriver/required"), &serde_json::json!(["command"]));
     assert_eq!(at("/$defs/RawTrialTable/additionalProperties"), false);

@@ -9,13 +9,13 @@ use std::borrow::Cow;
 use std::fmt;
 use toml::Spanned;
 
-/// A staging and a production instance that belong together.
+/// A staging and a production instance that belong together, or one instance that is both.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RawPair {
-    /// The name of the staging instance.
-    #[schemars(with = "Name")]
-    pub staging: Spanned<String>,
+    /// The name of the staging instance. Without it there are no upgrades.
+    #[schemars(with = "Option<Name>")]
+    pub staging: Option<Spanned<String>>,
     /// The name of the production instance.
     #[schemars(with = "Name")]
     pub production: Spanned<String>,

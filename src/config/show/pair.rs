@@ -12,7 +12,8 @@ use std::borrow::Cow;
 
 #[derive(Serialize)]
 pub(super) struct ShownPair<'a> {
-    staging: &'a Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    staging: Option<&'a Name>,
     production: &'a Name,
     #[serde(flatten)]
     upgrades: Option<ShownUpgrades<'a>>,
@@ -122,7 +123,7 @@ struct ShownHttp<'a> {
 
 pub(super) fn pair(pair: &Pair) -> ShownPair<'_> {
     ShownPair {
-        staging: &pair.staging,
+        staging: pair.staging.as_ref(),
         production: &pair.production,
         upgrades: pair.upgrades.as_ref().map(upgrades),
     }

@@ -99,6 +99,22 @@ fn every_key_means_what_it_says_and_is_shown_so_that_it_reads_back() {
 }
 
 #[test]
+fn a_pair_may_be_of_one_instance_which_is_never_upgraded() {
+    let alone = format!("{REPOSITORY}{INSTANCES}[pair.main]\nproduction = 'production'\n");
+    let config = good(&alone);
+    let pair = config.pair("main").unwrap();
+    assert_eq!((&pair.staging, pair.workshop().as_str()), (&None, "production"));
+    assert_eq!(pair.instances().collect::<Vec<_>>(), [&pair.production]);
+    assert_eq!(good(&config.show()).pairs, config.pairs);
+    insta::assert_snapshot!(refused(&format!("{alone}driver = 'compose'\n")), @r#"
+    f:19:10: driver: the pair main has no staging instance
+      19 | driver = 'compose'
+         |          ^^^^^^^^^
+      hint: name one, staging = "NAME", which is upgraded and tested first; or leave driver out
+    "#);
+}
+
+#[test]
 fn what_is_wrong_is_told_where_it_stands_and_with_what_to_do() {
     insta::assert_snapshot!(refused(&with("driver = 'compse'\n")), @r"
     f:20:10: driver: unknown driver 'compse': this version knows compose

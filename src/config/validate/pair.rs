@@ -39,11 +39,19 @@ impl Checker<'_> {
     ) -> BTreeMap<Name, Pair> {
         let mut pairs = BTreeMap::new();
         for (name, raw_pair) in raw_pairs {
-            let staging = self.known_name("instance", "staging", &raw_pair.staging, &raw.instance);
+            let known = raw_pair
+                .staging
+                .as_ref()
+                .map(|it| self.known_name("instance", "staging", it, &raw.instance));
             let production =
                 self.known_name("instance", "production", &raw_pair.production, &raw.instance);
-            let (Some(staging), Some(production)) = (staging, production) else { continue };
-            if staging == production {
+            let Some(production) = production else { continue };
+            // A name that is not known was told.
+            if known == Some(None) {
+                continue;
+            }
+            let staging = known.flatten();
+            if staging.as_ref() == Some(&production) {
                 let message =
                     format!("production: '{production}' is the pair's staging instance, too");
                 self.refuse(
@@ -54,9 +62,18 @@ impl Checker<'_> {
                 continue;
             }
             // Of one that is wrong itself that was told.
-            let both = instances.get(&staging).zip(instances.get(&production));
-            let upgrades = self.upgrades(raw_pair, both);
+            let of_staging = staging.as_ref().and_then(|staging| instances.get(staging));
+            let both = of_staging.zip(instances.get(&production));
             let name = name.get_ref().clone();
+            let upgrades = match (&staging, &raw_pair.driver) {
+                (None, Some(driver)) => {
+                    let message = format!("driver: the pair {name} has no staging instance");
+                    let hint = "name one, staging = \"NAME\", which is upgraded and tested first; or leave driver out";
+                    self.refuse(&driver.span(), message, hint);
+                    None
+                }
+                _ => self.upgrades(raw_pair, both),
+            };
             pairs.insert(name.clone(), Pair { name, staging, production, upgrades });
         }
         pairs

@@ -68,8 +68,7 @@ pub fn outside(
     context: &Context,
 ) -> Result<Vec<Outside>, OpsError> {
     let pair = git.pair.as_ref().and_then(|name| config.pairs.get(name));
-    let of_pair =
-        |name: &Name| pair.is_some_and(|it| it.staging == *name || it.production == *name);
+    let of_pair = |name: &Name| pair.is_some_and(|it| it.instances().any(|other| other == name));
     let uses = |it: &&Instance| {
         it.platform == git.platform && (of_pair(&it.name) || it.gits.contains(&git.name))
     };

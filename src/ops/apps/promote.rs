@@ -231,7 +231,7 @@ fn branch_of(
 ) -> Result<String, OpsError> {
     let git = chosen.git;
     let pair = git.pair.as_ref().and_then(|name| config.pairs.get(name));
-    if pair.is_some_and(|pair| pair.staging == instance.name) {
+    if pair.is_some_and(|pair| pair.staging.as_ref() == Some(&instance.name)) {
         return Ok(git.staging_branch.clone());
     }
     production_branch(git, &chosen.mirror).ok_or_else(|| {

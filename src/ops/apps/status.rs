@@ -179,6 +179,12 @@ fn compare(
         let schema = mirror.inventory(&commit).map_err(failed)?.schema;
         let (pulled, pulled_unknown) = match pulled_of(config, instance, git, live) {
             Ok(mut found) => {
+                if pair.staging.is_none() {
+                    // One instance has both branches, each in a workspace. Any other one is production's affair.
+                    let of_staging = branch == git.staging_branch;
+                    let is_of = |of: &String| (*of == git.staging_branch) == of_staging;
+                    found.retain(|it| it.branch.as_ref().is_none_or(is_of));
+                }
                 pulled::compare(&mut found, &mirror, &commit);
                 (found, None)
             }
@@ -198,7 +204,7 @@ fn compare(
         })
     };
     let staging =
-        side(&pair.staging, git.staging_branch.clone(), options.staging_version.as_ref())?;
+        side(pair.workshop(), git.staging_branch.clone(), options.staging_version.as_ref())?;
     let production =
         side(&pair.production, production_branch, options.production_version.as_ref())?;
     let relation = mirror.relation(&staging.commit, &production.commit).map_err(failed)?;
