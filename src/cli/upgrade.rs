@@ -56,8 +56,9 @@ pub(super) fn run(
             for pair in pairs {
                 found.extend(journals::upgrades(config, Some(&pair.name))?.into_iter().next());
             }
-            let shown: Vec<Shown> = found.iter().map(Shown::of).collect();
-            environment.show(&shown, || text::status(&found))
+            let shown: Vec<Shown> =
+                found.iter().map(|upgrade| Shown::of(upgrade, config)).collect();
+            environment.show(&shown, || text::status(&found, config))
         }
         UpgradeCommand::Approve(arguments) => approve(arguments, environment),
         UpgradeCommand::Override(arguments) => overrule(arguments, environment),
@@ -67,7 +68,8 @@ pub(super) fn run(
         UpgradeCommand::Accept(arguments) => accept(arguments, environment),
         UpgradeCommand::List => {
             let upgrades = journals::upgrades(config, None)?;
-            let shown: Vec<Shown> = upgrades.iter().map(Shown::of).collect();
+            let shown: Vec<Shown> =
+                upgrades.iter().map(|upgrade| Shown::of(upgrade, config)).collect();
             environment.show(&shown, || text::list(&upgrades))
         }
         UpgradeCommand::Show(arguments) => show(&arguments.upgrade, environment),
@@ -94,7 +96,7 @@ fn noted(
     reason: Option<String>,
 ) -> Result<Exit, Failure> {
     let (upgrade, heard) = say(environment, pair, what, reason)?;
-    environment.show(&Shown::of(&upgrade), || match heard {
+    environment.show(&Shown::of(&upgrade, environment.config()?), || match heard {
         Heard::Noted => format!(
             "Noted in the journal of upgrade {}. It goes on when a daemon runs, or with: belay upgrade resume {} --foreground",
             upgrade.journal().id,
@@ -129,9 +131,11 @@ fn resume(arguments: &ResumeArguments, environment: &Environment) -> Result<Exit
     if !arguments.going.foreground {
         return by_daemon::resume(pair, environment);
     }
-    let upgrade = conduct::on_its_way(config, pair)?;
-    // What merely waits, or was interrupted, goes on without being asked to.
-    if upgrade.possible().contains(&Request::Resume) {
+    // What merely waits, or was interrupted, goes on without being asked to; of one that is over, what was kept may be released.
+    let Some(current) = conduct::current(config, pair)? else {
+        return released(&arguments.pair, environment);
+    };
+    if current.possible().contains(&Request::Resume) {
         say(environment, pair, Said::Ask { request: Request::Resume }, None)?;
     }
     go_on(&arguments.pair, None, environment)
@@ -175,6 +179,28 @@ fn go_on(pair: &str, wanted: Option<State>, environment: &Environment) -> Result
     rested(upgrade, rest, wanted, environment)
 }
 
+/// Release what was kept of an upgrade that is over; how that had ended was told then.
+fn released(pair: &str, environment: &Environment) -> Result<Exit, Failure> {
+    let (config, context) = (environment.config()?, &environment.context);
+    let scene = conduct::scene(config, &environment.secrets, pair, context)?;
+    let (upgrade, rest) = conduct::go_on(scene)?;
+    match rest {
+        // That another host's is on its way was known to the repository only.
+        _ if !upgrade.state().is_over() => rested(upgrade, rest, None, environment),
+        Rest::Waits { waiting: Waiting::Retry, .. } => {
+            let pair = &upgrade.plan().pair;
+            Err(OpsError::refused(
+                format!("what was kept of the upgrade of {pair} could not be released"),
+                format!("`belay upgrade show {pair}` says why; run this again"),
+            )
+            .into())
+        }
+        _ => {
+            environment.show(&Shown::of(&upgrade, config), || text::rested(&upgrade, &rest, config))
+        }
+    }
+}
+
 /// What only needs time is waited for: a soak, and the next try of what failed.
 fn rested(
     mut upgrade: Upgrade,
@@ -193,7 +219,9 @@ fn rested(
         let scene = conduct::scene(environment.config()?, &environment.secrets, &pair, context)?;
         (upgrade, rest) = conduct::go_on(scene)?;
     }
-    let shown = environment.show(&Shown::of(&upgrade), || text::rested(&upgrade, &rest))?;
+    let config = environment.config()?;
+    let shown = Shown::of(&upgrade, config);
+    let shown = environment.show(&shown, || text::rested(&upgrade, &rest, config))?;
     let state = upgrade.state();
     Ok(if wanted == Some(state) { shown } else { job::exit_of(state).or(shown) })
 }
@@ -257,16 +285,15 @@ fn show(wanted: &str, environment: &Environment) -> Result<Exit, Failure> {
     })?;
     let catalog = Catalog::open(&config.state_dir).map_err(OpsError::from)?;
     let tests = catalog.upgrade_tests(upgrade.journal().id).map_err(OpsError::from)?;
-    let document = with_tests(upgrade, &tests);
-    environment.show(&document, || text::show(upgrade, &tests))
+    let document = with_tests(upgrade, config, &tests);
+    environment.show(&document, || text::show(upgrade, config, &tests))
 }
 
 fn adopt(arguments: &AdoptArguments, environment: &Environment) -> Result<Exit, Failure> {
     let config = environment.config()?;
     let instance = config.instance(&arguments.name)?;
     let pair = config.pairs.values().find(|pair| {
-        pair.upgrades.is_some()
-            && (pair.staging == instance.name || pair.production == instance.name)
+        pair.upgrades.is_some() && pair.instances().any(|name| *name == instance.name)
     });
     let pair = pair.ok_or_else(|| {
         Failure::usage(

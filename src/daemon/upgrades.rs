@@ -326,7 +326,7 @@ impl Upgrades {
         }
         let context = Context::new(Events::ignored(), self.cancel.clone());
         let scene = conduct::scene(config, &self.settings.secrets, pair.name.as_str(), &context)?;
-        let ails = by_itself::ails(&scene)?;
+        let ails = by_itself::ails(&scene, upgrade)?;
         self.teller.health(upgrade, ails.as_deref());
         let mut all = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(pair.name.clone()).or_default().health = Some((Timestamp::now(), ails.is_none()));

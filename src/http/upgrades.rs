@@ -89,8 +89,10 @@ fn read<T: DeserializeOwned>(body: &[u8], such_as: &str) -> Result<T, Answer> {
 pub(super) async fn list(State(daemon): State<Arc<Daemon>>, query: Asked<Limit>) -> Answer {
     blocking(move || {
         let limit = limit_of(asked(query)?.limit)?;
-        let all = journals::upgrades(&daemon.settings.config(), None)?;
-        let upgrades: Vec<Glance> = all.iter().take(limit as usize).map(Glance::of).collect();
+        let config = daemon.settings.config();
+        let all = journals::upgrades(&config, None)?;
+        let some = all.iter().take(limit as usize);
+        let upgrades: Vec<Glance> = some.map(|upgrade| Glance::of(upgrade, &config)).collect();
         Ok(Answer::json(&json!({ "upgrades": upgrades })))
     })
     .await
@@ -113,7 +115,7 @@ pub(super) async fn show(State(daemon): State<Arc<Daemon>>, Path(name): Path<Str
             return Err(Answer::unknown(&told, Some("GET /v1/upgrades lists them")));
         };
         let tests = daemon.executor.catalog().upgrade_tests(upgrade.journal().id)?;
-        Ok(Answer::json(&with_tests(upgrade, &tests)))
+        Ok(Answer::json(&with_tests(upgrade, &config, &tests)))
     })
     .await
 }

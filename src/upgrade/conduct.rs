@@ -6,7 +6,7 @@
 pub mod by_itself;
 
 use super::evidence::{self, Copies, Question, Scene};
-use super::hands::{Hands, Word};
+use super::hands::{Hands, Said, Word};
 use super::journals::{replayed, upgrades};
 use super::machine::{Refusal, Upgrade};
 use super::plan::{self, Asked};
@@ -14,8 +14,10 @@ use super::runner::{Rest, Runner, Stopped};
 use super::{draft, gate, path};
 use crate::catalog::Catalog;
 use crate::config::{Config, Pair, SecretSources};
+use crate::host;
 use crate::model::id::UpgradeId;
-use crate::model::upgrade::{Gate, Journal, Plan, Record, Side, Terms};
+use crate::model::name::Name;
+use crate::model::upgrade::{Entry, Gate, Journal, Plan, Record, Request, Side, Terms};
 use crate::ops::desk::{Desk, leave_word};
 use crate::ops::{Context, OpsError, new_job_id};
 use crate::platform::recipe::Recipe;
@@ -31,8 +33,8 @@ pub fn scene<'a>(
     context: &'a Context,
 ) -> Result<Scene<'a>, OpsError> {
     let pair = config.pair(pair)?;
-    let upgrades = gate::upgrades_of(pair)?;
-    Ok(Scene { config, secrets, pair, upgrades, context })
+    let (staging, upgrades) = gate::upgrades_of(pair)?;
+    Ok(Scene { config, secrets, pair, staging, upgrades, context })
 }
 
 /// The gate says no before anything was done.
@@ -163,17 +165,7 @@ fn passed_over(
     let is_urgent = upgrade.has_touched_production()
         || upgrade.writers_are_stopped()
         || upgrade.users_are_kept_out();
-    match caught_up {
-        Err(error) if is_urgent && !error.is_cancelled() => {
-            scene.context.events.warn(format!(
-                "Whether the repository knows more of the upgrade of {} could not be told: {}.",
-                scene.pair.name,
-                error.told()
-            ));
-            Ok(())
-        }
-        caught_up => caught_up,
-    }
+    scene.caught_up(caught_up, is_urgent)
 }
 
 /// The same as [`current`]; an error where there is none.
@@ -189,19 +181,21 @@ fn none_is_on_its_way(pair: &Pair) -> OpsError {
 }
 
 fn work_on(scene: Scene<'_>, desk: Desk, upgrade: Upgrade) -> Result<(Upgrade, Rest), OpsError> {
-    let id = upgrade.journal().id;
-    ensure_same_instances(scene.pair, &upgrade)?;
+    let (id, pair) = (upgrade.journal().id, &scene.pair.name);
+    ensure_same_instances(&scene, &upgrade)?;
     let hands = Hands::new(scene, desk)?;
-    let mut runner = Runner::take_up(upgrade, hands).map_err(|stopped| broken(id, stopped))?;
-    let rest = runner.run().map_err(|stopped| broken(id, stopped))?;
+    let broken = |stopped| broken(id, pair, stopped);
+    let mut runner = Runner::take_up(upgrade, hands).map_err(broken)?;
+    let rest = runner.run().map_err(broken)?;
     Ok((runner.upgrade().clone(), rest))
 }
 
 /// An upgrade goes on with the instances that it began with, and no others.
-fn ensure_same_instances(pair: &Pair, upgrade: &Upgrade) -> Result<(), OpsError> {
+fn ensure_same_instances(scene: &Scene<'_>, upgrade: &Upgrade) -> Result<(), OpsError> {
     let plan = upgrade.plan();
     let (staging, production) = (&plan.staging.name, &plan.production.name);
-    if (staging, production) == (&pair.staging, &pair.production) {
+    let pair = scene.pair;
+    if (staging, production) == (scene.staging, &pair.production) {
         return Ok(());
     }
     Err(OpsError::refused(
@@ -209,14 +203,14 @@ fn ensure_same_instances(pair: &Pair, upgrade: &Upgrade) -> Result<(), OpsError>
             "upgrade {} is of the instances {staging} and {production}, and {} has {} and {} now",
             upgrade.journal().id,
             pair.name,
-            pair.staging,
+            scene.staging,
             pair.production
         ),
         format!("put them back into [pair.{}] until the upgrade is over", pair.name),
     ))
 }
 
-fn broken(id: UpgradeId, stopped: Stopped<OpsError>) -> OpsError {
+fn broken(id: UpgradeId, pair: &Name, stopped: Stopped<OpsError>) -> OpsError {
     match stopped {
         Stopped::Journal(error) => error,
         Stopped::Misfit(misfit) => OpsError::refused(
@@ -227,7 +221,7 @@ fn broken(id: UpgradeId, stopped: Stopped<OpsError>) -> OpsError {
         ),
         Stopped::Before => OpsError::refused(
             format!("upgrade {id} could not be gone on with"),
-            "take it up again: belay upgrade resume PAIR",
+            format!("take it up again: belay upgrade resume {pair}"),
         ),
     }
 }
@@ -248,8 +242,20 @@ pub fn say(scene: &Scene<'_>, word: &Word) -> Result<(Upgrade, Heard), OpsError>
     let desk = desk_of(config, pair)?;
     // What people say would otherwise be noted in the place of a step that the catalog does not know of, and be lost.
     let caught_up = if desk.is_some() { scene.catch_up() } else { Ok(()) };
-    let mut upgrade = on_its_way(config, pair)?;
+    let Some(mut upgrade) = current(config, pair)? else {
+        return Err(too_late(config, pair, word)?);
+    };
     passed_over(scene, &upgrade, caught_up)?;
+    let resumes = matches!(word.what, Said::Ask { request: Request::Resume });
+    if resumes && !upgrade.possible().contains(&Request::Resume) {
+        // What was caught up with has mended it: it goes on without being asked to.
+        return Ok((upgrade, Heard::Noted));
+    }
+    let known = upgrade.journal().records.len();
+    if desk.is_some() && upgrade.is_in_a_step() {
+        // Who did that was killed. It comes before what is said, as it does for whoever takes it up.
+        add(&mut upgrade, Entry::TakenUp { host: host::hostname() })?;
+    }
     // Also where another process works on it: what makes no sense now is told at once.
     let entry = upgrade
         .hear(&word.command())
@@ -259,13 +265,35 @@ pub fn say(scene: &Scene<'_>, word: &Word) -> Result<(Upgrade, Heard), OpsError>
         leave_word(&config.state_dir, &pair.name, &json)?;
         return Ok((upgrade, Heard::Left));
     }
+    add(&mut upgrade, entry)?;
+    let catalog = Catalog::open(&config.state_dir)?;
+    for record in &upgrade.journal().records[known..] {
+        catalog.add_upgrade_record(upgrade.journal().id, record)?;
+    }
+    Ok((upgrade, Heard::Noted))
+}
+
+/// Add what happens now to an upgrade; it is not durable yet.
+fn add(upgrade: &mut Upgrade, entry: Entry) -> Result<(), OpsError> {
     let number = upgrade.journal().records.len() as u64 + 1;
     let record = Record { number, at: Timestamp::now(), entry };
-    upgrade
-        .apply(record.clone())
-        .map_err(|misfit| closed(&misfit, format!("`belay upgrade status {}`", pair.name)))?;
-    Catalog::open(&config.state_dir)?.add_upgrade_record(upgrade.journal().id, &record)?;
-    Ok((upgrade, Heard::Noted))
+    upgrade.apply(record).map_err(|misfit| {
+        closed(&misfit, format!("`belay upgrade status {}`", upgrade.plan().pair))
+    })
+}
+
+/// What is said where no upgrade is on its way: that the last one takes no turn back any more, where that is asked for.
+fn too_late(config: &Config, pair: &Pair, word: &Word) -> Result<OpsError, OpsError> {
+    let turns_back = matches!(
+        word.what,
+        Said::Ask { request: Request::Abort { .. } | Request::RollBack { .. } }
+    );
+    let last = upgrades(config, Some(&pair.name))?.into_iter().next().filter(|_| turns_back);
+    let refusal = last.and_then(|upgrade| upgrade.hear(&word.command()).err());
+    Ok(refusal.map_or_else(
+        || none_is_on_its_way(pair),
+        |Refusal { message, hint }| closed(&message, hint),
+    ))
 }
 
 /// Pin what an instance runs today, so that nothing but an upgrade changes it.

@@ -227,6 +227,14 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// The image of this digest, which a version had; none where the driver has no images.
+    pub fn image(&self, version: &str, digest: String) -> Result<Option<Image>, DriverError> {
+        match self {
+            Self::Command(_) => Ok(None),
+            Self::Compose(compose) => compose.image(version, digest).map(Some),
+        }
+    }
+
     /// The image that a version's tag means where the instance lives, without getting it; none where there is none.
     pub fn fetched_image(&self, version: &str) -> Result<Option<Image>, DriverError> {
         match self {

@@ -11,6 +11,7 @@ mod way_back;
 use super::rules::{Drill, InstanceSeen, Seen, Unread};
 use crate::config::pair::Upgrades;
 use crate::config::{Config, Instance, Pair, SecretSources};
+use crate::model::name::Name;
 use crate::model::upgrade::{Environment, Gate, RuleName, VolumeCopy};
 use crate::model::version::Version;
 use crate::ops::newest::Newest;
@@ -28,6 +29,8 @@ pub struct Scene<'a> {
     pub secrets: &'a SecretSources,
     /// The pair.
     pub pair: &'a Pair,
+    /// Its staging instance.
+    pub staging: &'a Name,
     /// How it is upgraded.
     pub upgrades: &'a Upgrades,
     /// Where to tell what happens, and how to stop.
@@ -127,10 +130,9 @@ impl Gathering {
 impl<'a> Scene<'a> {
     /// Both instances, staging first.
     pub(super) fn sides(&self) -> Result<[(Environment, &'a Instance); 2], OpsError> {
-        let Pair { staging, production, .. } = self.pair;
         Ok([
-            (Environment::Staging, self.config.instance(staging.as_str())?),
-            (Environment::Production, self.config.instance(production.as_str())?),
+            (Environment::Staging, self.config.instance(self.staging.as_str())?),
+            (Environment::Production, self.config.instance(self.pair.production.as_str())?),
         ])
     }
 
@@ -144,6 +146,25 @@ impl<'a> Scene<'a> {
     /// killed between the two.
     pub(super) fn catch_up(&self) -> Result<(), OpsError> {
         sync::view_anyway(&mut self.production_session()?, self.context).map(drop)
+    }
+
+    /// What came of that, for one who `may_do_without`: he is told where it could not be done.
+    pub(super) fn caught_up(
+        &self,
+        caught_up: Result<(), OpsError>,
+        may_do_without: bool,
+    ) -> Result<(), OpsError> {
+        match caught_up {
+            Err(error) if may_do_without && !error.is_cancelled() => {
+                self.context.events.warn(format!(
+                    "Whether the repository knows more of upgrades of {} could not be told: {}.",
+                    self.pair.name,
+                    error.told()
+                ));
+                Ok(())
+            }
+            caught_up => caught_up,
+        }
     }
 }
 

@@ -73,12 +73,12 @@ pub fn gate(
     context: &Context,
 ) -> Result<Gated, OpsError> {
     let pair = config.pair(&options.pair)?;
-    let upgrades = upgrades_of(pair)?;
+    let (staging, upgrades) = upgrades_of(pair)?;
     let wanted = path::target(&options.to).map_err(|refusal| OpsError::Gate {
         message: refusal.to_string(),
         hint: Some(refusal.hint()),
     })?;
-    let scene = Scene { config, secrets, pair, upgrades, context };
+    let scene = Scene { config, secrets, pair, staging, upgrades, context };
     take_in(&scene)?;
     let asked = Asked { pair: &pair.name, environment: options.environment };
     match under_way(config, &pair.name)? {
@@ -92,23 +92,20 @@ pub fn gate(
 
 /// The repository may know of an upgrade, or of steps of it, that the catalog does not: of another host, or of a process that was killed.
 fn take_in(scene: &Scene<'_>) -> Result<(), OpsError> {
-    match scene.catch_up() {
-        // The rules that need the repository say so themselves.
-        Err(error) if !error.is_cancelled() => {
-            scene.context.events.warn(format!(
-                "Whether the repository knows of an upgrade of {} could not be told: {}.",
-                scene.pair.name,
-                error.told()
-            ));
-            Ok(())
-        }
-        looked => looked,
-    }
+    // The rules that need the repository say so themselves.
+    scene.caught_up(scene.catch_up(), true)
 }
 
-/// How a pair is upgraded.
-pub(super) fn upgrades_of(pair: &Pair) -> Result<&Upgrades, OpsError> {
-    pair.upgrades.as_ref().ok_or_else(|| {
+/// The staging instance of a pair, and how both are upgraded.
+pub(super) fn upgrades_of(pair: &Pair) -> Result<(&Name, &Upgrades), OpsError> {
+    let staging = pair.staging.as_ref().ok_or_else(|| OpsError::Gate {
+        message: format!("the pair {} has no staging instance", pair.name),
+        hint: Some(format!(
+            "an upgrade is tried on staging before production gets it: add staging = \"NAME\" to [pair.{}]",
+            pair.name
+        )),
+    })?;
+    let upgrades = pair.upgrades.as_ref().ok_or_else(|| {
         OpsError::usage(
             format!("nothing says how the instances of the pair {} are upgraded", pair.name),
             format!(
@@ -116,7 +113,8 @@ pub(super) fn upgrades_of(pair: &Pair) -> Result<&Upgrades, OpsError> {
                 pair.name
             ),
         )
-    })
+    })?;
+    Ok((staging, upgrades))
 }
 
 /// The upgrade of a pair that has begun and not ended. In one that is provisional nothing comes that a gate stands before.

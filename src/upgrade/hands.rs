@@ -13,6 +13,7 @@ mod trials;
 mod volumes;
 
 use self::problem::Problem;
+pub(super) use self::trials::ails;
 use super::driver::Driver;
 use super::evidence::{self, Copies, Question, Scene};
 use super::machine::{Command, Facts, Refusal, State, Upgrade, What};
@@ -20,7 +21,7 @@ use super::rules::{Running, Seen};
 use super::runner::{Failure, World};
 use super::switch::{self, Moment};
 use crate::catalog::Catalog;
-use crate::config::{Instance, Pair};
+use crate::config::Instance;
 use crate::host;
 use crate::model::event::Cancelled;
 use crate::model::id::Sha256;
@@ -107,11 +108,11 @@ impl<'a> Hands<'a> {
     /// For who has the right to work on the pair's upgrades.
     pub fn new(scene: Scene<'a>, desk: Desk) -> Result<Self, OpsError> {
         let config = scene.config;
-        let Pair { staging, production, .. } = scene.pair;
+        let [(_, staging), (_, production)] = scene.sides()?;
         Ok(Self {
             scene,
-            staging: config.instance(staging.as_str())?,
-            production: config.instance(production.as_str())?,
+            staging,
+            production,
             catalog: Catalog::open(&config.state_dir)?,
             desk,
             heard: None,
@@ -288,7 +289,7 @@ impl World for Hands<'_> {
         Facts {
             window_is_open: window.as_ref().is_some_and(|window| window.is_open),
             window_opens_at: window.and_then(|window| window.opens_at),
-            production_is_healthy: is_watched && self.is_healthy(Environment::Production),
+            production_is_healthy: is_watched && self.production_is_healthy(upgrade),
         }
     }
 

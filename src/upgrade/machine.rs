@@ -12,7 +12,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use course::{leads_back, steps};
+pub use course::{frees_production, steps};
 pub use requests::{Command, Refusal, What};
 pub use state::{Production, State};
 

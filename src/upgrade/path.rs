@@ -38,6 +38,24 @@ pub enum Refusal {
         /// What was asked for.
         to: Edition,
     },
+    /// What was asked for names its edition, and which one runs is not known.
+    #[error(
+        "cannot upgrade to {to}: that is of the {edition} edition, and which edition runs is not known"
+    )]
+    UnknownEdition {
+        /// What was asked for.
+        to: Version,
+        /// Its edition.
+        edition: Edition,
+    },
+    /// Both sides of the pair run, and not the same.
+    #[error("staging runs the {staging} edition and production the {production} edition")]
+    EditionsDiffer {
+        /// What staging runs.
+        staging: Edition,
+        /// What production runs.
+        production: Edition,
+    },
     /// A version that has to be run in between would not be.
     #[error("cannot upgrade from {from} to {to} at once: {} may not be skipped, because {}", range(.checkpoint), .checkpoint.why)]
     SkipsCheckpoint {
@@ -77,8 +95,14 @@ impl Refusal {
             Self::OtherEdition { .. } => {
                 "name a version of the edition that runs; moving to another edition is described by the platform".to_owned()
             }
+            Self::UnknownEdition { .. } => {
+                "where that edition runs, name the version as what runs tells it, without the edition; moving to another edition is described by the platform".to_owned()
+            }
+            Self::EditionsDiffer { .. } => {
+                "what staging proves holds for its own edition only: put production's edition on staging".to_owned()
+            }
             Self::SkipsCheckpoint { checkpoint, .. } => {
-                format!("go to {} first; `belay upgrade plan PAIR --to VERSION` shows all stops", checkpoint.stop)
+                format!("go to {} first; `belay upgrade plan` shows all stops", checkpoint.stop)
             }
             Self::Staging(refusal) => format!("of staging: {}", refusal.hint()),
             Self::NotOnTheWay { .. } => "leave it out, or name one in between".to_owned(),
@@ -122,10 +146,11 @@ pub fn step(
     checkpoints: &[Checkpoint],
 ) -> Result<(), Refusal> {
     let edition = edition.or_else(|| from.edition());
-    if let (Some(from), Some(to)) = (edition, to.edition())
-        && from != to
-    {
-        return Err(Refusal::OtherEdition { from, to });
+    match (edition, to.edition()) {
+        (Some(from), Some(to)) if from != to => return Err(Refusal::OtherEdition { from, to }),
+        // What could not be read is never taken for good.
+        (None, Some(edition)) => return Err(Refusal::UnknownEdition { to: to.clone(), edition }),
+        _ => {}
     }
     if to == from {
         return Err(Refusal::Same(to.clone()));
@@ -140,6 +165,16 @@ pub fn step(
             to: to.clone(),
             checkpoint: Box::new(checkpoint.clone()),
         }),
+    }
+}
+
+/// Whether both sides run one edition, as far as that is known.
+pub fn one_edition(staging: Option<Edition>, production: Option<Edition>) -> Result<(), Refusal> {
+    match (staging, production) {
+        (Some(staging), Some(production)) if staging != production => {
+            Err(Refusal::EditionsDiffer { staging, production })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -307,6 +342,18 @@ mod tests {
             "cannot upgrade from the community edition to the enterprise edition"
         );
         assert!(refused("v2.5.0-ee", "v2.7.1-ce", None).contains("to the community edition"));
+        assert_eq!(
+            refused("v2.5.0", "v2.7.1-ee", None),
+            "cannot upgrade to v2.7.1-ee: that is of the enterprise edition, and which edition runs is not known"
+        );
+        let (community, enterprise) = (Some(Edition::Community), Some(Edition::Enterprise));
+        let differ = one_edition(community, enterprise).unwrap_err();
+        assert_eq!(
+            differ.to_string(),
+            "staging runs the community edition and production the enterprise edition"
+        );
+        assert_eq!(one_edition(enterprise, enterprise), Ok(()));
+        assert_eq!(one_edition(None, enterprise), Ok(()));
         let downgrade = hops(&version("v2.5.1"), &version("v2.0"), None, &[], &[]).unwrap_err();
         assert!(downgrade.hint().contains("belay restore"), "{}", downgrade.hint());
     }

@@ -1,7 +1,9 @@
 //! An upgrade as programs are shown it: by the command line, the API, and the jobs that went on with it.
 
-use super::machine::{Decision, Facts, State, Upgrade, Waiting};
+use super::conduct::by_itself::comes_next;
+use super::machine::{Decision, State, Upgrade, Waiting};
 use crate::catalog::UpgradeTest;
+use crate::config::Config;
 use crate::model::id::{Sha256, UpgradeId};
 use crate::model::name::Name;
 use crate::model::upgrade::{Journal, Request};
@@ -10,9 +12,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// What an upgrade waits for now, as far as its journal tells, and until when.
-pub fn waits(upgrade: &Upgrade) -> (Option<Waiting>, Option<Timestamp>) {
-    match upgrade.next(Timestamp::now(), &Facts::default()) {
+/// What an upgrade waits for now, as far as it can be told without looking at an instance, and until when.
+pub fn waits(upgrade: &Upgrade, config: &Config) -> (Option<Waiting>, Option<Timestamp>) {
+    match comes_next(config, upgrade, false, Timestamp::now()) {
         Decision::Wait { waiting, until } => (Some(waiting), until),
         Decision::Do(_) | Decision::Ended(_) => (None, None),
     }
@@ -39,8 +41,8 @@ pub struct Shown<'a> {
 
 impl<'a> Shown<'a> {
     /// As it is now.
-    pub fn of(upgrade: &'a Upgrade) -> Self {
-        let (waits, until) = waits(upgrade);
+    pub fn of(upgrade: &'a Upgrade, config: &Config) -> Self {
+        let (waits, until) = waits(upgrade, config);
         Self {
             state: upgrade.state(),
             production: upgrade.production().to_string(),
@@ -54,7 +56,7 @@ impl<'a> Shown<'a> {
 }
 
 /// An upgrade with what its tests found.
-pub fn with_tests(upgrade: &Upgrade, tests: &[(u64, UpgradeTest)]) -> Value {
+pub fn with_tests(upgrade: &Upgrade, config: &Config, tests: &[(u64, UpgradeTest)]) -> Value {
     let tests = tests.iter().map(|(record, test)| {
         json!({
             "record": record,
@@ -64,7 +66,7 @@ pub fn with_tests(upgrade: &Upgrade, tests: &[(u64, UpgradeTest)]) -> Value {
             "details": test.details,
         })
     });
-    json!({ "upgrade": Shown::of(upgrade), "tests": tests.collect::<Vec<_>>() })
+    json!({ "upgrade": Shown::of(upgrade, config), "tests": tests.collect::<Vec<_>>() })
 }
 
 /// An upgrade in a list.
@@ -85,8 +87,8 @@ pub struct Glance {
 
 impl Glance {
     /// As it is now.
-    pub fn of(upgrade: &Upgrade) -> Self {
-        let (waits, until) = waits(upgrade);
+    pub fn of(upgrade: &Upgrade, config: &Config) -> Self {
+        let (waits, until) = waits(upgrade, config);
         let (journal, plan) = (upgrade.journal(), upgrade.plan());
         Self {
             id: journal.id,

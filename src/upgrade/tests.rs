@@ -47,6 +47,8 @@ pub struct Target<'a> {
     pub previous: Option<&'a str>,
     /// What its last snapshot has.
     pub snapshot: Option<&'a Manifest>,
+    /// Whether the state before has come back, which nothing keeps from serving but what is known to be wrong.
+    pub is_back: bool,
 }
 
 /// What is asked, by whom and until when.
@@ -250,7 +252,7 @@ fn one(
     match kind {
         TrialKind::Health => health::run(asked, baseline),
         TrialKind::Version => version::run(asked, target),
-        TrialKind::AppsOpen => apps_open::run(asked, baseline),
+        TrialKind::AppsOpen => apps_open::run(asked, target, baseline),
         TrialKind::Counts(settings) => counts::run(asked, settings, target, baseline),
         TrialKind::Keys => keys::run(asked, baseline),
         TrialKind::Command(script) => command::run(asked, script, target),

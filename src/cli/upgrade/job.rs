@@ -35,7 +35,8 @@ pub(in crate::cli) fn said(
     };
     Ok(match taken? {
         Taken::Rested(upgrade, rest) => {
-            Said::new(exit_of(upgrade.state()), text::rested(&upgrade, &rest), &Shown::of(&upgrade))
+            let text = text::rested(&upgrade, &rest, config);
+            Said::new(exit_of(upgrade.state()), text, &Shown::of(&upgrade, config))
         }
         Taken::Nothing => {
             let text = format!("No upgrade of {pair} has anything to do.");

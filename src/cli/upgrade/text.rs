@@ -3,6 +3,7 @@
 use crate::catalog::UpgradeTest;
 use crate::cli::output::{field, printable};
 use crate::cli::render::{local_time, table};
+use crate::config::Config;
 use crate::model::upgrade::{Entry, Request};
 use crate::upgrade::machine::{Upgrade, Waiting};
 use crate::upgrade::plan::lines;
@@ -40,7 +41,7 @@ fn waiting_for(waiting: Waiting, until: Option<Timestamp>) -> String {
 }
 
 /// What an upgrade is at, in some lines.
-fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
+fn at_a_glance(upgrade: &Upgrade, config: &Config) -> Vec<String> {
     let (journal, plan) = (upgrade.journal(), upgrade.plan());
     let mut said = vec![format!(
         "Upgrade {} of {} to {}: {}. Production {}.",
@@ -72,7 +73,8 @@ fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
             blocked.gate.environment()
         ));
     }
-    if let (Some(waiting), until) = waits(upgrade) {
+    let (waiting, until) = waits(upgrade, config);
+    if let Some(waiting) = waiting {
         said.push(format!("It waits {}.", waiting_for(waiting, until)));
     }
     let pair = &plan.pair;
@@ -88,7 +90,7 @@ fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
         Request::RollBack { discard_current: true } => None,
     });
     let mut possible: Vec<String> = possible.collect();
-    if matches!(waits(upgrade).0, Some(Waiting::Approval)) {
+    if waiting == Some(Waiting::Approval) {
         possible.insert(0, format!("`belay upgrade approve {pair}` says yes to it"));
     }
     if !possible.is_empty() {
@@ -97,26 +99,26 @@ fn at_a_glance(upgrade: &Upgrade) -> Vec<String> {
     said
 }
 
-pub(super) fn status(upgrades: &[Upgrade]) -> String {
+pub(super) fn status(upgrades: &[Upgrade], config: &Config) -> String {
     if upgrades.is_empty() {
         return "There was no upgrade yet.".into();
     }
     let each: Vec<String> =
-        upgrades.iter().map(|upgrade| at_a_glance(upgrade).join("\n")).collect();
+        upgrades.iter().map(|upgrade| at_a_glance(upgrade, config).join("\n")).collect();
     each.join("\n\n")
 }
 
 /// What is said when nothing more is done for now.
-pub(super) fn rested(upgrade: &Upgrade, rest: &Rest) -> String {
-    let mut said = at_a_glance(upgrade);
+pub(super) fn rested(upgrade: &Upgrade, rest: &Rest, config: &Config) -> String {
+    let mut said = at_a_glance(upgrade, config);
     // What the last steps have left, such as where the failed state is.
-    let notes =
-        upgrade.journal().records.iter().rev().take(20).filter_map(|record| match &record.entry {
-            Entry::Done { outcome, .. } => Some(&outcome.notes),
-            _ => None,
-        });
+    let records = &upgrade.journal().records;
+    let last = &records[records.len().saturating_sub(20)..];
+    let notes = last.iter().filter_map(|record| match &record.entry {
+        Entry::Done { outcome, .. } => Some(&outcome.notes),
+        _ => None,
+    });
     let mut notes: Vec<String> = notes.flatten().map(|note| printable(note)).collect();
-    notes.reverse();
     notes.dedup();
     if matches!(upgrade.state().as_str(), "rolled back" | "aborted") {
         said.extend(notes);
@@ -146,8 +148,8 @@ pub(super) fn list(upgrades: &[Upgrade]) -> String {
     table(&["UPGRADE", "PAIR", "FROM", "TO", "STATE", "PLANNED", "BY"], &[], rows.collect())
 }
 
-pub(super) fn show(upgrade: &Upgrade, tests: &[(u64, UpgradeTest)]) -> String {
-    let mut said = at_a_glance(upgrade);
+pub(super) fn show(upgrade: &Upgrade, config: &Config, tests: &[(u64, UpgradeTest)]) -> String {
+    let mut said = at_a_glance(upgrade, config);
     said.push(String::new());
     said.extend(lines(upgrade.plan()));
     said.push(String::new());

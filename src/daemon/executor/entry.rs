@@ -124,7 +124,7 @@ pub(super) fn repository_of<'a>(config: &'a Config, work: &Work) -> Result<&'a N
 /// The two instances that an upgrade works on, production first; none where the configuration does not have them any more.
 fn both<'a>(config: &'a Config, pair: &Name) -> Option<(&'a Name, Beside<'a>)> {
     let pair = config.pairs.get(pair)?;
-    let staging = config.instances.get(&pair.staging)?;
+    let staging = config.instances.get(pair.staging.as_ref()?)?;
     let (instance, repository) = (staging.name.as_str(), staging.repository.as_str());
     Some((&pair.production, Beside { instance, repository }))
 }

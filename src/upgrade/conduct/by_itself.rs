@@ -4,20 +4,16 @@
 //! done reads the catalog alone.
 
 use super::{closed, desk_of, passed_over, planned, start, work_on};
+use crate::catalog::Catalog;
 use crate::config::{Config, Pair};
 use crate::model::job::UpgradeStart;
-use crate::model::trial::Baseline;
 use crate::ops::OpsError;
 use crate::upgrade::evidence::{self, Scene};
+use crate::upgrade::hands;
 use crate::upgrade::journals::upgrades;
 use crate::upgrade::machine::{Decision, Facts, Upgrade};
 use crate::upgrade::runner::Rest;
-use crate::upgrade::tests::Trials;
 use jiff::Timestamp;
-use std::time::Duration;
-
-/// How long a production that runs may take to say that it is well.
-const WATCHED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What became of going on.
 #[derive(Debug)]
@@ -97,11 +93,7 @@ pub fn comes_next(
     upgrade.next(now, &facts)
 }
 
-/// What is wrong with production, if anything is: what its test of health finds. Nothing is changed there.
-pub fn ails(scene: &Scene<'_>) -> Result<Option<String>, OpsError> {
-    let Scene { config, secrets, upgrades, context, pair } = *scene;
-    let production = config.instance(pair.production.as_str())?;
-    let trials = Trials::new(config, secrets, upgrades, production, context);
-    let found = trials.wait_until_healthy(WATCHED_WITHIN, &Baseline::default())?;
-    Ok((!found.verdict.is_fine()).then(|| found.details.join("; ")))
+/// What is wrong with production, if anything is that was not before the upgrade. Nothing is changed there.
+pub fn ails(scene: &Scene<'_>, upgrade: &Upgrade) -> Result<Option<String>, OpsError> {
+    hands::ails(scene, &Catalog::open(&scene.config.state_dir)?, upgrade)
 }

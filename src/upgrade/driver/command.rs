@@ -39,7 +39,8 @@ impl CommandDriver<'_> {
             words
         };
         let via = self.access.via().to_string();
-        Some(Switch { via, stop: words(stop), start: words(start) })
+        let limit_seconds = Some(self.settings.timeout.as_secs().max(1));
+        Some(Switch { via, stop: words(stop), start: words(start), limit_seconds })
     }
 
     pub(super) fn stop(&self) -> Result<(), DriverError> {

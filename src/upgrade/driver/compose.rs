@@ -106,6 +106,11 @@ impl<'a> ComposeDriver<'a> {
         Ok(Image { name: named.clone(), tag, digest })
     }
 
+    pub(super) fn image(&self, version: &str, digest: String) -> Result<Image, DriverError> {
+        let current = self.configured()?;
+        Ok(Image { tag: current.tag_of(version), name: current.name, digest })
+    }
+
     /// Pin an image, make the container of it, and wait until that runs. Its digest says which it is, so that what ran under
     /// a floating tag can be put back, too.
     pub(super) fn install(&self, image: &Image) -> Result<(), DriverError> {
@@ -131,6 +136,7 @@ impl<'a> ComposeDriver<'a> {
             via: self.access.via().to_string(),
             stop: words(&["stop", "-t", STOP_SECONDS]),
             start: words(&["up", "-d", "--no-deps"]),
+            limit_seconds: None,
         })
     }
 

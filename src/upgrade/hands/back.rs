@@ -5,6 +5,7 @@ use super::{Hands, Problem};
 use crate::config::Instance;
 use crate::model::id::SnapshotId;
 use crate::model::upgrade::{Entry, Environment, Outcome, Step};
+use crate::ops::restore::apart::DatabaseApart;
 use crate::ops::restore::in_place::{PutBack, put_back};
 use crate::ops::volumes::OwnFiles;
 use crate::ops::{self, OpsError, newest, pins, quiesce};
@@ -18,8 +19,10 @@ use jiff::Timestamp;
 struct Reached {
     /// The version before was started for that.
     was_started: bool,
-    /// Where the files of its own databases are that it begins without.
-    files_at: Option<String>,
+    /// Where its databases as the new version left them are, where the version before did not run on them.
+    aside: Vec<String>,
+    /// What a person should know of that.
+    notes: Vec<String>,
 }
 
 impl Hands<'_> {
@@ -78,13 +81,13 @@ impl Hands<'_> {
         upgrade: &Upgrade,
         environment: Environment,
         (snapshot, step): (SnapshotId, Step),
-        reached: &Reached,
+        reached: Reached,
     ) -> Result<Outcome, Problem> {
         let (session, instance) = (self.session(environment)?, self.instance(environment));
         let discard = (environment == Environment::Production && upgrade.may_discard_current())
             .then(|| format!("rollback of upgrade {}", upgrade.journal().id));
         let place = (self.scene.config, &session, instance);
-        let PutBack { before, mut aside, loss_window_seconds, warnings } =
+        let PutBack { before, aside, loss_window_seconds, warnings } =
             put_back(place, snapshot, discard, &self.context())?;
         let mut notes = vec![format!(
             "{} is as it was in snapshot {}; what changed in the {} since then is not in it",
@@ -102,19 +105,14 @@ impl Hands<'_> {
         if let Some(before) = before {
             let (name, id) = (&instance.name, before.short());
             pins::pin_present(&session, before, name, &self.context())?;
-            let but = if reached.files_at.is_some() { ", but for its databases," } else { "" };
+            let but = if reached.aside.is_empty() { "" } else { ", but for its databases," };
             notes.push(format!(
                 "what the new version left of {name}{but} is in snapshot {id}, which is pinned"
             ));
         }
-        if let Some(files) = &reached.files_at {
-            notes.push(format!(
-                "the files of its databases as the new version left them are on the host of its container (via {}); nothing removes them but a person",
-                instance.via.host()
-            ));
-            aside.push(files.clone());
-        }
+        notes.extend(reached.notes);
         notes.extend(warnings);
+        let aside: Vec<String> = reached.aside.into_iter().chain(aside).collect();
         let kept_at = (!aside.is_empty()).then(|| aside.join(", "));
         if let Some(kept_at) = &kept_at {
             notes.push(format!("what the new version left is kept: {kept_at}"));
@@ -130,68 +128,134 @@ impl Hands<'_> {
         // Whoever has started it meanwhile would write to what is replaced.
         self.stop_for_good(Environment::Production)?;
         let snapshot = taken(upgrade, Step::BackUpStopped)?;
-        let reached = self.reach(upgrade, Environment::Production, &hop_versions(upgrade))?;
         let back = (snapshot, Step::PutBackProduction);
-        let outcome = self.data_back(upgrade, Environment::Production, back, &reached)?;
-        if reached.was_started {
+        let versions = hop_versions(upgrade);
+        let reached = self.reach(upgrade, Environment::Production, snapshot, &versions)?;
+        let was_started = reached.was_started;
+        let outcome = self.data_back(upgrade, Environment::Production, back, reached)?;
+        if was_started {
             self.driver(Environment::Production)?.stop()?;
         }
         Ok(outcome)
     }
 
     /// Where what an instance keeps is reached through its container, and the new version's does not run: start the version before, which
-    /// then has to get on with what there is until its data are back. Where its own databases cannot, their files go aside, and it begins
-    /// on none.
+    /// then has to get on with what there is until its data are back. Where it cannot, its databases go aside first.
     fn reach(
         &self,
         upgrade: &Upgrade,
         environment: Environment,
-        (before, new): &(String, String),
+        snapshot: SnapshotId,
+        versions: &(String, String),
     ) -> Result<Reached, Problem> {
-        let instance = self.instance(environment);
+        let (instance, context) = (self.instance(environment), self.context());
+        let mut reached = Reached::default();
         if !has_writers_apart(instance) {
-            return Ok(Reached::default());
+            return Ok(reached);
         }
         let name = format!("{}-hop{}", upgrade.journal().id, upgrade.hop_number() + 1);
         let (files, moved) = self.own_files(instance, &name)?;
-        if self.runs(environment)? != Some(false) {
-            return Ok(Reached { was_started: false, files_at: moved });
+        if let Some(moved) = &moved {
+            reached.files_are_at(moved.clone(), instance);
         }
-        let moved = match (&files, moved) {
+        let (runs, back) =
+            (self.runs(environment)? != Some(false), self.database_back(upgrade, environment)?);
+        if runs && back.is_none() {
+            return Ok(reached);
+        }
+        let session = self.session(environment)?;
+        let apart = DatabaseApart::of((self.scene.config, &session, instance), &context)?;
+        if let (Some(apart), Some(job)) = (&apart, back) {
+            reached.collections_are(apart.set_aside(job)?, instance);
+        }
+        if runs {
+            return Ok(reached);
+        }
+        if let (Some(files), Some(_)) = (&files, moved) {
             // An earlier try may have been killed in the middle of that.
-            (Some(files), Some(_)) => Some(files.move_aside(&name)?),
-            (_, moved) => moved,
-        };
-        let (driver, image) = (self.driver(environment)?, self.image_before(upgrade, environment)?);
-        let start = || driver.install(before, Some(new), image.as_ref());
-        let (started, files_at) = match (start(), files) {
-            // Only what its container cannot get on with goes aside: not where that was never made.
-            (Err(error @ DriverError::NotRunning { .. }), Some(files)) if moved.is_none() => {
-                self.scene.context.events.warn(format!(
-                    "{before} of {} does not run on what {new} left ({error}): the files of its own databases go aside, and it begins on none.",
-                    instance.name
-                ));
-                driver.stop()?;
-                let kept = files.move_aside(&name)?;
-                (start(), Some(kept))
+            files.move_aside(&name)?;
+        }
+        // What is half swapped is no state to start on; only the container itself can finish what is inside of it.
+        if let Some(Err(error)) = apart.as_ref().map(DatabaseApart::finish_interrupted) {
+            context.cancel.check()?;
+            self.scene.context.events.warn(format!(
+                "What an interrupted restore of {} has left could not be finished without its container: {}.",
+                instance.name,
+                error.told()
+            ));
+        }
+        let mut started = self.try_before(upgrade, environment, versions)?;
+        // Once: what is there then is what a version before has to run on.
+        if let Err(why) = &started
+            && reached.aside.is_empty()
+            && (files.is_some() || apart.is_some())
+        {
+            let (before, new) = versions;
+            self.scene.context.events.warn(format!(
+                "{before} of {} does not run on what {new} left ({why}): its database goes aside.",
+                instance.name
+            ));
+            self.driver(environment)?.stop()?;
+            if let Some(files) = &files {
+                reached.files_are_at(files.move_aside(&name)?, instance);
+            } else if let Some(apart) = &apart {
+                let job = ops::new_job_id()?;
+                // Before it begins: what it sets aside has names that tell it.
+                self.note_database_back(upgrade, environment, job)?;
+                let back = apart.put_back(snapshot, job).map_err(|error| {
+                    let why = format!("nothing of {} runs ({why}), and its database alone could not be put back: {}", instance.name, error.told());
+                    self.unreached(environment, why, &versions.0)
+                })?;
+                reached.collections_are(back.aside, instance);
+                reached.notes.extend(back.warnings);
             }
-            (started, _) => (started, moved),
-        };
-        started.map_err(|error| {
-            let name = &instance.name;
-            Problem::new(
-                format!(
-                    "what {name} keeps is reached through its container, of which neither {new} nor {before} runs, and there is no copy of its volumes: {error}"
-                ),
-                format!(
-                    "see why {before} does not start (`docker logs`); then `belay upgrade resume {0}`, or bring the snapshot back that `belay upgrade show {0}` names: belay restore SNAPSHOT --into {name}",
-                    self.scene.pair.name
-                ),
-            )
+            started = self.try_before(upgrade, environment, versions)?;
+        }
+        started.map_err(|why| {
+            let why = format!(
+                "what {} keeps is reached through its container, of which neither {} nor {} runs, and there is no copy of its volumes: {why}",
+                instance.name, versions.1, versions.0
+            );
+            self.unreached(environment, why, &versions.0)
         })?;
-        // Its databases may take a while to answer; whether it is well then is not asked here.
-        self.wait_until_healthy(upgrade, environment)?;
-        Ok(Reached { was_started: true, files_at })
+        // Whoever works with it now works with what is about to be replaced.
+        if let Err(problem) = self.stop_writers_for_good(environment) {
+            let why = problem.why();
+            reached.notes.push(format!(
+                "what writes could not be stopped before the data were put back: {why}"
+            ));
+        }
+        reached.was_started = true;
+        Ok(reached)
+    }
+
+    /// Start the version before; why it does not run, where it does not.
+    fn try_before(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+        (before, new): &(String, String),
+    ) -> Result<Result<(), String>, Problem> {
+        let (driver, image) = (self.driver(environment)?, self.image_before(upgrade, environment)?);
+        match driver.install(before, Some(new), image.as_ref()) {
+            // Its databases may take a while to answer; whether it is well then is not asked here.
+            Ok(()) => self.wait_until_healthy(upgrade, environment)?,
+            Err(error @ DriverError::NotRunning { .. }) => return Ok(Err(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        // One that ends after some seconds was started as far as its driver can tell.
+        let ended = self.runs(environment)? == Some(false);
+        Ok(if ended { Err("its container has ended".into()) } else { Ok(()) })
+    }
+
+    fn unreached(&self, environment: Environment, why: String, before: &str) -> Problem {
+        let (name, pair) = (&self.instance(environment).name, &self.scene.pair.name);
+        Problem::new(
+            why,
+            format!(
+                "see why {before} of {name} does not start (`docker logs`); where its database is on another server, say how that is reached without its container: component.mongodb = {{ via = \"…\" }} or {{ url = \"file:/PATH\" }}; then `belay upgrade resume {pair}`. That database alone comes back by `belay restore SNAPSHOT --into {name} --component mongodb`, of the snapshot that `belay upgrade show {pair}` names"
+            ),
+        )
     }
 
     /// The files of an instance's own databases, where it has such, and where they were moved to. That they cannot be looked for
@@ -236,15 +300,35 @@ impl Hands<'_> {
             self.stop_for_good(Environment::Staging)?;
             let snapshot = taken(upgrade, Step::BackUpStaging)?;
             let versions = (super::staging_version_before(upgrade), upgrade.hop().to.to_string());
-            let reached = self.reach(upgrade, Environment::Staging, &versions)?;
+            let reached = self.reach(upgrade, Environment::Staging, snapshot, &versions)?;
             let back = (snapshot, Step::PutBackStaging);
-            self.data_back(upgrade, Environment::Staging, back, &reached)?
+            self.data_back(upgrade, Environment::Staging, back, reached)?
         };
         let image = self.image_before(upgrade, Environment::Staging)?;
         let before = super::staging_version_before(upgrade);
         driver.install(&before, Some(&upgrade.hop().to.to_string()), image.as_ref())?;
         self.writers_were_replaced(Environment::Staging)?;
         Ok(Outcome { image: image.map(|image| image.digest), ..outcome })
+    }
+}
+
+impl Reached {
+    fn collections_are(&mut self, aside: Vec<String>, instance: &Instance) {
+        if !aside.is_empty() {
+            self.notes.push(format!(
+                "the database of {} came back before its container ran; its collections as the new version left them are kept in it, and nothing removes them but a person",
+                instance.name
+            ));
+            self.aside.extend(aside);
+        }
+    }
+
+    fn files_are_at(&mut self, path: String, instance: &Instance) {
+        self.notes.push(format!(
+            "the files of its databases as the new version left them are on the host of its container (via {}); nothing removes them but a person",
+            instance.via.host()
+        ));
+        self.aside.push(path);
     }
 }
 

@@ -36,8 +36,10 @@ impl Hands<'_> {
         match self.repository().and_then(|it| it.lock(LockMode::Shared, purpose, &context)) {
             Ok(lock) => self.lock = Some(lock),
             // What is done without it takes a lock of its own.
-            Err(error) if machine::leads_back(step) && !error.is_cancelled() => {
-                context.events.warn(format!("It goes back without a lock of its own: {error}."));
+            Err(error) if machine::frees_production(step) && !error.is_cancelled() => {
+                context.events.warn(format!(
+                    "The upgrade goes on without a lock on the repository: {error}."
+                ));
             }
             Err(error) => return Err(error),
         }

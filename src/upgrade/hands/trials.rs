@@ -1,21 +1,26 @@
 //! What the instances are like before, and whether they do as well afterwards.
 
 use super::{Hands, Problem};
-use crate::catalog::UpgradeTest;
+use crate::catalog::{Catalog, CatalogError, UpgradeTest};
 use crate::config::pair::TrialKind;
+use crate::model::id::JobId;
 use crate::model::manifest::Manifest;
 use crate::model::trial::{Baseline, TrialResult, TrialVerdict};
 use crate::model::upgrade::{Environment, Outcome, Step};
+use crate::ops::OpsError;
 use crate::ops::newest::newest;
 use crate::upgrade::driver::Image;
 use crate::upgrade::evidence::Scene;
 use crate::upgrade::machine::{State, Upgrade};
 use crate::upgrade::tests::{Target, Trials};
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long one that runs may take to say so.
 const WATCHED_WITHIN: Duration = Duration::from_secs(30);
+/// What is wrong with production only for so long does not keep it from its upgrade.
+const LOOKED_WITHIN: Duration = Duration::from_mins(1);
+const LOOKS_AGAIN: Duration = Duration::from_secs(2);
 /// More reasons are not told at once.
 const MOST_REASONS: usize = 5;
 
@@ -25,6 +30,9 @@ struct Before {
     baseline: Baseline,
     /// The image that ran, where the driver has images.
     image: Option<Image>,
+    /// The restore that put its database back alone, as no version ran on what the new one had left.
+    #[serde(default)]
+    database_back: Option<JobId>,
 }
 
 impl Hands<'_> {
@@ -52,25 +60,81 @@ impl Hands<'_> {
             return Ok(noted);
         }
         let manifest = self.manifest(environment)?;
-        let baseline = self.trials(environment).baseline(manifest.as_ref())?;
+        let begun = Instant::now();
+        let baseline = loop {
+            let baseline = self.trials(environment).baseline(manifest.as_ref())?;
+            if environment == Environment::Staging {
+                break baseline;
+            }
+            match self.ensure_looked_at(&baseline) {
+                Ok(()) => break baseline,
+                Err(problem) if begun.elapsed() >= LOOKED_WITHIN => return Err(problem),
+                // It may be only for a moment.
+                Err(_) => self.scene.context.cancel.check()?,
+            }
+            std::thread::sleep(LOOKS_AGAIN);
+        };
         let image = self.driver(environment)?.running_image()?;
         let digest = image.as_ref().map(|image| image.digest.clone());
         let unknown = baseline.unknown.iter();
         let notes = unknown.map(|(test, why)| format!("{test} could not look before: {why}"));
         let notes = notes.collect();
-        let before = serde_json::to_value(Before { baseline, image })
-            .map_err(|error| Problem::new(error.to_string(), "tell the developers of Belay"))?;
-        let (id, hop) = (upgrade.journal().id, upgrade.hop_number());
-        self.catalog.record_upgrade_baseline(id, hop, environment, &before).map_err(catalog)?;
+        let before = Before { baseline, image, database_back: None };
+        self.note_before(upgrade, environment, &before)?;
         let volumes = self.volumes_to_copy(upgrade, environment)?;
         Ok(Outcome { image: digest, notes, volumes, ..Outcome::default() })
     }
 
+    /// Of a production that stands still, or that a test cannot look at, nobody could tell afterwards what it was like before.
+    fn ensure_looked_at(&self, baseline: &Baseline) -> Result<(), Problem> {
+        let pair = &self.scene.pair.name;
+        let goes_on = format!("`belay upgrade resume {pair}` goes on");
+        let trials = self.trials(Environment::Production);
+        let found = trials.wait_until_healthy(WATCHED_WITHIN, baseline)?;
+        if !found.verdict.is_fine() {
+            let why = format!("production does not answer: {}", found.details.join("; "));
+            return Err(Problem::new(why, format!("see that it runs; {goes_on}")));
+        }
+        let Some((test, why)) = baseline.unknown.first_key_value() else { return Ok(()) };
+        let why = format!("{test} could not look at production, to compare it with later: {why}");
+        Err(Problem::new(why, format!("mend that; {goes_on}")))
+    }
+
+    fn note_before(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+        before: &Before,
+    ) -> Result<(), Problem> {
+        let before = serde_json::to_value(before)
+            .map_err(|error| Problem::new(error.to_string(), "tell the developers of Belay"))?;
+        let (id, hop) = (upgrade.journal().id, upgrade.hop_number());
+        self.catalog.record_upgrade_baseline(id, hop, environment, &before).map_err(catalog)
+    }
+
+    /// The restore that puts the database back alone is about to begin.
+    pub(super) fn note_database_back(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+        job: JobId,
+    ) -> Result<(), Problem> {
+        let before = self.before(upgrade, environment)?;
+        self.note_before(upgrade, environment, &Before { database_back: Some(job), ..before })
+    }
+
+    /// That restore, where one had begun.
+    pub(super) fn database_back(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+    ) -> Result<Option<JobId>, Problem> {
+        Ok(self.before(upgrade, environment)?.database_back)
+    }
+
     /// What was noted before the hop; nothing where another host noted it.
     fn before(&self, upgrade: &Upgrade, environment: Environment) -> Result<Before, Problem> {
-        let (id, hop) = (upgrade.journal().id, upgrade.hop_number());
-        let found = self.catalog.upgrade_baseline(id, hop, environment).map_err(catalog)?;
-        Ok(found.and_then(|json| serde_json::from_value(json).ok()).unwrap_or_default())
+        before(&self.catalog, upgrade, environment).map_err(catalog)
     }
 
     /// The image of the version before; none where the driver has none, or it is not known any more.
@@ -79,14 +143,23 @@ impl Hands<'_> {
         upgrade: &Upgrade,
         environment: Environment,
     ) -> Result<Option<Image>, Problem> {
-        Ok(self.before(upgrade, environment)?.image)
+        if let Some(image) = self.before(upgrade, environment)?.image {
+            return Ok(Some(image));
+        }
+        // Another host has noted it; the journal has its digest.
+        let (step, version) = match environment {
+            Environment::Staging => (Step::BaselineStaging, super::staging_version_before(upgrade)),
+            Environment::Production => (Step::BaselineProduction, upgrade.hop().from.to_string()),
+        };
+        let Some(digest) = upgrade.outcome(step).and_then(|outcome| outcome.image.clone()) else {
+            return Ok(None);
+        };
+        Ok(self.driver(environment)?.image(&version, digest)?)
     }
 
-    /// Whether an instance that runs is well, and everything else that can be asked of it is, too.
-    pub(super) fn is_healthy(&self, environment: Environment) -> bool {
-        let looked =
-            self.trials(environment).wait_until_healthy(WATCHED_WITHIN, &Baseline::default());
-        looked.is_ok_and(|result| result.verdict.is_fine())
+    /// Whether production is as well as it was before.
+    pub(super) fn production_is_healthy(&self, upgrade: &Upgrade) -> bool {
+        ails(&self.scene, &self.catalog, upgrade).is_ok_and(|ails| ails.is_none())
     }
 
     /// Give an instance that was started the time that it may take until it is healthy; what it says in the end.
@@ -115,9 +188,10 @@ impl Hands<'_> {
         let hop = upgrade.hop();
         let other = if version == hop.to.to_string() { &hop.from } else { &hop.to };
         let other = other.to_string();
+        let is_back = upgrade.state() == State::RollingBack;
         let manifest = match self.manifest(environment) {
             // Nothing keeps production from coming back that is only compared with.
-            Err(problem) if upgrade.state() == State::RollingBack => {
+            Err(problem) if is_back => {
                 self.scene.context.cancel.check()?;
                 let why = problem.why();
                 let text = format!("What its last snapshot has could not be read: {why}.");
@@ -126,7 +200,8 @@ impl Hands<'_> {
             }
             read => read?,
         };
-        let target = Target { version, previous: Some(&other), snapshot: manifest.as_ref() };
+        let snapshot = manifest.as_ref();
+        let target = Target { version, previous: Some(&other), snapshot, is_back };
         let results = if healthy.verdict.is_fine() {
             trials.run(&target, &before.baseline)?
         } else {
@@ -162,8 +237,32 @@ impl Hands<'_> {
     }
 }
 
-fn catalog(error: crate::catalog::CatalogError) -> Problem {
-    crate::ops::OpsError::from(error).into()
+/// What is wrong with production, if anything is that was not before the upgrade: what its test of health finds. Nothing is changed there.
+pub(in crate::upgrade) fn ails(
+    scene: &Scene<'_>,
+    catalog: &Catalog,
+    upgrade: &Upgrade,
+) -> Result<Option<String>, OpsError> {
+    let Scene { config, secrets, upgrades, context, pair, .. } = *scene;
+    let production = config.instance(pair.production.as_str())?;
+    let before = before(catalog, upgrade, Environment::Production)?;
+    let trials = Trials::new(config, secrets, upgrades, production, context);
+    let found = trials.wait_until_healthy(WATCHED_WITHIN, &before.baseline)?;
+    Ok((!found.verdict.is_fine()).then(|| found.details.join("; ")))
+}
+
+fn before(
+    catalog: &Catalog,
+    upgrade: &Upgrade,
+    environment: Environment,
+) -> Result<Before, CatalogError> {
+    let found =
+        catalog.upgrade_baseline(upgrade.journal().id, upgrade.hop_number(), environment)?;
+    Ok(found.and_then(|json| serde_json::from_value(json).ok()).unwrap_or_default())
+}
+
+fn catalog(error: CatalogError) -> Problem {
+    OpsError::from(error).into()
 }
 
 fn word(verdict: TrialVerdict) -> &'static str {

@@ -199,11 +199,11 @@ impl Hands<'_> {
         let saved = self.session(Environment::Production).and_then(|session| {
             let (config, context) = (self.scene.config, self.context());
             let outcome = backup(config, &session, self.production, &options, &context)?;
-            pins::pin_present(&session, outcome.id, name, &context)?;
-            Ok(outcome)
+            Ok((session, outcome))
         });
         match saved {
-            Ok(outcome) => {
+            Ok((session, outcome)) => {
+                pins::pin_present(&session, outcome.id, name, &self.context())?;
                 let note = format!(
                     "what the new version left of {name} is in snapshot {}, which is pinned",
                     outcome.id.short()

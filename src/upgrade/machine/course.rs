@@ -57,9 +57,9 @@ pub(super) const ROLL_BACK: [Step; 7] = [
     Step::LetUsersIn,
 ];
 
-/// Whether a step is one of production's way back, which nothing else may hinder.
-pub fn leads_back(step: Step) -> bool {
-    ROLL_BACK.contains(&step)
+/// Whether a step is one of production's ways back to where users work with it, which nothing else may hinder.
+pub fn frees_production(step: Step) -> bool {
+    STAND_DOWN.contains(&step) || ROLL_BACK.contains(&step)
 }
 
 /// Where a step stands in a hop.

@@ -25,6 +25,12 @@ fn unknown(finding: &mut Finding, environment: Environment) {
 pub(super) fn path(case: &Case<'_>) -> Finding {
     let mut finding = Finding::new();
     let hop = case.hop();
+    let editions = [&case.seen.staging, &case.seen.production]
+        .map(|instance| instance.running.as_ref().and_then(|running| running.edition));
+    if let Err(refusal) = path::one_edition(editions[0], editions[1]) {
+        finding.saw(refusal.to_string());
+        finding.needs(refusal.hint());
+    }
     for (environment, instance) in case.sides() {
         // Once staging has gone first, `staging-first` looks at it.
         if case.is_about_production() && environment == Environment::Staging {

@@ -92,7 +92,17 @@ pub(super) struct Shot {
     pub(super) version: usize,
     pub(super) data: u64,
     pub(super) keys_fit: bool,
+    /// None where it is sealed, of one moment, and has all that it refers to.
+    pub(super) flaw: Option<Flaw>,
     pub(super) pinned: bool,
+}
+
+/// Why a snapshot is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    NotSealed,
+    NotWhole,
+    OfSeveralMoments,
 }
 
 pub(super) struct Truth {
@@ -130,6 +140,21 @@ impl Truth {
 
     pub(super) fn now(&self) -> Timestamp {
         Timestamp::from_second(self.clock()).unwrap()
+    }
+
+    /// A snapshot that is taken now.
+    pub(super) fn shot(&self, of_production: bool) -> Shot {
+        let server = if of_production { &self.production } else { &self.staging };
+        Shot {
+            of_production,
+            clock: self.clock(),
+            time: self.time,
+            version: server.version,
+            data: server.data,
+            keys_fit: server.keys_fit,
+            flaw: None,
+            pinned: false,
+        }
     }
 
     /// Time passes, and users write wherever they can. Belay is there, and renews the lease.

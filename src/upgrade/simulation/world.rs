@@ -1,7 +1,7 @@
 //! The fake world: it does the steps, or fails, or the power goes, and it knows what must hold when production is touched.
 
 use super::people::People;
-use super::truth::{HOUR, MINUTE, Random, Shot, Truth};
+use super::truth::{Flaw, HOUR, MINUTE, Random, Shot, Truth};
 use super::{PlanOf, Temper, VERSIONS};
 use crate::model::id::{Sha256, SnapshotId};
 use crate::model::manifest::KeyFit;
@@ -130,7 +130,7 @@ impl Fake {
             return;
         }
         let truth = &mut self.truth;
-        match self.random.below(9) {
+        match self.random.below(10) {
             0 => truth.staging.odd_image = !truth.staging.odd_image,
             1 => truth.staging.version = self.random.below(3) as usize,
             // A colleague, or Watchtower: only while production is nobody's.
@@ -140,6 +140,11 @@ impl Fake {
             3 => truth.room = !truth.room,
             4 => truth.production.keys_fit = !truth.production.keys_fit,
             5 => truth.ill = !truth.ill,
+            6 => {
+                let flaws = [Flaw::NotSealed, Flaw::NotWhole, Flaw::OfSeveralMoments];
+                let (of_production, flaw) = (self.random.per_mille(500), self.random.pick(&flaws));
+                truth.shots.push(Shot { flaw: Some(flaw), ..truth.shot(of_production) });
+            }
             _ => {
                 let by = self.random.pick(&[MINUTE, HOUR, 50 * HOUR, 900 * HOUR]);
                 let back = self.random.per_mille(500);
@@ -159,16 +164,7 @@ impl Fake {
 
     fn shoot(&mut self, of_production: bool) -> SnapshotId {
         let truth = &mut self.truth;
-        let server = if of_production { truth.production } else { truth.staging };
-        truth.shots.push(Shot {
-            of_production,
-            clock: truth.clock(),
-            time: truth.time,
-            version: server.version,
-            data: server.data,
-            keys_fit: server.keys_fit,
-            pinned: false,
-        });
+        truth.shots.push(truth.shot(of_production));
         let number = truth.shots.len() as u64 - 1;
         let minutes = self.random.pick(&[1, 5, 5, 20, 90]);
         truth.pass(minutes * MINUTE);
@@ -203,6 +199,7 @@ impl Fake {
         assert_eq!(production.data, truth.production.data, "nothing was written since the backup");
         assert!(production.pinned && staging.pinned, "both are pinned");
         assert!(production.keys_fit && staging.keys_fit, "keys fit");
+        assert_eq!([staging.flaw, production.flaw], [None; 2], "both are good");
         let undisturbed = |since: i64| truth.clock_set < since;
         if undisturbed(staging.time) {
             let age = production.time - staging.time;
@@ -386,9 +383,9 @@ impl Fake {
         let snapshot = newest.map(|(number, shot)| SnapshotSeen {
             id: SnapshotId([number as u8; 32]),
             time: Timestamp::from_second(shot.clock).unwrap(),
-            is_sealed: true,
-            is_whole: true,
-            is_of_one_moment: true,
+            is_sealed: shot.flaw != Some(Flaw::NotSealed),
+            is_whole: shot.flaw != Some(Flaw::NotWhole),
+            is_of_one_moment: shot.flaw != Some(Flaw::OfSeveralMoments),
             key_fit: if shot.keys_fit { KeyFit::Fit } else { KeyFit::Unfit },
         });
         let at = |seconds| Timestamp::from_second(seconds).unwrap();

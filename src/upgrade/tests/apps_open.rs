@@ -2,7 +2,7 @@
 //!
 //! `ToolJet`'s external API shows no pages; an app that can be exported is one whose definition the server can read.
 
-use super::{Asked, Found};
+use super::{Asked, Found, Target};
 use crate::config::Platform;
 use crate::model::trial::{AppBaseline, Baseline, PageBaseline};
 use crate::ops::OpsError;
@@ -54,10 +54,22 @@ pub(super) fn list(asked: &Asked<'_>) -> Result<Vec<AppBaseline>, OpsError> {
     Ok(apps)
 }
 
-pub(super) fn run(asked: &Asked<'_>, baseline: &Baseline) -> Result<Found, OpsError> {
+pub(super) fn run(
+    asked: &Asked<'_>,
+    target: &Target<'_>,
+    baseline: &Baseline,
+) -> Result<Found, OpsError> {
     let Some(before) = &baseline.apps else {
-        let why = baseline.unknown.get("apps-open").map_or("nobody looked", String::as_str);
-        return Ok(Found::failed(format!("which apps there were before is not known: {why}")));
+        let why = match baseline.unknown.get("apps-open") {
+            Some(why) => why,
+            None if baseline.taken_at.is_none() => {
+                "that is noted on the host that began the upgrade"
+            }
+            None => "nobody looked",
+        };
+        let why = format!("which apps there were before is not known: {why}");
+        // What comes back is not worse than it was because nobody can tell how it was.
+        return Ok(if target.is_back { Found::not_applicable(why) } else { Found::failed(why) });
     };
     let now = list(asked)?;
     Ok(judge(before, &now))
