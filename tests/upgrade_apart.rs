@@ -1,5 +1,5 @@
-//! What stands beside an upgrade: other jobs on its instances and its repository, which wait or are refused, and the branches that a
-//! production which went back cannot read any more.
+//! What stands beside an upgrade: other jobs on its instances and its repository, which wait or are refused, a repository that is away, a
+//! host that is lost, and the branches that a production which went back cannot read any more.
 #![allow(clippy::unwrap_used)]
 
 mod support;
@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use support::upgrades::Pair;
-use support::{Run, text, wait_until};
+use support::{Run, assert_same_text, text, wait_until};
 
 /// Two programs: one that does nothing, and one that says that it was reached and waits for a word.
 fn write_maintenance(directory: &Path) -> String {
@@ -137,4 +137,36 @@ fn commits_that_the_old_version_cannot_read_are_told_with_a_way_back() {
     offered.splice(0..0, ["apps", "restore"]);
     let restored = pair.belay(&offered).ok();
     assert!(restored.stdout().contains("readable"), "{restored}");
+}
+
+#[test]
+fn a_production_that_stands_still_is_started_again_while_the_repository_is_away() {
+    let pair = Pair::new("soak = '1s'");
+    pair.start_until("noted done hold_writers");
+    assert_eq!(pair.platforms[1].pid(), None, "no timer starts it");
+    let (repository, away) = (pair.sandbox.repository(), pair.sandbox.path("away"));
+    fs::rename(&repository, &away).unwrap();
+    let run = pair.resume().code(10);
+    assert!(pair.platforms[1].pid().is_some(), "users work with it: {run}");
+    assert_eq!(pair.done().last().unwrap(), "resume_writers", "{run}");
+    assert!(run.stderr().contains("knows more of upgrades of main could not be told"), "{run}");
+    fs::rename(&away, &repository).unwrap();
+    let run = pair.resume().code_in(&[0, 3]);
+    assert_eq!(pair.state(), "provisional", "{run}");
+    pair.assert_nothing_is_left();
+}
+
+/// What production was like before is known to nobody any more, nor what was stopped: that keeps nothing from coming back.
+#[test]
+fn an_upgrade_whose_host_is_lost_goes_back_from_the_repository_alone() {
+    let pair = Pair::new("soak = '1s'");
+    let before = pair.dump(1);
+    let run = pair.start_until("noted done upgrade_production");
+    assert_eq!(pair.version(1), pair.kind.new_version(), "{run}");
+    fs::remove_dir_all(pair.sandbox.path("state")).unwrap();
+    pair.belay(&["catalog", "rebuild"]).code_in(&[0, 3]);
+    let run = pair.resume().code(1);
+    assert_eq!(pair.state(), "rolled_back", "{run}");
+    assert_eq!(pair.version(1), pair.kind.old(), "{run}");
+    assert_same_text(&before, &pair.dump(1));
 }

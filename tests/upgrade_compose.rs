@@ -345,6 +345,7 @@ fn the_evidence_has_the_images_that_are_there_by_digest_and_gets_none() {
             config: stage.config,
             secrets: &SecretSources::of_process(),
             pair,
+            staging: pair.workshop(),
             upgrades: pair.upgrades.as_ref().unwrap(),
             context: stage.context,
         };

@@ -275,7 +275,9 @@ fn what_makes_no_sense_is_refused_and_a_version_of_somebody_else_is_told() {
     assert!(ended()["failure"]["error"].as_str().unwrap().contains("another plan"));
     assert_eq!(host.get("/v1/upgrades"), json!({ "upgrades": [] }), "none has begun");
 
-    // Somebody installs a version by hand.
+    // Somebody installs a version by hand. The last snapshot before that is the good one.
+    let taken = host.pair.belay(&["backup", "production", "--json"]).code_in(&[0, 3]).json();
+    let last_good = &taken["snapshots"][0]["id"];
     let mut install = Command::new(host.pair.sandbox.path("platforms/upgrade.sh"));
     install.env("BELAY_INSTANCE", "production").env("BELAY_VERSION", NEW);
     Run::of(install).ok();
@@ -288,7 +290,7 @@ fn what_makes_no_sense_is_refused_and_a_version_of_somebody_else_is_told() {
     let pinned: Vec<&Value> =
         listed.as_array().unwrap().iter().filter(|it| it["pinned"] == true).collect();
     assert_eq!(pinned.len(), 1, "{listed:#}");
-    assert_eq!(pinned[0]["instance"], "production");
+    assert_eq!(&pinned[0]["id"], last_good, "{listed:#}");
     // Once is enough.
     let run = host.pair.belay(&["backup", "production"]).code_in(&[0, 3]);
     assert!(!run.stderr().contains("did not install"), "{run}");

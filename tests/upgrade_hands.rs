@@ -100,7 +100,12 @@ impl Stage {
     }
 
     fn run(&self, version: &str, snapshot: &Manifest, baseline: &Baseline) -> Vec<TrialResult> {
-        let target = Target { version, previous: Some("v3.16.11"), snapshot: Some(snapshot) };
+        let target = Target {
+            version,
+            previous: Some("v3.16.11"),
+            snapshot: Some(snapshot),
+            is_back: false,
+        };
         self.with_trials(|trials| trials.run(&target, baseline)).unwrap()
     }
 
@@ -314,7 +319,7 @@ fn a_release_that_hangs_is_given_up_and_so_is_a_script() {
     short.tests.retain(|test| test.timeout == Duration::from_secs(2));
     let secrets = SecretSources::of_process();
     let trials = Trials::new(&stage.config, &secrets, &short, stage.instance(), &stage.context);
-    let target = Target { version: "v3.16.12", previous: None, snapshot: None };
+    let target = Target { version: "v3.16.12", previous: None, snapshot: None, is_back: false };
     let results = trials.run(&target, &Baseline::default()).unwrap();
     assert!(results.iter().all(|it| it.verdict == TrialVerdict::Failed), "{results:#?}");
     assert!(
@@ -518,7 +523,7 @@ fn who_may_not_see_the_apps_before_is_told_then_and_the_test_does_not_pass() {
     stage.install("v1.96", "").unwrap();
     let baseline = stage.with_trials(|trials| trials.baseline(None)).unwrap();
     assert!(baseline.unknown["apps-open"].contains("the login was refused"), "{baseline:?}");
-    let target = Target { version: "v1.96", previous: None, snapshot: None };
+    let target = Target { version: "v1.96", previous: None, snapshot: None, is_back: false };
     let results = stage.with_trials(|trials| trials.run(&target, &baseline)).unwrap();
     assert!(
         details(&results, "apps-open").contains("which apps there were before is not known"),

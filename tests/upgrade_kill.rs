@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use support::upgrades::{Kind, Pair};
-use support::{Random, Run, Running, assert_same_text, size, text, wait_until};
+use support::upgrades::{Kind, Pair, SIDES};
+use support::{Random, Running, assert_same_text, size, text, wait_until};
 
 /// Where a step of the journal is killed in one upgrade: at its beginning, which is written anew by whoever takes it up, and at its end, which
 /// is written once. Never more than two kills are within one step, as a third would count as a failure.
@@ -253,13 +253,7 @@ fn what_is_said_after_a_kill_is_not_lost() {
     // The end of the step is in the repository, and not in the catalog.
     let pair = pair(None);
     let before = pair.dump(1);
-    let file = pair.sandbox.path("places");
-    fs::write(&file, "kept done test_staging_again\n").unwrap();
-    let to = pair.kind.new_version();
-    let arguments = ["upgrade", "start", "main", "--to", to, "--yes", "--foreground"];
-    let mut command = pair.command(&arguments);
-    command.env("BELAY_ENDS_UPGRADE_AT", &file);
-    assert_eq!(Run::of(command).signal(), Some(9));
+    pair.start_until("kept done test_staging_again");
     let run = pair.belay(&["upgrade", "abort", "main", "--reason", "not tonight", "--foreground"]);
     let run = run.code_in(&[0, 3]);
     assert_eq!(pair.state(), "aborted", "{run}");
@@ -272,48 +266,99 @@ fn what_is_said_after_a_kill_is_not_lost() {
 }
 
 #[test]
+fn what_is_said_after_a_kill_in_the_middle_of_a_step_is_heard() {
+    for (place, what, state, versions) in [
+        ("noted began test_staging", "abort", "aborted", [Kind::ToolJet.old(); 2]),
+        (
+            "noted began verify",
+            "rollback",
+            "rolled_back",
+            [Kind::ToolJet.new_version(), Kind::ToolJet.old()],
+        ),
+    ] {
+        let pair = pair(None);
+        let before = pair.dump(1);
+        pair.start_until(place);
+        let run = pair.belay(&["upgrade", what, "main", "--reason", "not tonight", "--foreground"]);
+        let run = run.code_in(&[0, 3]);
+        assert_eq!(pair.state(), state, "{run}");
+        assert_eq!([pair.version(0), pair.version(1)], versions, "{run}");
+        assert_same_text(&before, &pair.dump(1));
+        pair.assert_nothing_is_left();
+    }
+}
+
+/// What tells why a run of random kills has failed: printed where its test panics, wherever that is.
+struct Told<'a> {
+    pair: &'a Pair,
+    seed: u64,
+    /// Each process so far: when it was killed, where it was, and what it has said.
+    runs: Vec<String>,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let Self { pair, seed, runs } = self;
+        eprintln!("BELAY_KILL_SEED={seed}\n{}", runs.join("\n"));
+        for arguments in [&["upgrade", "show", "main"][..], &["upgrade", "status", "main"]] {
+            eprintln!("{}", pair.belay(arguments));
+        }
+        for (side, platform) in SIDES.iter().zip(&pair.platforms) {
+            eprintln!("{side} has the process {:?}: {:#?}", platform.pid(), platform.actions());
+        }
+    }
+}
+
+#[test]
 fn killed_at_random_moments_production_is_old_good_or_new_good_in_the_end() {
     let seed = size("BELAY_KILL_SEED", 1);
     let mut random = Random::new(seed);
     let (_, expected, usual) = undisturbed(Some(1));
     let pair = pair(Some(1));
+    let mut told = Told { pair: &pair, seed, runs: Vec::new() };
     let before = [pair.dump(0), pair.dump(1)];
     let to = pair.kind.new_version();
     let mut arguments = vec!["upgrade", "start", "main", "--to", to, "--yes", "--foreground"];
-    let mut last = None;
+    let mut has_ended = false;
     for _ in 0..12 {
-        let moment = Duration::from_millis(random.below(usual.as_millis() as u64));
+        // Of how long it usually takes here, so that a seed means the same on any machine.
+        let moment = *usual * u32::try_from(random.below(1_000)).unwrap() / 1_000;
         let begun = Instant::now();
         let mut running = Running::start(pair.command(&arguments));
         wait_until("the moment", || running.has_ended() || begun.elapsed() >= moment);
-        if running.has_ended() {
-            last = Some(running.wait());
-        } else {
-            running.kill();
+        has_ended = running.has_ended();
+        if !has_ended {
+            running.signal(Signal::KILL);
         }
+        told.runs.push(format!("after {moment:?} of {usual:?}: {}", running.wait()));
         // Killed before there was anything to go on with, it begins anew.
         if pair.belay(&["upgrade", "status", "main", "--json"]).ok().json()[0].is_object() {
             arguments = vec!["upgrade", "resume", "main", "--foreground"];
         }
-        if last.is_some() {
+        if has_ended {
             break;
         }
     }
-    let run = last.unwrap_or_else(|| pair.belay(&arguments));
+    if !has_ended {
+        told.runs.push(pair.belay(&arguments).to_string());
+    }
     // What was interrupted three times has failed: of a backup that is for a person to see.
     for _ in 0..3 {
         if pair.state() == "held" {
-            pair.resume();
+            told.runs.push(pair.resume().to_string());
         }
     }
-    let how = format!("seed {seed}: {run}");
     let state = pair.state();
-    assert!(state == expected.state || state == "aborted", "{state}, {how}");
-    assert_eq!(pair.version(1), Kind::ToolJet.old(), "{how}");
+    assert!(state == expected.state || state == "aborted", "{state}");
+    assert_eq!(pair.version(1), Kind::ToolJet.old());
     assert_same_text(&before[1], &pair.dump(1));
     if state == "aborted" {
         assert_same_text(&before[0], &pair.dump(0));
     }
     pair.assert_nothing_is_left();
-    assert!(!pair.sandbox.path("kept-out").exists(), "users are kept out: {how}");
+    assert!(!pair.sandbox.path("kept-out").exists(), "users are kept out");
+    assert!(pair.platforms.iter().all(|platform| platform.pid().is_some()), "both run");
 }

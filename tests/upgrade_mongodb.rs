@@ -4,7 +4,7 @@
 
 mod support;
 
-use serde_json::Value;
+use std::fs;
 use std::process::Command;
 use support::upgrades::{Kind, Pair};
 use support::{assert_same_text, files_in, text};
@@ -18,26 +18,28 @@ fn broken(side: usize, breaks: &str, stops: bool) -> Pair {
     pair
 }
 
+/// The documents and the environment file of production.
+fn production(pair: &Pair) -> [String; 2] {
+    [pair.dump(1), pair.environment(1)]
+}
+
 /// Production is as it was, staging keeps what it has proved, and what the new version left is in a snapshot that stays.
 #[track_caller]
-fn assert_taken_back(pair: &Pair, before: &str, seen: &str) -> String {
+fn assert_taken_back(pair: &Pair, before: &[String; 2], seen: &str) -> String {
     assert_eq!(pair.state(), "rolled_back", "{seen}");
     assert_eq!((pair.version(0).as_str(), pair.version(1).as_str()), (NEW, OLD), "{seen}");
-    assert_same_text(before, &pair.dump(1));
+    let [documents, environment] = before;
+    assert_same_text(documents, &pair.dump(1));
+    assert_eq!(&pair.environment(1), environment, "{seen}");
     assert!(pair.platforms[1].pid().is_some(), "it runs: {seen}");
     pair.assert_nothing_is_left();
-    let id = pair.snapshot_of("put_back_production");
-    let listed = pair.listed(&id);
-    assert_eq!((&listed["sealed"], &listed["pinned"]), (&Value::from(true), &Value::from(true)));
-    assert_eq!(listed["instance"], "production");
-    assert!(listed["tags"].to_string().contains("job="), "{listed:#}");
-    id
+    pair.failed_state(1)
 }
 
 /// What breaks in that way on production is taken back. Answers the snapshot of what the new version left.
 fn taken_back(breaks: &str) -> (Pair, String) {
     let pair = broken(1, breaks, true);
-    let before = pair.dump(1);
+    let before = production(&pair);
     let run = pair.start().code(1);
     let id = assert_taken_back(&pair, &before, &format!("{breaks}: {run}"));
     assert!(run.stdout().contains("which is pinned"), "{breaks}: {run}");
@@ -51,11 +53,11 @@ fn a_good_night_with_an_approval() {
     let pair = Pair::of(Kind::Appsmith, &terms);
     let count = "print(client.appsmith.newAction.count_documents({}), client.appsmith.newPage.count_documents({'of_1_97': True}))";
     assert_eq!(pair.databases[1].mongod().python(count), "216 0");
-    let before = pair.dump(1);
+    let before = production(&pair);
     let run = pair.start().code_in(&[0, 3]);
     assert_eq!(pair.state(), "awaiting_approval", "{run}");
     assert_eq!((pair.version(0).as_str(), pair.version(1).as_str()), (NEW, OLD));
-    assert_same_text(&before, &pair.dump(1));
+    assert_same_text(&before[0], &pair.dump(1));
     pair.belay(&["upgrade", "approve", "main", "--reason", "looked at it"]).ok();
     let run = pair.resume().code_in(&[0, 3]);
     assert_eq!(pair.state(), "provisional", "{run}");
@@ -80,9 +82,8 @@ fn a_release_that_refuses_or_dies_half_way_is_taken_back() {
 #[test]
 fn a_release_that_loses_documents_is_taken_back_and_what_it_left_can_be_looked_at() {
     let (pair, id) = taken_back("loses-rows");
-    let target = pair.sandbox.fresh_directory();
-    pair.belay(&["restore", &id, "--to-dir", text(target.path())]).ok();
-    let database = target.path().join("mongodb/appsmith");
+    let kept = pair.unpacked(&id);
+    let database = kept.path().join("mongodb/appsmith");
     let names = files_in(&database);
     assert!(names.contains("newAction.bson") && names.contains("config.bson"), "{names:?}");
     let script = format!(
@@ -97,6 +98,10 @@ fn a_release_that_loses_documents_is_taken_back_and_what_it_left_can_be_looked_a
 #[test]
 fn a_release_that_changes_a_key_or_breaks_an_app_is_taken_back() {
     taken_back("changes-key");
+    let (pair, id) = taken_back("rewrites-keys");
+    let kept = pair.unpacked(&id);
+    let file = fs::read_to_string(kept.path().join("environment/production.env")).unwrap();
+    assert!(file.contains("\nAPPSMITH_ENCRYPTION_PASSWORD=another-password\n"));
     taken_back("breaks-app");
 }
 
@@ -109,9 +114,12 @@ fn a_release_that_only_pretends_or_drops_an_app_is_taken_back() {
 #[test]
 fn what_breaks_on_staging_never_reaches_production() {
     for (breaks, words) in [
+        ("refuses", "CHECKPOINT MISSED"),
         ("half", "the migration of pages failed"),
         ("loses-rows", "counts failed"),
+        ("breaks-app", "apps-open failed"),
         ("changes-key", "keys failed"),
+        ("pretends", "apps-open failed"),
     ] {
         let pair = broken(0, breaks, true);
         let before = [pair.dump(0), pair.dump(1)];
@@ -123,6 +131,7 @@ fn what_breaks_on_staging_never_reaches_production() {
             assert_same_text(before, &pair.dump(side));
         }
         assert!(!pair.done().iter().any(|step| step == "stop_writers"), "{breaks}");
+        pair.failed_state(0);
         pair.assert_nothing_is_left();
     }
 }
@@ -133,7 +142,7 @@ fn what_breaks_on_staging_never_reaches_production() {
 fn a_rollback_that_is_killed_starts_nothing_but_the_version_before() {
     for (breaks, ends) in [("half", "failed"), ("loses-rows", "done")] {
         let pair = broken(1, breaks, false);
-        let before = pair.dump(1);
+        let before = production(&pair);
         let places = [
             "noted began upgrade_production".to_owned(),
             format!("before {ends} upgrade_production"),

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)] // Each test program uses a part.
 #![allow(clippy::unwrap_used)]
 
+pub mod clock;
 pub mod disk;
 pub mod nspawn;
 pub mod pair;

@@ -13,12 +13,13 @@ DIRECTORY/ready is made once it listens. It runs until it is killed. What it can
     drops-app       one app is not listed any more
     breaks-app      one app, and a page of another, answer with 500
     changes-key     what is encrypted is written anew under another key
+    rewrites-keys   its environment file has another key, and nothing is encrypted anew
     pretends        health says that all is well, and everything else fails
     limited         health answers once with 429 (Appsmith: in a 200's body)
     hangs           takes connections, and never answers
     old-version     tells the version before
 """
-import base64, glob, hashlib, json, os, pathlib, subprocess, sys, threading
+import base64, glob, hashlib, json, os, pathlib, re, subprocess, sys, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 from cryptography.hazmat.primitives import hashes
@@ -38,6 +39,13 @@ def numbers(text):
 
 class Refused(Exception):
     pass
+
+
+def rewrite_key(name, value):
+    path = pathlib.Path(settings["environment"])
+    text, count = re.subn(f"^{name}=.*$", f"{name}={value}", path.read_text(), flags=re.M)
+    assert count == 1, f"{path} has {count} of {name}"
+    path.write_text(text)
 
 
 class ToolJet:
@@ -65,6 +73,8 @@ class ToolJet:
     def start(self):
         if "loses-rows" in breaks:
             self.sql("DELETE FROM app_versions WHERE name = 'v1'")
+        if "rewrites-keys" in breaks:
+            rewrite_key("LOCKBOX_MASTER_KEY", "04" * 32)
         if "changes-key" in breaks:
             info = b"\xb4" * 32 + b"value_ciphertext"
             key = HKDF(hashes.SHA384(), 32, b"credentials", info).derive(bytes(32))
@@ -122,6 +132,8 @@ class Appsmith:
     def start(self):
         if "loses-rows" in breaks:
             self.db.newAction.delete_many({"unpublishedAction.name": "Query5"})
+        if "rewrites-keys" in breaks:
+            rewrite_key("APPSMITH_ENCRYPTION_PASSWORD", "another-password")
         if "changes-key" in breaks:
             key = hashlib.pbkdf2_hmac("sha1", b"another", b"salt", 1024, 32)
             nonce = os.urandom(16)

@@ -6,7 +6,6 @@ use belay::model::event::Cancel;
 use belay::model::via::Via;
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,7 +61,7 @@ impl PostgresServer {
         let mut settings =
             fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).unwrap();
         settings.write_all(SETTINGS.as_bytes()).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = super::servers::free_port();
         let log = fs::File::create(directory.path().join("log")).unwrap();
         let process = as_postgres("postgres")
             .arg("-D")
@@ -75,9 +74,12 @@ impl PostgresServer {
             .unwrap();
         let server = Self { directory, port, process };
         let begun = Instant::now();
-        while !server.program("pg_isready").output().unwrap().status.success() {
+        // Its last line, once connections are taken.
+        let state = server.socket().join("postmaster.pid");
+        let is_ready = |state: String| state.lines().nth(7).is_some_and(|it| it.trim() == "ready");
+        while !fs::read_to_string(&state).is_ok_and(is_ready) {
             assert!(begun.elapsed() < Duration::from_mins(1), "{}", server.log());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(2));
         }
         server
     }

@@ -195,7 +195,7 @@ impl Running {
         while !self.has_ended() {
             let so_far = || format!("{}\n{}", self.command, self.stderr_so_far());
             assert!(start.elapsed() < patience, "waited in vain for the end of {}", so_far());
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(5));
         }
         let status = self.child.wait().unwrap();
         let read = |file: &mut File| {

@@ -9,8 +9,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tempfile::TempDir;
 
-const TOKEN: &str = "external-api-token-of-tests";
+/// Of ToolJet's interface for other programs.
+pub const TOKEN: &str = "external-api-token-of-tests";
 /// Places in arrays of both.
 pub const SIDES: [&str; 2] = ["staging", "production"];
 /// The tests of an instance, where the terms of a pair name no others.
@@ -51,7 +53,7 @@ pub enum Database {
 
 impl Database {
     /// Filled, and the settings of a small platform over it, without its port.
-    fn start(kind: Kind) -> (Self, Value) {
+    pub fn start(kind: Kind) -> (Self, Value) {
         match kind {
             Kind::ToolJet => {
                 let server = Postgres::start();
@@ -82,7 +84,7 @@ impl Database {
     }
 
     /// Write the environment file of the instance `name`.
-    fn write_environment(&self, path: &Path, name: &str) {
+    pub fn write_environment(&self, path: &Path, name: &str) {
         let file = match self {
             Self::Postgres(server) => {
                 let file = fs::read_to_string("tests/fixtures/tooljet/tooljet.env").unwrap();
@@ -182,7 +184,8 @@ impl Pair {
         Self::driven(kind, terms, true)
     }
 
-    /// Of either kind; whether the script also stops and starts an instance, or only puts versions in place.
+    /// Of either kind; whether the script also stops and starts an instance, or only puts versions in place. `SCRIPT` in the terms stands
+    /// for its path.
     pub fn driven(kind: Kind, terms: &str, stops: bool) -> Self {
         let sandbox = Sandbox::new();
         let directory = sandbox.path("platforms");
@@ -199,6 +202,7 @@ impl Pair {
             settings["port"] = json!(port);
             let environment = sandbox.path(&format!("{name}.env"));
             database.write_environment(&environment, name);
+            settings["environment"] = json!(text(&environment));
             let platform = match kind {
                 Kind::ToolJet => {
                     format!("'tooljet'\ntoken = 'file:{}'", text(&sandbox.path("token")))
@@ -216,6 +220,7 @@ impl Pair {
         });
         let tests = if terms.contains("tests = ") { "" } else { TESTS };
         let command = text(&script);
+        let terms = terms.replace("SCRIPT", command);
         let both = if stops {
             format!("stop = ['{command}', 'stop'], start = ['{command}', 'start'], ")
         } else {
@@ -255,28 +260,24 @@ impl Pair {
         self.belay(&["upgrade", "start", "main", "--to", to, "--yes", "--foreground"])
     }
 
-    /// Start it, and take it up again whenever it was killed, until each of these places of its journal (`kept began verify`) has ended
-    /// a process. Answers the run that was not killed.
-    pub fn killed_at(&self, places: &[String]) -> Run {
+    /// Start it, until the process is killed at a place of its journal.
+    #[track_caller]
+    pub fn start_until(&self, place: &str) -> Run {
         let file = self.sandbox.path("places");
-        let lines: Vec<String> = places.iter().map(|place| format!("{place}\n")).collect();
-        fs::write(&file, lines.concat()).unwrap();
-        let run = |arguments: &[&str]| {
-            let mut command = self.command(arguments);
-            command.env("BELAY_ENDS_UPGRADE_AT", &file);
-            Run::of(command)
-        };
+        fs::write(&file, format!("{place}\n")).unwrap();
         let to = self.kind.new_version();
-        let mut last = run(&["upgrade", "start", "main", "--to", to, "--yes", "--foreground"]);
-        let mut kills = 0;
-        while last.signal() == Some(9) {
-            kills += 1;
-            last = run(&["upgrade", "resume", "main", "--foreground"]);
-        }
-        let left = fs::read_to_string(&file).unwrap();
-        assert_eq!(left, "", "places that were not reached, of {}: {last}", places.len());
-        assert_eq!(kills, places.len(), "{last}");
-        last
+        let mut start =
+            self.command(&["upgrade", "start", "main", "--to", to, "--yes", "--foreground"]);
+        start.env("BELAY_ENDS_UPGRADE_AT", &file);
+        let run = Run::of(start);
+        assert_eq!(run.signal(), Some(9), "{run}");
+        run
+    }
+
+    /// Start it, until each of these places has ended a process. Answers the run that was not killed.
+    pub fn killed_at(&self, places: &[String]) -> Run {
+        let command = |arguments: &[&str]| self.command(arguments);
+        killed_at(&self.sandbox.path("places"), places, self.kind.new_version(), command)
     }
 
     /// Go on with it.
@@ -321,6 +322,38 @@ impl Pair {
         found.unwrap_or_else(|| panic!("{id} is not listed: {all:#}")).clone()
     }
 
+    /// What the new version left of a side is in a snapshot that was taken before its data were put back, and that stays. Answers it.
+    #[track_caller]
+    pub fn failed_state(&self, side: usize) -> String {
+        let name = SIDES[side];
+        let back = ["back_up_staging", "back_up_stopped"][side];
+        let (id, back) = (self.snapshot_of(&format!("put_back_{name}")), self.snapshot_of(back));
+        let listed = self.listed(&id);
+        assert_eq!(listed["instance"], name, "{listed:#}");
+        assert_eq!((&listed["sealed"], &listed["pinned"]), (&json!(true), &json!(true)));
+        assert_eq!(listed["pins"], json!([format!("state of {name} before a restore")]));
+        let tag = json!(format!("before-restore={back}"));
+        assert!(listed["tags"].as_array().unwrap().contains(&tag), "{back}: {listed:#}");
+        id
+    }
+
+    /// The files that a snapshot has, in a directory.
+    pub fn unpacked(&self, id: &str) -> TempDir {
+        let target = self.sandbox.fresh_directory();
+        self.belay(&["restore", id, "--to-dir", text(target.path())]).ok();
+        target
+    }
+
+    /// The instance's environment file, which has no other beside it of a restore.
+    #[track_caller]
+    pub fn environment(&self, side: usize) -> String {
+        let name = format!("{}.env", SIDES[side]);
+        let beside = files_in(&self.sandbox.path(""));
+        let of_it: Vec<&String> = beside.iter().filter(|it| it.contains(&name)).collect();
+        assert_eq!(of_it, [&name]);
+        fs::read_to_string(self.sandbox.path(&name)).unwrap()
+    }
+
     /// What the manifest of a snapshot says.
     pub fn manifest(&self, id: &str) -> Value {
         self.belay(&["show", id, "--json"]).ok().json()["manifest"].clone()
@@ -357,6 +390,33 @@ impl Pair {
 
 fn bin(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("bin")
+}
+
+/// Start an upgrade of `main`, and take it up again whenever it was killed, until each of these places of its journal (`kept began verify`), which
+/// are put into `file`, has ended a process. Answers the run that was not killed.
+pub fn killed_at(
+    file: &Path,
+    places: &[String],
+    to: &str,
+    command: impl Fn(&[&str]) -> Command,
+) -> Run {
+    let lines: Vec<String> = places.iter().map(|place| format!("{place}\n")).collect();
+    fs::write(file, lines.concat()).unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = command(arguments);
+        command.env("BELAY_ENDS_UPGRADE_AT", file);
+        Run::of_long(command)
+    };
+    let mut last = run(&["upgrade", "start", "main", "--to", to, "--yes", "--foreground"]);
+    let mut kills = 0;
+    while last.signal() == Some(9) {
+        kills += 1;
+        last = run(&["upgrade", "resume", "main", "--foreground"]);
+    }
+    let left = fs::read_to_string(file).unwrap();
+    assert_eq!(left, "", "places that were not reached, of {}: {last}", places.len());
+    assert_eq!(kills, places.len(), "{last}");
+    last
 }
 
 /// What Appsmith's container has to stop and start what writes.

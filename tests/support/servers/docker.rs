@@ -3,6 +3,8 @@
 use super::Server;
 use crate::support::{Run, wait_until};
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -36,15 +38,26 @@ impl Docker {
         wait_until("dockerd to answer", || {
             let log = fs::read_to_string(docker.directory.path().join("log")).unwrap_or_default();
             docker.server.assert_runs(&log);
-            docker.command(&["version"]).output().unwrap().status.success()
+            docker.answers()
         });
         docker
     }
 
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("docker.sock")
+    }
+
+    fn answers(&self) -> bool {
+        let Ok(mut stream) = UnixStream::connect(self.socket()) else { return false };
+        let mut answer = String::new();
+        let asked = stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n");
+        asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok()
+            && answer.lines().next().is_some_and(|line| line.contains(" 200 "))
+    }
+
     /// What makes `docker` talk to this engine.
     pub fn variable(&self) -> (&'static str, String) {
-        let socket: PathBuf = self.directory.path().join("docker.sock");
-        ("DOCKER_HOST", format!("unix://{}", socket.display()))
+        ("DOCKER_HOST", format!("unix://{}", self.socket().display()))
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -13,6 +13,16 @@ pub struct Mongod {
     pub port: u16,
 }
 
+/// Starting Python takes longer than the server takes to become primary: one process waits for it.
+const INITIATE: &str = "
+import time
+try: client.admin.command('replSetInitiate')
+except pymongo.errors.OperationFailure as e: assert e.code == 23, e
+while not client.admin.command('hello')['isWritablePrimary']: time.sleep(0.005)
+";
+/// Debian's. Another one in the path may be a script that looks for it.
+const PYTHON: &str = "/usr/bin/python3";
+
 /// Where `tests/run` puts what comes from Python's package index.
 pub fn python_packages() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
@@ -33,12 +43,7 @@ impl Mongod {
 
     fn initiated(self) -> Self {
         let mongod = self;
-        mongod.python(
-            "try: client.admin.command('replSetInitiate')\nexcept pymongo.errors.OperationFailure as e: assert e.code == 23, e",
-        );
-        wait_until("MongoDB to be primary", || {
-            mongod.python("print(client.admin.command('hello')['isWritablePrimary'])") == "True"
-        });
+        mongod.python(INITIATE);
         mongod
     }
 
@@ -105,7 +110,7 @@ impl Mongod {
     /// Fill a database with the fixture.
     pub fn seed(&self, database: &str, scale: u32) {
         let url = format!("{}?directConnection=true", self.url(""));
-        let mut command = Command::new("python3");
+        let mut command = Command::new(PYTHON);
         command
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/appsmith/seed.py"))
             .args([&url, database, &scale.to_string()])
@@ -125,7 +130,7 @@ pub fn python_at(url: &str, script: &str) -> Command {
     let head = format!(
         "import bson, json, pymongo\nclient = pymongo.MongoClient({url:?}, directConnection=True)\n"
     );
-    let mut command = Command::new("python3");
+    let mut command = Command::new(PYTHON);
     command.arg("-c").arg(head + script).env("PYTHONPATH", python_packages());
     command.stdin(Stdio::null());
     command

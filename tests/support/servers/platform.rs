@@ -30,11 +30,20 @@ start() {
     sleep 0.02
   done
 }
+# What is done, and whether users are kept out meanwhile.
+note() {
+  users=in
+  [ ! -e "$here/kept-out" ] || users=out
+  echo "$*, users $users" >> "$here/actions"
+}
 case ${1-install} in
-  stop) stop ;;
-  start) [ -e "$here/pid" ] || start "$(cat "$here/version")" ;;
+  keep-out) : > "$here/kept-out" ;;
+  let-in) rm -f "$here/kept-out" ;;
+  stop) note stop; stop ;;
+  start) note start; [ -e "$here/pid" ] || start "$(cat "$here/version")" ;;
   install)
     echo "replacing ${BELAY_PREVIOUS_VERSION:-nothing} by $BELAY_VERSION"
+    note install "$BELAY_VERSION"
     stop
     [ ! -e "$here/slow" ] || sleep 1000
     start "$BELAY_VERSION"
@@ -87,6 +96,17 @@ impl Platform {
         } else {
             fs::remove_file(file).unwrap();
         }
+    }
+
+    /// What the script has done so far, and whether users were kept out by its `keep-out` then: `install v3.17.0, users out`.
+    pub fn actions(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.here.join("actions")).unwrap();
+        text.lines().map(ToOwned::to_owned).collect()
+    }
+
+    /// Whether the script's `keep-out` was the last word, and not its `let-in`.
+    pub fn keeps_users_out(&self) -> bool {
+        self.here.join("kept-out").exists()
     }
 
     /// All requests so far, each once, without ids.

@@ -3,12 +3,17 @@
 use super::{Server, free_port};
 use crate::support::{Run, wait_until};
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// The superuser's password.
 pub const PASSWORD: &str = "superuser-password-of-tests";
+
+/// Small segments: a copy of a server's files is half as large with them.
+const INITDB: [&str; 8] =
+    ["-A", "scram-sha-256", "-U", "postgres", "-N", "-E", "UTF8", "--wal-segsize=1"];
 
 pub struct Postgres {
     directory: TempDir,
@@ -38,6 +43,48 @@ fn as_postgres(program: &Path) -> Command {
     command
 }
 
+fn chown(path: &Path) {
+    let status = Command::new("chown").arg("postgres:").arg(path).status().unwrap();
+    assert!(status.success());
+}
+
+/// A copy of the files of a server that was never started. `initdb` takes several times as long as the copy: it runs once for all tests
+/// of a target directory.
+fn copy_cluster(data: &Path) {
+    let programs = programs();
+    // Another one for other programs or arguments.
+    let mut kind = DefaultHasher::new();
+    (&programs, INITDB, PASSWORD).hash(&mut kind);
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgresql");
+    let made = place.join(format!("{:x}", kind.finish()));
+    if !made.exists() {
+        make_cluster(&programs, &made);
+    }
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(&made).arg(data);
+    Run::of(copy).ok();
+}
+
+fn make_cluster(programs: &Path, made: &Path) {
+    let directory = tempfile::Builder::new().prefix("belay-pg-").tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("password"), PASSWORD).unwrap();
+    chown(directory.path());
+    chown(&path("password"));
+    let mut initdb = as_postgres(&programs.join("initdb"));
+    initdb.args(INITDB).arg("--pwfile").arg(path("password")).arg("-D").arg(path("data"));
+    Run::of(initdb).ok();
+    let parent = made.parent().unwrap();
+    fs::create_dir_all(parent).unwrap();
+    // Under a name of its own first: a copy finds it whole. Of several that make it at once the first is kept.
+    let unfinished = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(parent).unwrap();
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(path("data")).arg(unfinished.path().join("data"));
+    Run::of(copy).ok();
+    let renamed = fs::rename(unfinished.path().join("data"), made);
+    assert!(renamed.is_ok() || made.exists(), "{renamed:?}");
+}
+
 impl Postgres {
     /// With the superuser `postgres` and [`PASSWORD`].
     pub fn start() -> Self {
@@ -47,22 +94,9 @@ impl Postgres {
     /// With settings of its own, each as `name=value`.
     pub fn start_with(settings: &[&str]) -> Self {
         let directory = tempfile::Builder::new().prefix("belay-pg-").tempdir().unwrap();
-        let password = directory.path().join("password");
-        fs::write(&password, PASSWORD).unwrap();
-        let chown = |path: &Path| {
-            let status = Command::new("chown").arg("postgres:").arg(path).status().unwrap();
-            assert!(status.success());
-        };
         chown(directory.path());
-        chown(&password);
         let data = directory.path().join("data");
-        let mut initdb = as_postgres(&programs().join("initdb"));
-        initdb.args(["-A", "scram-sha-256", "-U", "postgres", "-N", "-E", "UTF8", "--pwfile"]);
-        Run::of({
-            initdb.arg(&password).arg("-D").arg(&data);
-            initdb
-        })
-        .ok();
+        copy_cluster(&data);
         let port = free_port();
         let log = fs::File::create(directory.path().join("log")).unwrap();
         let mut command = as_postgres(&programs().join("postgres"));
@@ -74,6 +108,8 @@ impl Postgres {
             "listen_addresses=127.0.0.1",
             "-c",
             "fsync=off",
+            "-c",
+            "shared_buffers=16MB",
         ]);
         for setting in settings {
             command.args(["-c", setting]);
@@ -83,13 +119,9 @@ impl Postgres {
         wait_until("PostgreSQL to take connections", || {
             let log = fs::read_to_string(postgres.directory.path().join("log")).unwrap_or_default();
             postgres.server.assert_runs(&log);
-            postgres
-                .psql_command("postgres")
-                .args(["-c", "SELECT 1"])
-                .output()
-                .unwrap()
-                .status
-                .success()
+            // Its last line, once connections are taken.
+            let state = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+            state.lines().nth(7).is_some_and(|state| state.trim() == "ready")
         });
         postgres
     }
