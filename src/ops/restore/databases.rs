@@ -256,7 +256,7 @@ impl PreparedDatabases<'_> {
             return self.save(restore, None, context);
         }
         // One reads what the other does not touch, and each leaves processors idle at times.
-        let (quiet, turn) = (making::quiet(context), Turn::default());
+        let (quiet, turn) = (making::quiet(context), Turn::with_places(restore.processors()));
         std::thread::scope(|scope| {
             let made = scope.spawn(|| making.make(restore, Some(&turn), &quiet));
             let saved = self.save(restore, Some(turn.clone()), context);

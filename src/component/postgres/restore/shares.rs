@@ -71,13 +71,8 @@ impl Restore<'_> {
         (connections > 1).then_some(Division { data, blocks, connections })
     }
 
-    /// Whether filling tables over as many connections as may be leaves no processor idle.
-    pub fn takes_all_processors(&self) -> bool {
-        self.processors() <= MOST_CONNECTIONS
-    }
-
     /// How many processors there are where `pg_restore` runs; one where nobody knows.
-    fn processors(&self) -> usize {
+    pub fn processors(&self) -> usize {
         let asked = Command::new("getconf").argument("_NPROCESSORS_ONLN");
         let answer = self.connection.access.run(&asked, &[], 64);
         let count = answer.ok().and_then(|text| str::from_utf8(&text).ok()?.trim().parse().ok());

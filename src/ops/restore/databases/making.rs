@@ -41,14 +41,13 @@ impl Making<'_> {
         OpsError::Postgres { instance: self.instance.to_string(), source }
     }
 
-    /// Make it. It goes first where it needs all processors.
+    /// Make it. Each share of a large database that is filled takes a place in the turn.
     pub(super) fn make(
         &self,
         restore: &Restore<'_>,
         turn: Option<&Turn>,
         context: &Context,
     ) -> Result<(), OpsError> {
-        let turn = turn.filter(|_| restore.takes_all_processors());
         restore.create(self.roles).map_err(|error| self.failed(error))?;
         for (planned, details) in self.databases.iter().zip(self.details) {
             let name = &planned.facts.name;
@@ -119,8 +118,8 @@ impl StoredArchive for Stored<'_, '_> {
     }
 }
 
-/// A share of the data: until its tables are filled, which is as long as it is kept, what goes on beside it comes second. What follows the
-/// data leaves processors idle.
+/// A share of the data: it goes first until its tables are filled, which is as long as it is kept. What follows the data leaves processors
+/// idle.
 struct OfShare<R> {
     stream: R,
     _first: Option<First>,
