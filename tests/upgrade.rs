@@ -114,6 +114,10 @@ fn a_good_night_with_an_approval() {
     // What users make meanwhile is not lost with the way back, by hand, with one command.
     let made = "INSERT INTO organizations (id, name) VALUES (gen_random_uuid(), 'made since')";
     pair.databases[1].postgres().sql("tooljet_production", made);
+    // What the new version has made, and a nightly snapshot has, is not missed once it is gone.
+    let new = "CREATE TABLE made_since AS SELECT 1 AS one";
+    pair.databases[1].postgres().sql("tooljet_production", new);
+    pair.belay(&["backup", "production"]).code_in(&[0, 3]);
     let stopped = pair.snapshot_of("back_up_stopped");
     let of_stopped: Timestamp = pair.listed(&stopped)["time"].as_str().unwrap().parse().unwrap();
     let age = || Timestamp::now().duration_since(of_stopped).as_secs();

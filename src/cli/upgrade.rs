@@ -66,8 +66,9 @@ pub(super) fn run(
         UpgradeCommand::Abort(arguments) => abort(arguments, environment),
         UpgradeCommand::Rollback(arguments) => rollback(arguments, environment),
         UpgradeCommand::Accept(arguments) => accept(arguments, environment),
-        UpgradeCommand::List => {
-            let upgrades = journals::upgrades(config, None)?;
+        UpgradeCommand::List(arguments) => {
+            let pair = arguments.pair.as_deref().map(|pair| config.pair(pair)).transpose()?;
+            let upgrades = journals::upgrades(config, pair.map(|pair| &pair.name))?;
             let shown: Vec<Shown> =
                 upgrades.iter().map(|upgrade| Shown::of(upgrade, config)).collect();
             environment.show(&shown, || text::list(&upgrades))

@@ -45,7 +45,7 @@ pub struct Target<'a> {
     pub version: &'a str,
     /// The one before, where it is known.
     pub previous: Option<&'a str>,
-    /// What its last snapshot has.
+    /// What the snapshot has that was taken right before the hop.
     pub snapshot: Option<&'a Manifest>,
     /// Whether the state before has come back, which nothing keeps from serving but what is known to be wrong.
     pub is_back: bool,

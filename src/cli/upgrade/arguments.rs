@@ -32,7 +32,7 @@ pub(in crate::cli) enum UpgradeCommand {
     /// Say that production, put back, is right although its tests say no
     Accept(AcceptArguments),
     /// List upgrades
-    List,
+    List(PairArguments),
     /// Tell everything about an upgrade: its plan, its journal, what tests found
     Show(ShowArguments),
     /// Pin the image that an instance runs today, so that nothing but an upgrade changes it

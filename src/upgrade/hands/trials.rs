@@ -1,5 +1,6 @@
 //! What the instances are like before, and whether they do as well afterwards.
 
+use super::forward::taken;
 use super::{Hands, Problem};
 use crate::catalog::{Catalog, CatalogError, UpgradeTest};
 use crate::config::pair::TrialKind;
@@ -7,8 +8,9 @@ use crate::model::id::JobId;
 use crate::model::manifest::Manifest;
 use crate::model::trial::{Baseline, TrialResult, TrialVerdict};
 use crate::model::upgrade::{Environment, Outcome, Step};
-use crate::ops::OpsError;
 use crate::ops::newest::newest;
+use crate::ops::show::show;
+use crate::ops::{OpsError, SnapshotRef};
 use crate::upgrade::driver::Image;
 use crate::upgrade::evidence::Scene;
 use crate::upgrade::machine::{State, Upgrade};
@@ -41,11 +43,25 @@ impl Hands<'_> {
         Trials::new(config, secrets, upgrades, self.instance(environment), context)
     }
 
-    /// What the newest snapshot says of itself.
-    fn manifest(&self, environment: Environment) -> Result<Option<Manifest>, Problem> {
+    /// What the newest snapshot says of itself, which is one of before where nothing was touched yet.
+    fn newest_manifest(&self, environment: Environment) -> Result<Option<Manifest>, Problem> {
         let (session, instance) = (self.session(environment)?, self.instance(environment));
         let found = newest(&session, &[instance], &self.context())?.into_iter().next();
         Ok(found.transpose()?.flatten().and_then(|newest| newest.manifest))
+    }
+
+    /// What the hop's own snapshot of before says of itself. A newer one may have lost already what is looked for, or have what came since.
+    fn manifest_before(
+        &self,
+        upgrade: &Upgrade,
+        environment: Environment,
+    ) -> Result<Option<Manifest>, Problem> {
+        let step = match environment {
+            Environment::Staging => Step::BackUpStaging,
+            Environment::Production => Step::BackUpStopped,
+        };
+        let snapshot = SnapshotRef::Prefix(taken(upgrade, step)?.to_string());
+        Ok(show(&self.session(environment)?, &snapshot, &self.context())?.manifest)
     }
 
     pub(super) fn baseline(
@@ -59,7 +75,7 @@ impl Hands<'_> {
             noted.notes = vec!["what it was like before its first try counts".into()];
             return Ok(noted);
         }
-        let manifest = self.manifest(environment)?;
+        let manifest = self.newest_manifest(environment)?;
         let begun = Instant::now();
         let baseline = loop {
             let baseline = self.trials(environment).baseline(manifest.as_ref())?;
@@ -189,12 +205,12 @@ impl Hands<'_> {
         let other = if version == hop.to.to_string() { &hop.from } else { &hop.to };
         let other = other.to_string();
         let is_back = upgrade.state() == State::RollingBack;
-        let manifest = match self.manifest(environment) {
+        let manifest = match self.manifest_before(upgrade, environment) {
             // Nothing keeps production from coming back that is only compared with.
             Err(problem) if is_back => {
                 self.scene.context.cancel.check()?;
                 let why = problem.why();
-                let text = format!("What its last snapshot has could not be read: {why}.");
+                let text = format!("What the snapshot of before has could not be read: {why}.");
                 self.scene.context.events.warn(text);
                 None
             }
