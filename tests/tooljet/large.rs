@@ -35,6 +35,33 @@ REVOKE ALL ON locked FROM tooljet;
 CREATE EVENT TRIGGER closed ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION refuse_indexes();
 ";
 
+/// Two tables of 20 MB each, whose rows are refused as long as the other table, which is in front of it in a dump, has none.
+const IN_ORDER: &str = "
+CREATE TABLE first (id bigint PRIMARY KEY, word text);
+CREATE FUNCTION first_is_there() RETURNS boolean LANGUAGE sql AS $$ SELECT EXISTS (SELECT FROM public.first) $$;
+INSERT INTO first SELECT n, repeat(md5(n::text), 20) FROM generate_series(1, 30000) n;
+CREATE TABLE second (id bigint PRIMARY KEY, word text, CHECK (public.first_is_there()));
+INSERT INTO second SELECT id, word FROM first;
+";
+
+#[test]
+fn a_large_database_whose_tables_need_an_order_comes_back_in_it() {
+    let instance = Instance::new(1);
+    let path = instance.sandbox.path("in_order.sql");
+    fs::write(&path, format!("\\connect tooljet_production\n{IN_ORDER}")).unwrap();
+    instance.postgres.script(&path);
+    let before = picture(&instance.postgres);
+    instance.backup().ok();
+    destroy(&instance);
+    let run = instance.sandbox.belay(&RESTORE).ok();
+    if std::thread::available_parallelism().unwrap().get() > 1 {
+        let run = run.says(&["it comes back over one connection", "violates check constraint"]);
+        assert!(!run.stderr().contains("Failing row"), "a row is nothing to be told: {run}");
+    }
+    support::assert_same_text(&before, &picture(&instance.postgres));
+    assert_workspaces_work(&instance.postgres, 1);
+}
+
 /// Connections that fill a table and are held.
 fn held(instance: &Instance) -> usize {
     let query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE 'COPY %'";

@@ -22,14 +22,23 @@ impl Restore<'_> {
             session.execute(&format!("BEGIN;\n{}COMMIT;", work.create.as_str()))?;
         }
         for planned in &self.plan.databases {
-            drop_fresh(&mut session, planned)?;
-            let fresh = identifier(&planned.fresh);
-            session.execute(&format!(
-                "{};\nREVOKE CONNECT, TEMPORARY ON DATABASE {fresh} FROM PUBLIC;",
-                creation(planned, self.connection.server.major())
-            ))?;
+            self.make_fresh(&mut session, planned)?;
         }
         session.close()
+    }
+
+    /// Make a fresh database, in place of one that was made already.
+    pub(super) fn make_fresh(
+        &self,
+        session: &mut Session,
+        planned: &PlannedDatabase,
+    ) -> Result<(), PostgresError> {
+        drop_fresh(session, planned)?;
+        let fresh = identifier(&planned.fresh);
+        session.execute(&format!(
+            "{};\nREVOKE CONNECT, TEMPORARY ON DATABASE {fresh} FROM PUBLIC;",
+            creation(planned, self.connection.server.major())
+        ))
     }
 
     /// Drop the roles that this restore made, and name those that cannot be dropped because something refers to them.
