@@ -418,7 +418,8 @@ fn a_way_by_the_copies_that_is_killed_in_each_step_ends_as_an_undisturbed_one() 
     // Before anything of it is done, and once all of it is, which nobody has noted.
     let places = KILLED.map(|step| [format!("noted began {step}"), format!("before done {step}")]);
     let file = pair.sandbox.path("places");
-    let run = killed_at(&file, places.as_flattened(), NEW, |arguments| pair.command(arguments));
+    let start = ["start", "main", "--to", NEW, "--yes"];
+    let run = killed_at(&file, places.as_flattened(), &start, |arguments| pair.command(arguments));
     assert_eq!(pair.state(), "rolled_back", "{run}");
     assert_eq!(pair.versions(1), (OLD.to_owned(), OLD.to_owned()), "{run}");
     assert_eq!(pair.versions(0).0, NEW, "staging keeps what it has proved");

@@ -35,7 +35,7 @@ impl Host {
         let config = config
             .replace("[repository.main]\n", "[repository.main]\nprune = 'off'\ncheck = 'off'\n");
         let more = format!(
-            "\n[daemon]\nsocket = '{}'\n\n[[notify]]\non = ['upgrade', 'version-changed']\n\
+            "\n[daemon]\nsocket = '{}'\n\n[[notify]]\non = ['upgrade', 'recovery', 'version-changed']\n\
              webhook = {{ url = 'http://127.0.0.1:{port}/hook' }}\n",
             text(&pair.sandbox.path("belay.sock"))
         );
@@ -224,6 +224,20 @@ fn it_waits_for_an_approval_and_goes_on_by_itself_after_a_kill() {
     assert_eq!(notice["title"], format!("Production of main runs {NEW}"));
     let listed = host.get("/v1/upgrades");
     assert_eq!(listed["upgrades"][0]["waits"], "commit_window", "{listed:#}");
+
+    // It is watched: that it does not answer is told, and that it does again. A daemon that starts looks at once.
+    for (word, kind, title) in [
+        ("stop", "upgrade", format!("Production of main is not well with {NEW}")),
+        ("start", "recovery", format!("Production of main is well again with {NEW}")),
+    ] {
+        host.kill();
+        let mut script = Command::new(host.pair.sandbox.path("platforms/upgrade.sh"));
+        script.arg(word).env("BELAY_INSTANCE", "production");
+        Run::of(script).ok();
+        host.start();
+        assert_eq!(host.told(kind)["title"], title);
+    }
+    assert_eq!(host.upgrade()["state"], "provisional");
 
     // By hand it goes back, with one command, and the end is told with what is lost by it.
     let run = host.pair.belay(&["upgrade", "rollback", "main", "--reason", "users complain"]);

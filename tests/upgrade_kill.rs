@@ -177,11 +177,15 @@ fn an_upgrade_that_is_killed_at_both_ends_of_each_step_ends_as_an_undisturbed_on
     killed(None, "pull_staging", INSIDE);
 }
 
+fn assert_pinned_and_sealed(pair: &Pair, id: &str) {
+    let listed = pair.listed(id);
+    assert_eq!((&listed["sealed"], &listed["pinned"]), (&Value::from(true), &Value::from(true)));
+}
+
 /// The snapshot of the failed state has what the new version left, and stays.
 fn assert_failed_state_is_kept(pair: &Pair, step: &str) {
     let id = pair.snapshot_of(step);
-    let listed = pair.listed(&id);
-    assert_eq!((&listed["sealed"], &listed["pinned"]), (&Value::from(true), &Value::from(true)));
+    assert_pinned_and_sealed(pair, &id);
     // The new version's table, and what it lost.
     let manifest = pair.manifest(&id).to_string();
     assert!(manifest.contains("\"of_3_17\":0"), "{manifest}");
@@ -209,6 +213,59 @@ fn an_upgrade_that_is_given_up_and_killed_at_each_step_ends_as_an_undisturbed_on
     for share in SHARES {
         let pair = killed(Some(0), "upgrade_staging", share);
         assert_failed_state_is_kept(&pair, "put_back_staging");
+    }
+}
+
+/// Both ends of these steps, as the switch calls them.
+fn ends(steps: &[&str]) -> Steps {
+    steps.iter().flat_map(|step| ["began", "done"].map(|end| format!("{end} {step}"))).collect()
+}
+
+#[test]
+fn a_rollback_by_hand_that_is_killed_at_each_step_ends_as_an_undisturbed_one() {
+    let steps = [
+        "keep_users_out",
+        "stop_production",
+        "save_production",
+        "put_back_production",
+        "start_back",
+        "verify_back",
+        "let_users_in",
+    ];
+    for share in SHARES {
+        let pair = pair(None);
+        let before = pair.dump(1);
+        pair.start().code_in(&[0, 3]);
+        assert_eq!(pair.state(), "provisional");
+        let places = [places(&ends(&steps), share), vec!["noted asked -".to_owned()]].concat();
+        let run = pair.killed_after(&["rollback", "main", "--reason", "users complain"], &places);
+        assert_eq!(pair.state(), "rolled_back", "{run}");
+        assert_eq!(pair.version(1), Kind::ToolJet.old(), "{run}");
+        assert_same_text(&before, &pair.dump(1));
+        assert_pinned_and_sealed(&pair, &pair.snapshot_of("put_back_production"));
+        pair.assert_nothing_is_left();
+        assert!(!pair.sandbox.path("kept-out").exists(), "users are kept out: {run}");
+    }
+}
+
+#[test]
+fn a_production_that_stands_still_and_is_left_alone_serves_whatever_is_killed() {
+    for share in SHARES {
+        let pair = pair(None);
+        let before = [pair.dump(0), pair.dump(1)];
+        pair.start_until("noted began hold_writers");
+        assert_eq!(pair.platforms[1].pid(), None, "it stands still");
+        assert!(pair.sandbox.path("kept-out").exists());
+        let places = places(&ends(&["resume_writers", "end_maintenance"]), share);
+        let run = pair.killed_after(&["abort", "main", "--reason", "not tonight"], &places);
+        assert_eq!(pair.state(), "aborted", "{run}");
+        for (side, before) in before.iter().enumerate() {
+            assert_eq!(pair.version(side), Kind::ToolJet.old(), "{run}");
+            assert_same_text(before, &pair.dump(side));
+            assert!(pair.platforms[side].pid().is_some(), "it serves: {run}");
+        }
+        pair.assert_nothing_is_left();
+        assert!(!pair.sandbox.path("kept-out").exists(), "users are kept out: {run}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 use support::clock::Clock;
-use support::upgrades::Pair;
+use support::upgrades::{Pair, killed_at};
 use support::{Run, Running, assert_same_text, wait_until};
 
 const OLD: &str = "v3.16.11";
@@ -151,6 +151,25 @@ fn without_a_daemon_what_was_kept_is_released_at_a_word() {
     assert!(run.stdout().contains("committed"), "{run}");
     assert_eq!(pair.listed(&kept)["pins"], json!([]), "{run}");
     resumed(8 + 31).code(1).says(&["no upgrade of main is on its way"]);
+}
+
+#[test]
+fn what_is_for_good_and_released_is_so_whatever_is_killed() {
+    for [began, done] in [["before", "kept"], ["kept", "noted"], ["noted", "before"]] {
+        let (clock, pair) = (Clock::new(), Pair::new("soak = '0s'"));
+        pair.start().code_in(&[0, 3]);
+        let kept = pair.snapshot_of("back_up_stopped");
+        for (days, step, listed) in [(8, "commit", false), (8 + 31, "release_pins", true)] {
+            clock.is_ahead(Duration::from_hours(24 * days));
+            let places = [format!("{began} began {step}"), format!("{done} done {step}")];
+            let by_clock = |arguments: &[&str]| clock.by(pair.command(arguments));
+            let file = pair.sandbox.path("places");
+            let run = killed_at(&file, &places, &["resume", "main"], by_clock);
+            assert_eq!(pair.state(), "committed", "{run}");
+            assert_eq!(pair.listed(&kept)["pins"] == json!([]), listed, "{step}: {run}");
+        }
+        assert_eq!([pair.version(0), pair.version(1)], [NEW, NEW]);
+    }
 }
 
 #[test]

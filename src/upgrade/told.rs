@@ -221,6 +221,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_says_why_and_where_to_look() {
+        let (step, why) = (Step::PullStaging, "the disk is full".to_owned());
+        let hint = Some("free some room".to_owned());
+        let failed = Entry::Failed { step, why, hint, untouched: false };
+        let held = upgrade(vec![begun(step), failed]);
+        assert_eq!(held.state(), State::Held);
+        let said = told(&held).unwrap();
+        assert_eq!(said.title, "A person has to decide about the upgrade of main to v2.5.1");
+        assert!(said.body.contains("the disk is full (free some room)."), "{said:?}");
+        assert!(said.body.contains("\nProduction "), "{said:?}");
+        assert!(said.hint.as_ref().unwrap().contains("belay upgrade status main"), "{said:?}");
+    }
+
+    #[test]
     fn what_was_given_up_says_why_and_what_of_it_is_left() {
         let mut entries = closed(1);
         entries.push(Entry::Asked {

@@ -40,23 +40,27 @@ fn plan() -> Plan {
 }
 
 fn add(upgrade: &mut Upgrade, entry: Entry) {
-    let number = upgrade.journal().records.len() as u64 + 1;
-    upgrade.apply(Record { number, at: Timestamp::now(), entry }).unwrap();
+    add_at(upgrade, Timestamp::now(), entry);
 }
 
-/// An upgrade of which everything went well until somebody has to approve.
-fn awaiting_approval() -> Upgrade {
-    let journal = Journal::new(UpgradeId([7; 8]), plan(), Timestamp::now(), "carol".to_owned());
+fn add_at(upgrade: &mut Upgrade, at: Timestamp, entry: Entry) {
+    let number = upgrade.journal().records.len() as u64 + 1;
+    upgrade.apply(Record { number, at, entry }).unwrap();
+}
+
+/// An upgrade of which everything went well, at that time, until somebody has to approve.
+fn awaiting_approval(at: Timestamp) -> Upgrade {
+    let journal = Journal::new(UpgradeId([7; 8]), plan(), at, "carol".to_owned());
     let mut upgrade = Upgrade::new(journal).unwrap();
     loop {
-        match upgrade.next(Timestamp::now(), &Facts::default()) {
+        match upgrade.next(at, &Facts::default()) {
             Decision::Do(step) => {
-                add(&mut upgrade, Entry::Began { hop: 0, step });
+                add_at(&mut upgrade, at, Entry::Began { hop: 0, step });
                 let ended = match step.gate() {
                     Some(gate) => Entry::Judged { gate, results: Vec::new() },
                     None => Entry::Done { step, outcome: Outcome::default() },
                 };
-                add(&mut upgrade, ended);
+                add_at(&mut upgrade, at, ended);
             }
             Decision::Wait { waiting: Waiting::Approval, .. } => return upgrade,
             other => panic!("{other:?}"),
@@ -84,7 +88,7 @@ fn an_upgrade_on_its_way_is_judged_with_what_became_of_it() {
     let pair = Pair::new("", "");
     pair.back_up();
     pair.set_version("staging", NEXT);
-    let mut upgrade = awaiting_approval();
+    let mut upgrade = awaiting_approval(Timestamp::now());
     record(&pair, &upgrade);
     let closed = asked(&pair, NEXT, "production");
     // The configuration names no approvers: the plan does.
@@ -148,4 +152,21 @@ fn an_upgrade_on_its_way_is_judged_with_what_became_of_it() {
     let approved = rule(&open, "approved");
     assert_eq!((&open["is_open"], &approved["verdict"]), (&true.into(), &"overridden".into()));
     assert_eq!(approved["overridden"]["reason"], "agreed on the phone");
+}
+
+#[test]
+fn what_staging_has_passed_counts_for_two_weeks() {
+    let pair = Pair::new("", "");
+    pair.back_up();
+    pair.set_version("staging", NEXT);
+    let days_ago = |days: u64| Timestamp::now() - Duration::from_hours(24 * days);
+    let mut upgrade = awaiting_approval(days_ago(15));
+    let approval = Approval { hop: 0, plan: plan().digest(), by: "alice".into(), reason: None };
+    add_at(&mut upgrade, days_ago(15), Entry::Approved(approval));
+    record(&pair, &upgrade);
+    assert_eq!(closing(&asked(&pair, NEXT, "production")), ["staging-tested"]);
+    let told = pair.belay(&["gate", "main", "--to", NEXT]).code(5).stdout();
+    for words in [", 15d", "that counts for 14d", "let staging be upgraded and tested"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
 }

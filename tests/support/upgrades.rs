@@ -276,8 +276,14 @@ impl Pair {
 
     /// Start it, until each of these places has ended a process. Answers the run that was not killed.
     pub fn killed_at(&self, places: &[String]) -> Run {
+        let to = self.kind.new_version();
+        self.killed_after(&["start", "main", "--to", to, "--yes"], places)
+    }
+
+    /// The same of another word about it.
+    pub fn killed_after(&self, word: &[&str], places: &[String]) -> Run {
         let command = |arguments: &[&str]| self.command(arguments);
-        killed_at(&self.sandbox.path("places"), places, self.kind.new_version(), command)
+        killed_at(&self.sandbox.path("places"), places, word, command)
     }
 
     /// Go on with it.
@@ -392,26 +398,26 @@ fn bin(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("bin")
 }
 
-/// Start an upgrade of `main`, and take it up again whenever it was killed, until each of these places of its journal (`kept began verify`), which
-/// are put into `file`, has ended a process. Answers the run that was not killed.
+/// Say `word` of the upgrade of `main`, such as that it starts, and take that up again whenever it was killed, until each of these places of its
+/// journal (`kept began verify`), which are put into `file`, has ended a process. Answers the run that was not killed.
 pub fn killed_at(
     file: &Path,
     places: &[String],
-    to: &str,
+    word: &[&str],
     command: impl Fn(&[&str]) -> Command,
 ) -> Run {
     let lines: Vec<String> = places.iter().map(|place| format!("{place}\n")).collect();
     fs::write(file, lines.concat()).unwrap();
     let run = |arguments: &[&str]| {
-        let mut command = command(arguments);
+        let mut command = command(&[&["upgrade"], arguments, &["--foreground"]].concat());
         command.env("BELAY_ENDS_UPGRADE_AT", file);
         Run::of_long(command)
     };
-    let mut last = run(&["upgrade", "start", "main", "--to", to, "--yes", "--foreground"]);
+    let mut last = run(word);
     let mut kills = 0;
     while last.signal() == Some(9) {
         kills += 1;
-        last = run(&["upgrade", "resume", "main", "--foreground"]);
+        last = run(&["resume", "main"]);
     }
     let left = fs::read_to_string(file).unwrap();
     assert_eq!(left, "", "places that were not reached, of {}: {last}", places.len());
