@@ -292,6 +292,15 @@ fn nothing_turns_a_rule_off() {
     }
     let help = pair.belay(&["gate", "--help"]).ok().stdout();
     assert!(!help.contains("overrid") && !help.contains("force"), "{help}");
+    for (word, more) in [("start", &["--to", NEXT, "--yes"][..]), ("resume", &[])] {
+        for option in ["--force", "--override", "--skip", "--no-backup", "--without-backup"] {
+            pair.belay(&[&["upgrade", word, "main"], more, &[option]].concat()).code(2);
+        }
+        let help = pair.belay(&["upgrade", word, "--help"]).ok().stdout();
+        for offered in ["--force", "--override", "--skip", "--no-", "--without"] {
+            assert!(!help.contains(offered), "{help}");
+        }
+    }
     // No key of the configuration does either.
     for key in ["backup = false", "both_backed_up = false", "override = [\"both-backed-up\"]"] {
         pair.configure(key, "");

@@ -153,6 +153,41 @@ fn what_is_held_stays_as_it_broke_until_a_person_brings_the_old_version_back() {
     assert_eq!(rows_in(&pair, &pair.snapshot_of("back_up_stopped")), all);
 }
 
+#[test]
+fn what_cannot_be_dumped_is_kept_aside_when_the_old_version_comes_back() {
+    let pair = Pair::new("soak = '0s'");
+    let before = pair.dump(1);
+    pair.start().code_in(&[0, 3]);
+    assert_eq!(pair.state(), "provisional");
+    let server = pair.databases[1].postgres();
+    let sql = |statement: &str| server.sql("tooljet_production", statement);
+    sql("INSERT INTO organizations (id, name) VALUES (gen_random_uuid(), 'made since')");
+    // The file of a table is lost.
+    sql("CHECKPOINT");
+    let lost = sql("SELECT pg_relation_filepath('app_versions')");
+    fs::remove_file(server.directory().join("data").join(lost.trim())).unwrap();
+
+    let rollback = ["rollback", "main", "--reason", "the disk is bad", "--foreground"];
+    let run = upgrade(&pair, &rollback).code_in(&[0, 3]);
+    assert_eq!(pair.state(), "rolled_back", "{run}");
+    assert_eq!(versions(&pair), [NEW, OLD]);
+    assert_same_text(&before, &pair.dump(1));
+    pair.assert_nothing_is_left();
+    let is_put_back = |it: &&Value| it["kind"] == "done" && it["step"] == "put_back_production";
+    let outcome = pair.records().iter().find(is_put_back).unwrap()["outcome"].clone();
+    assert!(outcome["snapshot"].is_null(), "{outcome:#}");
+    let kept = outcome["kept_at"].as_str().unwrap();
+    assert!(run.stdout().contains(&format!("what the new version left is kept: {kept}")), "{run}");
+    let since = "SELECT count(*) FROM organizations WHERE name = 'made since'";
+    let names = server.sql("postgres", "SELECT datname FROM pg_database");
+    let with_it = names.lines().filter(|name| kept.contains(name)).filter(|name| {
+        server.sql("postgres", &format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS true"));
+        let there = "SELECT count(*) FROM pg_class WHERE relname = 'organizations'";
+        server.sql(name, there).trim() == "1" && server.sql(name, since).trim() == "1"
+    });
+    assert_eq!(with_it.count(), 1, "{kept}: {names}");
+}
+
 /// What a rule said, each time that it was asked.
 fn verdicts(pair: &Pair, rule: &str) -> Vec<String> {
     let records = pair.records();
