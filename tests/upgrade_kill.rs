@@ -237,7 +237,7 @@ fn a_rollback_by_hand_that_is_killed_at_each_step_ends_as_an_undisturbed_one() {
         let before = pair.dump(1);
         pair.start().code_in(&[0, 3]);
         assert_eq!(pair.state(), "provisional");
-        let places = [places(&ends(&steps), share), vec!["noted asked -".to_owned()]].concat();
+        let places = places(&ends(&steps), share);
         let run = pair.killed_after(&["rollback", "main", "--reason", "users complain"], &places);
         assert_eq!(pair.state(), "rolled_back", "{run}");
         assert_eq!(pair.version(1), Kind::ToolJet.old(), "{run}");
